@@ -1,0 +1,44 @@
+# Everything from a bare machine with Python 3.10 or later: `make demo`, `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test slow lint types wheel check benchmark clean
+
+demo: $(READY)
+	$(BIN)/whatwhere-air train --preset demo --output runs/demo
+
+test: $(READY)
+	$(BIN)/pytest
+
+slow: $(READY)
+	$(BIN)/pytest -m slow
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+# The repository root is the package, so mypy sees it through a link of the package's name.
+types: $(READY)
+	mkdir -p $(VENV)/types
+	ln -sfn ../.. $(VENV)/types/whatwhere
+	MYPYPATH=$(VENV)/types $(BIN)/mypy -p whatwhere
+	MYPYPATH=$(VENV)/types $(BIN)/mypy benchmarks
+
+wheel: $(READY)
+	VENV=$(VENV) bash .ci/check_wheel
+
+benchmark: $(READY)
+	$(BIN)/python -m benchmarks.air
+
+check: test lint types wheel
+
+$(READY): setup.cfg pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,2 @@
+class DataError(ValueError):
+    """Data that cannot be used; the message names the file (if there is one), the field and the problem."""

@@ -1,0 +1,1 @@
+"""Objectives, training, evaluation and checkpoints, for any model and guide."""

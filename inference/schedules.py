@@ -1,0 +1,188 @@
+"""Functions of the training step: learning-rate factors, annealed scalars and the length of sequences.
+
+A schedule is any callable from the step (0 for the first) to a number. It keeps no state, so a resumed run
+continues it without further ado. The trainer multiplies the learning rate of every parameter group by one;
+`Annealed` drives any other scalar by one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "Annealed",
+    "Constant",
+    "Cosine",
+    "Curriculum",
+    "ExponentialDecay",
+    "PiecewiseConstant",
+    "Schedule",
+    "Warmup",
+]
+
+Schedule = Callable[[int], float]
+
+
+def _require_positive(**values: float) -> None:
+    for name, value in values.items():
+        if value <= 0:
+            raise ValueError(f"`{name}` must be positive, got {value}")
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The same value at every step."""
+
+    value: float = 1.0
+    """The value."""
+
+    def __call__(self, step: int) -> float:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Half a period of a cosine: `end + (start - end) * (1 + cos(pi * step / steps)) / 2`, then `end`."""
+
+    steps: int
+    """Steps until `end` is reached."""
+    start: float = 1.0
+    """Value at step 0."""
+    end: float = 0.0
+    """Value from `steps` on."""
+
+    def __post_init__(self) -> None:
+        _require_positive(steps=self.steps)
+
+    def __call__(self, step: int) -> float:
+        fraction = min(step / self.steps, 1.0)
+        return self.end + (self.start - self.end) * (1.0 + math.cos(math.pi * fraction)) / 2.0
+
+
+@dataclass(frozen=True)
+class ExponentialDecay:
+    """Geometric interpolation towards an end: `end + (start - end) * rate ** (step / every)`."""
+
+    rate: float
+    """Factor by which the distance to `end` shrinks in `every` steps; in (0, 1]."""
+    every: int = 1
+    """Steps in which it shrinks by `rate`; the decay is smooth, not in stairs."""
+    start: float = 1.0
+    """Value at step 0."""
+    end: float = 0.0
+    """Value approached."""
+
+    def __post_init__(self) -> None:
+        _require_positive(rate=self.rate, every=self.every)
+        if self.rate > 1:
+            raise ValueError(f"`rate` must be at most 1, got {self.rate}")
+
+    def __call__(self, step: int) -> float:
+        return self.end + (self.start - self.end) * self.rate ** (step / self.every)
+
+
+@dataclass(frozen=True)
+class PiecewiseConstant:
+    """Constant between boundaries: `values[i]` from `boundaries[i - 1]` on, until before `boundaries[i]`."""
+
+    boundaries: tuple[int, ...]
+    """Steps at which the value changes, increasing."""
+    values: tuple[float, ...]
+    """One value more than boundaries."""
+
+    def __post_init__(self) -> None:
+        if len(self.values) != len(self.boundaries) + 1:
+            raise ValueError(
+                f"`values` must be one more than `boundaries`, got {len(self.values)} and {len(self.boundaries)}"
+            )
+        if any(later <= earlier for earlier, later in itertools.pairwise(self.boundaries)):
+            raise ValueError(f"`boundaries` must increase, got {self.boundaries}")
+
+    @classmethod
+    def in_proportion(cls, steps: int, parts: Sequence[int], factor: float) -> PiecewiseConstant:
+        """Split a run into parts of given proportions and multiply the value by `factor` from part to part.
+
+        SQAIR (Kosiorek et al., 2018; released code) trains with `parts = (4, 6, 10)` and `factor = 1/3`: of two million
+        steps, 400 000 at the base rate, up to a million at a third of it, the rest at a ninth.
+
+        Args:
+            steps: length of the run.
+            parts: proportions of the parts.
+            factor: ratio of the value in one part to that in the part before.
+        """
+        _require_positive(steps=steps, **{f"parts[{i}]": part for i, part in enumerate(parts)})
+        ends = list(itertools.accumulate(parts))
+        boundaries = tuple(round(steps * end / ends[-1]) for end in ends[:-1])
+        return cls(boundaries, tuple(factor**i for i in range(len(parts))))
+
+    def __call__(self, step: int) -> float:
+        return self.values[bisect_right(self.boundaries, step)]
+
+
+@dataclass(frozen=True)
+class Warmup:
+    """A schedule multiplied by a linear rise: `(step + 1) / steps` for the first `steps` steps, then 1."""
+
+    steps: int
+    """Steps of the rise; the first one has the factor `1 / steps`, not 0."""
+    schedule: Schedule = Constant()
+    """The schedule that is multiplied; it sees the same step."""
+
+    def __post_init__(self) -> None:
+        _require_positive(steps=self.steps)
+
+    def __call__(self, step: int) -> float:
+        return min((step + 1) / self.steps, 1.0) * self.schedule(step)
+
+
+@dataclass(frozen=True)
+class Curriculum:
+    """The length of training sequences, one frame longer every so many steps: `min(start + step // every, maximum)`.
+
+    SQAIR trains on the first L frames, L from 3 to 10, one more every 100 000 steps; without it training fails
+    (released code; its authors' note).
+    """
+
+    start: int = 3
+    """Frames at step 0."""
+    every: int = 100_000
+    """Steps between two lengthenings."""
+    maximum: int = 10
+    """Frames at the end."""
+
+    def __post_init__(self) -> None:
+        _require_positive(start=self.start, every=self.every)
+        if self.maximum < self.start:
+            raise ValueError(f"`maximum` must be at least `start` = {self.start}, got {self.maximum}")
+
+    def __call__(self, step: int) -> int:
+        return min(self.start + step // self.every, self.maximum)
+
+
+class Annealed:
+    """Write the value of a schedule into a tensor before each step, for example the success probability of a prior.
+
+    Pass it to the trainer's `on_step`. The tensor is filled in place on its device, which reads nothing back; give a
+    *buffer* of the model, so that its value is in the checkpoint and evaluation sees the one training had reached.
+
+    Args:
+        tensor: a scalar, or a tensor all of whose elements take the value.
+        schedule: the value as a function of the step.
+    """
+
+    def __init__(self, tensor: Tensor, schedule: Schedule) -> None:
+        if tensor.requires_grad:
+            raise ValueError("`tensor` must not be a parameter: training would change it too")
+        self.tensor = tensor
+        self.schedule = schedule
+
+    def __call__(self, step: int) -> None:
+        with torch.no_grad():
+            self.tensor.fill_(self.schedule(step))

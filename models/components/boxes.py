@@ -1,0 +1,91 @@
+"""Boxes in pixels, and what converts them to and from the coords of the spatial transformer.
+
+A box is `(left, top, width, height)` on the last axis, in pixels, 0-based: pixel `i` covers
+`[i, i + 1)`, so a box around the pixels `a .. b` has `left = a` and `width = b - a + 1`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .attention import Size
+
+
+def _spans(size: Size, like: Tensor) -> Tensor:
+    """`(W - 1, H - 1)`: the distance between the first and the last pixel centre of each axis."""
+    return torch.tensor([size[1] - 1, size[0] - 1], device=like.device, dtype=like.dtype)
+
+
+def coords_to_boxes(coords: Tensor, size: Size) -> Tensor:
+    """The box that a window covers.
+
+    A window spans pixel centres from `t - s` to `t + s`, and its box the whole of these pixels:
+    `width = s (W - 1) + 1`. Hence a window over `g` aligned pixels has a box of width `g`.
+
+    Args:
+        coords: `(..., 4)`, `(s_x, s_y, t_x, t_y)`, see `attention`.
+        size: height and width of the image in pixels.
+
+    Returns:
+        Boxes `(..., 4)`.
+    """
+    span = _spans(size, coords)
+    scale, shift = coords[..., :2], coords[..., 2:]
+    return torch.cat([(shift - scale + 1) * span / 2, scale * span + 1], dim=-1)
+
+
+def boxes_to_coords(boxes: Tensor, size: Size) -> Tensor:
+    """The window that covers a box: the inverse of `coords_to_boxes`.
+
+    Args:
+        boxes: `(..., 4)`, `(left, top, width, height)` in pixels.
+        size: height and width of the image in pixels.
+
+    Returns:
+        Coords `(..., 4)`.
+    """
+    span = _spans(size, boxes)
+    scale = (boxes[..., 2:] - 1) / span
+    return torch.cat([scale, 2 * boxes[..., :2] / span + scale - 1], dim=-1)
+
+
+def ink_boxes(images: Tensor, threshold: float) -> Tensor:
+    """The tight box around the pixels of each image that are brighter than `threshold`.
+
+    Args:
+        images: `(..., C, H, W)`; a pixel counts if any channel does.
+        threshold: in the units of `images`.
+
+    Returns:
+        Boxes `(..., 4)` of the dtype of `images`; all zeros where no pixel is bright enough.
+    """
+    ink = (images > threshold).any(dim=-3)
+    extents = []
+    for axis in (-2, -1):  # over rows gives the columns with ink, and the other way round
+        occupied = ink.any(dim=axis).to(torch.int8)
+        first = occupied.argmax(dim=-1)
+        last = occupied.shape[-1] - 1 - occupied.flip(-1).argmax(dim=-1)
+        extents.append((first, last - first + 1))
+    (left, width), (top, height) = extents
+    boxes = torch.stack([left, top, width, height], dim=-1).to(images.dtype)
+    return boxes * ink.flatten(-2).any(dim=-1, keepdim=True)
+
+
+def iou(first: Tensor, second: Tensor) -> Tensor:
+    """Intersection over union of boxes, elementwise with broadcasting.
+
+    Two boxes without area have an intersection over union of 0, and a finite gradient.
+
+    Args:
+        first: `(..., 4)`, `(left, top, width, height)`; sizes must not be negative.
+        second: `(..., 4)`.
+
+    Returns:
+        `(...)` in `[0, 1]`.
+    """
+    start = torch.maximum(first[..., :2], second[..., :2])
+    end = torch.minimum(first[..., :2] + first[..., 2:], second[..., :2] + second[..., 2:])
+    intersection = (end - start).clamp(min=0).prod(dim=-1)
+    union = first[..., 2:].prod(dim=-1) + second[..., 2:].prod(dim=-1) - intersection
+    return torch.where(union > 0, intersection / torch.where(union > 0, union, 1), 0)

@@ -1,0 +1,101 @@
+"""Feed-forward networks that models and guides are built of."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .attention import Size
+
+
+class LocScale(NamedTuple):
+    """Parameters of a diagonal normal distribution."""
+
+    loc: Tensor
+    """Mean, `(..., D)`."""
+    scale: Tensor
+    """Standard deviation, `(..., D)`, positive."""
+
+
+def mlp(sizes: Sequence[int], activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
+    """A multi-layer perceptron: `activation` after every layer but the last.
+
+    Args:
+        sizes: of the input, the hidden layers and the output.
+        activation: class of the non-linearity.
+    """
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in itertools.pairwise(sizes):
+        layers += [nn.Linear(fan_in, fan_out), activation()]
+    return nn.Sequential(*layers[:-1])
+
+
+class GlimpseEncoder(nn.Module):
+    """Parameters of `q(z_what | glimpse)`: an MLP with a softplus standard deviation.
+
+    Args:
+        glimpse_shape: channels, height and width of a glimpse.
+        what_size: components of `z_what`.
+        hidden: widths of the hidden layers.
+        activation: class of the non-linearity.
+    """
+
+    def __init__(
+        self,
+        glimpse_shape: tuple[int, int, int],
+        what_size: int,
+        hidden: Sequence[int] = (200,),
+        activation: type[nn.Module] = nn.ReLU,
+    ) -> None:
+        super().__init__()
+        pixels = torch.Size(glimpse_shape).numel()
+        self.network = mlp([pixels, *hidden, 2 * what_size], activation)
+
+    def forward(self, glimpses: Tensor) -> LocScale:
+        """Encode glimpses `(..., C, h, w)` to a normal over `(..., what_size)`."""
+        loc, raw_scale = self.network(glimpses.flatten(-3)).chunk(2, dim=-1)
+        return LocScale(loc, F.softplus(raw_scale))
+
+
+class GlimpseDecoder(nn.Module):
+    """What an object looks like, given `z_what`: an MLP with sigmoid pixels.
+
+    The output bias starts at -2, so that objects begin nearly black (0.12). From a mid-grey start
+    every object costs likelihood wherever it is put, and the guide learns to use none, or, to
+    repair the damage, all of them.
+
+    Args:
+        what_size: components of `z_what`.
+        glimpse_shape: channels, height and width of a glimpse.
+        hidden: widths of the hidden layers.
+        output_bias: constant added to the logits of the pixels.
+        activation: class of the non-linearity.
+    """
+
+    def __init__(
+        self,
+        what_size: int,
+        glimpse_shape: tuple[int, int, int],
+        hidden: Sequence[int] = (200,),
+        output_bias: float = -2.0,
+        activation: type[nn.Module] = nn.ReLU,
+    ) -> None:
+        super().__init__()
+        self.glimpse_shape = torch.Size(glimpse_shape)
+        self.output_bias = output_bias
+        self.network = mlp([what_size, *hidden, self.glimpse_shape.numel()], activation)
+
+    @property
+    def glimpse_size(self) -> Size:
+        """Height and width of a glimpse."""
+        return self.glimpse_shape[1], self.glimpse_shape[2]
+
+    def forward(self, z_what: Tensor) -> Tensor:
+        """Decode `(..., what_size)` to glimpses `(..., C, h, w)` in (0, 1)."""
+        pixels = (self.network(z_what) + self.output_bias).sigmoid()
+        return pixels.unflatten(-1, self.glimpse_shape)
