@@ -2,10 +2,13 @@
 
 from .digits import Digits, load_digits
 from .errors import DataError
+from .folder import load_folder, load_images
 from .glyphs import make_glyphs
 from .mnist import load_mnist
 from .multi_object import RECIPES, PyroRecipe, Recipe, StaticSqairRecipe, compose, multi_object_images
+from .preview import contact_sheet
 from .schedule import BatchSchedule
+from .store import VideoStore, check, load_video, save_video
 from .video import VideoBatch, VideoData
 
 __all__ = [
@@ -13,6 +16,12 @@ __all__ = [
     "VideoData",
     "DataError",
     "BatchSchedule",
+    "VideoStore",
+    "load_video",
+    "save_video",
+    "check",
+    "load_images",
+    "load_folder",
     "Digits",
     "load_digits",
     "load_mnist",
@@ -23,4 +32,5 @@ __all__ = [
     "StaticSqairRecipe",
     "compose",
     "multi_object_images",
+    "contact_sheet",
 ]

@@ -16,7 +16,7 @@ from pyro import poutine
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
-from ..models.air import Slots
+from ..models.air import Slots, stack_slots
 from ..models.components.attention import air_inverse_scale, crop
 from ..models.components.networks import GlimpseEncoder, LocScale, mlp
 from ..models.components.recurrent import LSTMState, SplitInputLSTM
@@ -152,8 +152,7 @@ class AIRGuide(PyroModule):
                     infer["baseline"] = {"baseline_value": value}
                 previous = self.sample_slot(i, images, state.hidden, previous.z_pres, infer)
                 slots.append(previous)
-        z_pres, z_where, z_what = zip(*slots, strict=True)
-        return Slots(torch.stack(z_pres, -1), torch.stack(z_where, -2), torch.stack(z_what, -2))
+        return stack_slots(slots)
 
     def sample_slot(
         self, i: int, images: Tensor, hidden: Tensor, previous: Tensor, infer: dict[str, Any]
@@ -168,8 +167,9 @@ class AIRGuide(PyroModule):
             z_where = pyro.sample(f"z_where/{i}", present_or_standard(place, z_pres))
             glimpse = crop(images, air_inverse_scale(z_where), self.glimpse_size)
             z_what = pyro.sample(f"z_what/{i}", present_or_standard(self.encoder(glimpse), z_pres))
+        # A conditioned presence may lack axes that the other variables have.
         here = z_pres.unsqueeze(-1)
-        return Slots(z_pres, z_where * here, z_what * here)
+        return Slots(z_pres.expand(z_what.shape[:-1]), z_where * here, z_what * here)
 
     def _start(self, images: Tensor) -> Slots:
         """What stands before the first slot: present, so that the first one may be, and zeros."""

@@ -1,11 +1,11 @@
 """Checkpoints: one file of tensors and primitives, written atomically, safe to load.
 
-A file is a dictionary written by `torch.save` and read with `weights_only=True`, so loading one never runs code
-from it. All tensors are stored on the CPU and state dicts carry no `module.` prefix, so a checkpoint of several
-processes on GPUs continues in one process without, and the other way round.
+A file is a dictionary written by `torch.save` and read with `weights_only=True`, so loading one never runs
+code from it. All tensors are stored on the CPU and state dicts carry no `module.` prefix, so a checkpoint of
+several processes on GPUs continues in one process without, and the other way round.
 
-There is one file per run, replaced at once: a run that is killed at any moment, also while it writes, leaves its
-last complete checkpoint.
+There is one file per run, replaced at once: a run that is killed at any moment, also while it writes, leaves
+its last complete checkpoint.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _NAMED = 5
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint cannot be read, or does not fit what it is loaded into; the message names file and problem."""
+    """A checkpoint cannot be read, or does not fit; the message names the file and the problem."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Checkpoint:
     metrics: dict[str, float] = field(default_factory=dict)
     """The latest evaluation."""
     seed: int = 0
-    """The run's seed; the random numbers of a step are a function of seed, step and rank, so it is all their state."""
+    """The run's seed, which with the step is the state of its random numbers."""
     progress: dict[str, Any] = field(default_factory=dict)
     """The trainer's own state: running averages, counters, elapsed time."""
     package_version: str = __version__
@@ -74,7 +74,8 @@ class Checkpoint:
         All modules are compared with the checkpoint before the first one is changed.
 
         Args:
-            modules: modules by the names they were stored under; wrapped ones (DistributedDataParallel) are unwrapped.
+            modules: modules by the names they were stored under; wrapped ones (DistributedDataParallel) are
+                unwrapped.
             subset: accept that the checkpoint holds further modules.
 
         Raises:
@@ -91,7 +92,9 @@ class Checkpoint:
             unwrap(module).load_state_dict(self.modules[name])
 
     def restore_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
-        """Load the stored optimiser state, keeping the optimiser's own implementation (fused, foreach, capturable).
+        """Load the stored optimiser state.
+
+        The optimiser keeps its own implementation (fused, foreach, capturable), which the machine decides.
 
         Args:
             optimizer: an optimiser of the same class, over the same parameters in the same order.
@@ -104,7 +107,8 @@ class Checkpoint:
         name, state = self.optimizer["name"], self.optimizer["state"]
         if name != type(optimizer).__name__:
             raise CheckpointError(
-                f"{self._where()} holds the state of the optimiser `{name}`, not of `{type(optimizer).__name__}`"
+                f"{self._where()} holds the state of the optimiser `{name}`, "
+                f"not of `{type(optimizer).__name__}`"
             )
         groups = optimizer.param_groups
         sizes = [len(group["params"]) for group in state["param_groups"]]
@@ -141,7 +145,7 @@ class Checkpoint:
 
 
 def module_states(modules: Mapping[str, nn.Module]) -> dict[str, dict[str, Any]]:
-    """Return the state dicts of modules, those inside DistributedDataParallel without their `module.` prefix."""
+    """Return the state dicts of modules, without the prefix `module.` of DistributedDataParallel."""
     return {name: dict(unwrap(module).state_dict()) for name, module in modules.items()}
 
 
@@ -161,7 +165,7 @@ def _mismatches(name: str, saved: Mapping[str, Any], module: nn.Module) -> list[
         for key, value in current.items()
         if isinstance(value, Tensor)
         and isinstance(saved.get(key), Tensor)
-        and not isinstance(value, nn.parameter.UninitializedTensorMixin)
+        and not isinstance(value, nn.UninitializedParameter | nn.UninitializedBuffer)
         and value.shape != saved[key].shape
     ]
     return (
@@ -200,7 +204,7 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
 
 
 def _plain(value: Any, where: str) -> Any:
-    """Copy containers of tensors and primitives, tensors to the CPU; reject what `weights_only` would not load."""
+    """Copy tensors, to the CPU, and primitives; reject what `weights_only` would not load."""
     if isinstance(value, Tensor):
         value = value.detach().cpu()
         # A view is stored with all of what it is a view of.
@@ -237,7 +241,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     version = content.get("format_version")
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise CheckpointError(
-            f"checkpoint `{path}` has format {version}, written by whatwhere {content.get('package_version')}; "
+            f"checkpoint `{path}` has format {version}, of whatwhere {content.get('package_version')}; "
             f"this is whatwhere {__version__}, which reads formats up to {FORMAT_VERSION}"
         )
     names = set(Checkpoint.__dataclass_fields__) - {"path"}

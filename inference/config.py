@@ -13,9 +13,9 @@
 
     config = parse_config(Config, presets={"quick": Config(training=TrainingConfig(steps=100))})
 
-gives `--batch-size`, `--folder`, `--training.steps`, ..., `--preset quick`, with the docstrings as help texts.
-Fields may be `int`, `float`, `str`, `bool` (`--flag` and `--no-flag`), `Path`, `Literal[...]`, tuples of those,
-`... | None` (written `none` on the command line), and dataclasses of such fields.
+gives `--batch-size`, `--folder`, `--training.steps`, ..., `--preset quick`, with the docstrings as help
+texts. Fields may be `int`, `float`, `str`, `bool` (`--flag` and `--no-flag`), `Path`, `Literal[...]`, tuples
+of those, `... | None` (written `none` on the command line), and dataclasses of such fields.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import argparse
 import ast
 import dataclasses
 import inspect
+import itertools
 import sys
 import textwrap
 import types
@@ -82,7 +83,7 @@ def _own_field_docs(cls: type) -> dict[str, str]:
     body = module.body[0].body if module.body and isinstance(module.body[0], ast.ClassDef) else []
     return {
         field.target.id: " ".join(below.value.value.split())
-        for field, below in zip(body, body[1:], strict=False)
+        for field, below in itertools.pairwise(body)
         if isinstance(field, ast.AnnAssign)
         and isinstance(field.target, ast.Name)
         and isinstance(below, ast.Expr)
@@ -107,9 +108,8 @@ class _Leaf(NamedTuple):
 def _default(field: dataclasses.Field[Any], instance: Any) -> Any:
     if instance is not _MISSING:
         return getattr(instance, field.name)
-    if field.default_factory is not _MISSING:
-        return field.default_factory()
-    return field.default
+    factory: Any = field.default_factory
+    return field.default if factory is _MISSING else factory()
 
 
 def _leaves(cls: type, instance: Any = _MISSING, prefix: tuple[str, ...] = ()) -> Iterator[_Leaf]:
@@ -140,8 +140,8 @@ def _check_supported(annotation: Any, name: str) -> None:
     scalars = [a for a in get_args(inner) if a is not Ellipsis] if get_origin(inner) is tuple else [inner]
     if not scalars or not all(scalar in _SCALARS or get_origin(scalar) is Literal for scalar in scalars):
         raise TypeError(
-            f"field `{name}` has type {annotation}; a configuration field is an int, float, str, bool, Path or "
-            "Literal, a tuple of those, or a dataclass, and may be `| None`"
+            f"field `{name}` has type {annotation}; a configuration field is an int, float, str, bool, Path "
+            "or Literal, a tuple of those, or a dataclass, and may be `| None`"
         )
 
 
@@ -262,8 +262,8 @@ def parse_config(
 ) -> T:
     """Read a configuration from the command line.
 
-    A value that cannot be read, and a `ValueError` of the dataclass's own `__post_init__`, end the program with
-    a message of one line and exit status 2.
+    A value that cannot be read, and a `ValueError` of the dataclass's own `__post_init__`, end the program
+    with a message of one line and exit status 2.
 
     Args:
         cls: a dataclass; a field without a default becomes a required option.
@@ -409,7 +409,8 @@ def differences(first: Any, second: Any, *, ignore_runtime: bool = False) -> lis
     Args:
         first: a dataclass instance, or the nested dictionaries of `to_primitives`.
         second: likewise.
-        ignore_runtime: leave out fields declared with `runtime_field` (known from the dataclasses among the two).
+        ignore_runtime: leave out fields declared with `runtime_field` (known from the dataclasses among the
+            two).
 
     Returns:
         the differing fields, in the order of `first`; values in their primitive form.

@@ -1,9 +1,9 @@
 """One process, or many started by `torchrun`, under the same command line.
 
 Each process runs the same program on its own part of every global batch; DistributedDataParallel averages the
-gradients, so an objective that is a *mean* over its batch takes the same steps in any number of processes (one that
-sums takes steps `world_size` times smaller than one process would). Processes on CPUs talk through gloo, on CUDA
-devices through NCCL.
+gradients, so an objective that is a *mean* over its batch takes the same steps in any number of processes
+(one that sums takes steps `world_size` times smaller than one process would). Processes on CPUs talk through
+gloo, on CUDA devices through NCCL.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def select_device(name: str) -> torch.device:
     """Choose the device of this process.
 
     Args:
-        name: `cpu`; `cuda` (under `torchrun` the device of this process's local rank); `cuda:N`; or `auto`, which is
-            `cuda` where there is a GPU and `cpu` elsewhere.
+        name: `cpu`; `cuda` (under `torchrun` the device of this process's local rank); `cuda:N`; or `auto`,
+            which is `cuda` where there is a GPU and `cpu` elsewhere.
 
     Raises:
         ValueError: another name.
@@ -61,7 +61,7 @@ def select_device(name: str) -> torch.device:
 class Process:
     """This process's place among those that train together."""
 
-    device: torch.device = torch.device("cpu")
+    device: torch.device
     """Where this process computes."""
     rank: int = 0
     """Its number, from 0."""
@@ -77,7 +77,8 @@ class Process:
         """Wrap an objective so that gradients are averaged over processes; alone, return it as it is.
 
         Args:
-            objective: a module on this process's device; wrapping copies the main process's parameters to all.
+            objective: a module on this process's device; wrapping copies the main process's parameters to
+                all.
             find_unused_parameters: needed where a step may leave parameters without a gradient.
         """
         if self.world_size == 1:
@@ -107,7 +108,7 @@ class Process:
         return [value > 0 for value in agreed.tolist()]
 
     def mean(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Return the means of named numbers over processes. All processes must call it, with the same names."""
+        """Return the means of named numbers over processes; all must call it, with the same names."""
         if self.world_size == 1 or not values:
             return dict(values)
         total = self.sum_(torch.tensor(list(values.values()), dtype=torch.float64, device=self.device))
@@ -118,8 +119,8 @@ class Process:
 def join_processes(device: str = "auto") -> Iterator[Process]:
     """Join the processes that `torchrun` started, or be the only one.
 
-    Under `torchrun` (the environment variables `RANK` and `WORLD_SIZE`) this sets up the process group, which is
-    taken down at the end of the block.
+    Under `torchrun` (the environment variables `RANK` and `WORLD_SIZE`) this sets up the process group, which
+    is taken down at the end of the block.
 
     Args:
         device: see `select_device`.

@@ -13,8 +13,9 @@ __all__ = ["SignalWatch"]
 class SignalWatch:
     """Note SIGINT and SIGTERM in place of dying from them, within a `with` block.
 
-    A second SIGINT raises `KeyboardInterrupt` at once where `impatient`; programs under `torchrun` are sent the signal
-    more than once and should not be. Outside the main thread, where Python allows no handlers, it does nothing.
+    A second SIGINT raises `KeyboardInterrupt` at once where `impatient`; programs under `torchrun` are sent
+    the signal more than once and should not be. Outside the main thread, where Python allows no handlers, it
+    does nothing.
 
     Attributes:
         received: the number of the first signal, None before one came.

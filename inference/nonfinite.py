@@ -57,7 +57,7 @@ def nonfinite_parameters(module: nn.Module, *, of_gradient: bool = False) -> lis
     present = [(name, tensor) for name, tensor in named if tensor is not None]
     if not present:
         return []
-    # A sum is finite only if all terms are, so one pass finds the common case; an overflow is looked at again.
+    # A sum is finite only if all its terms are: one read in the usual case. Sums can overflow, so look again.
     sums = torch.stack([tensor.sum().float() for _, tensor in present])
     if bool(torch.isfinite(sums).all()):
         return []
@@ -67,14 +67,15 @@ def nonfinite_parameters(module: nn.Module, *, of_gradient: bool = False) -> lis
 class StepGuard:
     """Takes optimiser steps, skips those of non-finite gradients, and counts.
 
-    On the CPU the flag is read and the step left out. On other devices a read would wait for all work queued: there
-    fused Adam and AdamW and `RMSPropTF` take the flag as a tensor and leave parameters and state unchanged themselves (the
-    mechanism of `torch.amp.GradScaler`); any other optimiser costs one read a step.
+    On the CPU the flag is read and the step left out. On other devices a read would wait for all work queued:
+    there fused Adam and AdamW and `RMSPropTF` take the flag as a tensor and leave parameters and state
+    unchanged themselves (the mechanism of `torch.amp.GradScaler`); any other optimiser costs one read a step.
 
     Args:
         optimizer: the optimiser.
         device: where its parameters are.
-        on_device: whether the optimiser gets the flag as a tensor; decided by device and optimiser where None.
+        on_device: whether the optimiser gets the flag as a tensor; decided by device and optimiser where
+            None.
     """
 
     def __init__(
@@ -91,7 +92,8 @@ class StepGuard:
         """Take a step of the optimiser, unless a flag forbids it.
 
         Args:
-            nonfinite: scalar float32 tensor on the device, 1 where the loss or the gradients are not finite, else 0.
+            nonfinite: scalar float32 tensor on the device, 1 where the loss or the gradients are not finite,
+                else 0.
         """
         skipped = nonfinite.to(self._counts.dtype)
         row, longest, total = self._counts.unbind()
@@ -110,7 +112,7 @@ class StepGuard:
             del self._optimizer.found_inf  # type: ignore[attr-defined]
 
     def read(self) -> tuple[int, int]:
-        """Return the most steps skipped in a row since the last call, and all steps skipped; reads from the device."""
+        """Return the most steps skipped in a row since the last call, and all; reads from the device."""
         row, longest, total = self._counts.tolist()
         self._counts[1] = row
         return longest, total

@@ -81,12 +81,13 @@ class RMSPropTF(torch.optim.Optimizer):
         b <- momentum * b + lr * g / sqrt(s - m^2 + eps)
         p <- p - b
 
-    It differs from `torch.optim.RMSprop` in three ways: the mean square `s` starts at 1, not 0, so the first steps are
-    proportional to the gradient instead of several learning rates long whatever its size; `eps` is inside the
-    root; and the learning rate is inside the momentum, so that a change of it takes effect gradually.
+    It differs from `torch.optim.RMSprop` in three ways: the mean square `s` starts at 1, not 0, so the first
+    steps are proportional to the gradient instead of several learning rates long whatever its size; `eps` is
+    inside the root; and the learning rate is inside the momentum, so that a change of it takes effect
+    gradually.
 
-    The step can be skipped without reading a flag back from the device: where the attribute `found_inf`, a scalar
-    tensor, is set and not 0, parameters and state keep their values (compare `torch.amp.GradScaler`).
+    The step can be skipped without reading a flag back from the device: where the attribute `found_inf`, a
+    scalar tensor, is set and not 0, parameters and state keep their values (compare `torch.amp.GradScaler`).
 
     Args:
         params: parameters or groups.

@@ -1,8 +1,8 @@
 """The random numbers of a training step, as a function of seed, step and process.
 
-Every step starts its generators anew from a hash. There is then no random state to store, a resumed run draws what an
-uninterrupted one would, whatever happens between two steps (an evaluation, say) disturbs nothing, and a run of
-several processes continues with another number of them.
+Every step starts its generators anew from a hash. There is then no random state to store, a resumed run draws
+what an uninterrupted one would, whatever happens between two steps (an evaluation, say) disturbs nothing, and
+a run of several processes continues with another number of them.
 """
 
 from __future__ import annotations

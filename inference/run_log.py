@@ -1,8 +1,8 @@
 """The log of a run: one JSON object a line, and optionally TensorBoard.
 
 Each line holds `step` (steps taken so far), `event` (`train`: means over the steps since the last such line;
-`evaluation`), `seconds` (training time, earlier parts of a resumed run included) and then named numbers. A number that
-is not finite is written as null, for which JSON has a word.
+`evaluation`), `seconds` (training time, earlier parts of a resumed run included) and then named numbers. A
+number that is not finite is written as null, for which JSON has a word.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class JSONLog:
 
     Args:
         path: the file; it and its folder are created where missing.
-        step: the step the run continues from. Lines of later steps, which the run will write again, are dropped, and so
-            is a last line that a killed process left unfinished.
+        step: the step the run continues from. Lines of later steps, which the run will write again, are
+            dropped, and so is a last line that a killed process left unfinished.
 
     Raises:
         ValueError: a line of the existing file is not of this form.
@@ -136,7 +136,7 @@ class TensorBoardLog:
             raise RuntimeError(
                 "`tensorboard` is asked for, but it is not installed: pip install 'whatwhere[logging]'"
             ) from error
-        self._writer = SummaryWriter(str(folder), purge_step=step + 1 if step else None)  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
 
     def write(self, step: int, event: str, seconds: float, values: Mapping[str, float]) -> None:
         """Add a point to each curve.
@@ -148,12 +148,12 @@ class TensorBoardLog:
             values: named numbers.
         """
         for name, value in values.items():
-            self._writer.add_scalar(f"{event}/{name}", value, step)  # type: ignore[no-untyped-call]
+            self._writer.add_scalar(f"{event}/{name}", value, step)
 
     def sync(self) -> None:
         """Force the curves to the disk."""
-        self._writer.flush()  # type: ignore[no-untyped-call]
+        self._writer.flush()
 
     def close(self) -> None:
         """Close the file."""
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()

@@ -22,6 +22,7 @@ __all__ = [
     "Cosine",
     "Curriculum",
     "ExponentialDecay",
+    "Linear",
     "PiecewiseConstant",
     "Schedule",
     "Warmup",
@@ -44,7 +45,33 @@ class Constant:
     """The value."""
 
     def __call__(self, step: int) -> float:
+        """Return the value at a step."""
         return self.value
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A straight line from `start` to `end`, constant before and after it.
+
+    Of a logarithm it is a geometric decay, as in AIR's annealed prior of the number of objects.
+    """
+
+    start: float
+    """Value up to step `begin`."""
+    end: float
+    """Value from step `begin + steps` on."""
+    begin: int = 0
+    """Step at which the line begins."""
+    steps: int = 1
+    """Steps from `start` to `end`."""
+
+    def __post_init__(self) -> None:
+        _require_positive(steps=self.steps)
+
+    def __call__(self, step: int) -> float:
+        """Return the value at a step."""
+        progress = min(max(step - self.begin, 0) / self.steps, 1.0)
+        return self.start + (self.end - self.start) * progress
 
 
 @dataclass(frozen=True)
@@ -62,6 +89,7 @@ class Cosine:
         _require_positive(steps=self.steps)
 
     def __call__(self, step: int) -> float:
+        """Return the value at a step."""
         fraction = min(step / self.steps, 1.0)
         return self.end + (self.start - self.end) * (1.0 + math.cos(math.pi * fraction)) / 2.0
 
@@ -85,6 +113,7 @@ class ExponentialDecay:
             raise ValueError(f"`rate` must be at most 1, got {self.rate}")
 
     def __call__(self, step: int) -> float:
+        """Return the value at a step."""
         return self.end + (self.start - self.end) * self.rate ** (step / self.every)
 
 
@@ -100,7 +129,8 @@ class PiecewiseConstant:
     def __post_init__(self) -> None:
         if len(self.values) != len(self.boundaries) + 1:
             raise ValueError(
-                f"`values` must be one more than `boundaries`, got {len(self.values)} and {len(self.boundaries)}"
+                f"`values` must be one more than `boundaries`, "
+                f"got {len(self.values)} and {len(self.boundaries)}"
             )
         if any(later <= earlier for earlier, later in itertools.pairwise(self.boundaries)):
             raise ValueError(f"`boundaries` must increase, got {self.boundaries}")
@@ -109,8 +139,8 @@ class PiecewiseConstant:
     def in_proportion(cls, steps: int, parts: Sequence[int], factor: float) -> PiecewiseConstant:
         """Split a run into parts of given proportions and multiply the value by `factor` from part to part.
 
-        SQAIR (Kosiorek et al., 2018; released code) trains with `parts = (4, 6, 10)` and `factor = 1/3`: of two million
-        steps, 400 000 at the base rate, up to a million at a third of it, the rest at a ninth.
+        SQAIR (Kosiorek et al., 2018; released code) trains with `parts = (4, 6, 10)` and `factor = 1/3`: of
+        two million steps, 400 000 at the base rate, up to a million at a third of it, the rest at a ninth.
 
         Args:
             steps: length of the run.
@@ -123,6 +153,7 @@ class PiecewiseConstant:
         return cls(boundaries, tuple(factor**i for i in range(len(parts))))
 
     def __call__(self, step: int) -> float:
+        """Return the value at a step."""
         return self.values[bisect_right(self.boundaries, step)]
 
 
@@ -139,15 +170,16 @@ class Warmup:
         _require_positive(steps=self.steps)
 
     def __call__(self, step: int) -> float:
+        """Return the value at a step."""
         return min((step + 1) / self.steps, 1.0) * self.schedule(step)
 
 
 @dataclass(frozen=True)
 class Curriculum:
-    """The length of training sequences, one frame longer every so many steps: `min(start + step // every, maximum)`.
+    """The number of frames to train on: `min(start + step // every, maximum)`.
 
-    SQAIR trains on the first L frames, L from 3 to 10, one more every 100 000 steps; without it training fails
-    (released code; its authors' note).
+    SQAIR trains on the first L frames, L from 3 to 10, one more every 100 000 steps; without it training
+    fails (released code; its authors' note).
     """
 
     start: int = 3
@@ -163,14 +195,16 @@ class Curriculum:
             raise ValueError(f"`maximum` must be at least `start` = {self.start}, got {self.maximum}")
 
     def __call__(self, step: int) -> int:
+        """Return the length at a step."""
         return min(self.start + step // self.every, self.maximum)
 
 
 class Annealed:
-    """Write the value of a schedule into a tensor before each step, for example the success probability of a prior.
+    """Write the value of a schedule into a tensor before each step, for example a prior's probability.
 
-    Pass it to the trainer's `on_step`. The tensor is filled in place on its device, which reads nothing back; give a
-    *buffer* of the model, so that its value is in the checkpoint and evaluation sees the one training had reached.
+    Pass it to the trainer's `on_step`. The tensor is filled in place on its device, which reads nothing back;
+    give a *buffer* of the model, so that its value is in the checkpoint and evaluation sees the one training
+    had reached.
 
     Args:
         tensor: a scalar, or a tensor all of whose elements take the value.
@@ -184,5 +218,6 @@ class Annealed:
         self.schedule = schedule
 
     def __call__(self, step: int) -> None:
+        """Write the value of a step into the tensor."""
         with torch.no_grad():
             self.tensor.fill_(self.schedule(step))

@@ -1,10 +1,11 @@
 """The training loop: any objective, any optimiser, one process or many.
 
 The trainer knows no model. An objective is a module whose `forward(*args)` returns the loss to minimise and a
-NamedTuple of scalar tensors to look at; `batches(step)` returns the arguments. Everything a step depends on is a
-function of the step number: its batch, its random numbers (see `whatwhere.inference.randomness`), its learning rate
-(see `whatwhere.inference.schedules`). So a run that is stopped and resumed takes bit for bit the steps of one that is
-not, and nothing but parameters, optimiser state and the step number needs to be stored.
+NamedTuple of scalar tensors to look at; `batches(step)` returns the arguments. Everything a step depends on
+is a function of the step number: its batch, its random numbers (see `whatwhere.inference.randomness`), its
+learning rate (see `whatwhere.inference.schedules`). So a run that is stopped and resumed takes bit for bit
+the steps of one that is not, and nothing but parameters, optimiser state and the step number needs to be
+stored.
 """
 
 from __future__ import annotations
@@ -48,15 +49,21 @@ class TrainingConfig:
     """How long to train, and what to do on the way."""
 
     steps: int = runtime_field(100_000)
-    """Optimiser steps of the whole run. A resumed run may have more; a schedule made from this number then changes."""
+    """Optimiser steps of the whole run. A resumed run may have more; a schedule made from this number then
+    changes.
+    """
     seed: int = 0
     """Seed of the random numbers of all steps."""
     clip_norm: float | None = None
     """Largest Euclidean norm of all gradients together; larger ones are scaled down to it."""
     max_nonfinite_steps: int = 10
-    """Stop with an error when so many steps in a row had a loss or gradient that is not finite; they are skipped."""
+    """Stop with an error when so many steps in a row had a loss or gradient that is not finite; they are
+    skipped.
+    """
     log_every: int = runtime_field(100)
-    """Steps between two lines of the log. On a GPU also the steps between two reads of values back from it."""
+    """Steps between two lines of the log. On a GPU also the steps between two reads of values back from
+    it.
+    """
     evaluate_every: int | None = runtime_field(None)
     """Steps between two evaluations."""
     checkpoint_every: int | None = runtime_field(1000)
@@ -116,29 +123,31 @@ class TrainingResult(NamedTuple):
 class Trainer:
     """Trains an objective; writes a log and checkpoints into a folder.
 
-    A step whose loss or gradients are not finite is skipped and counted. Diagnostics stay on the device, and are read
-    and averaged over steps and processes every `log_every` steps; the steps between read nothing back, so a GPU is
-    never waited for.
+    A step whose loss or gradients are not finite is skipped and counted. Diagnostics stay on the device, and
+    are read and averaged over steps and processes every `log_every` steps; the steps between read nothing
+    back, so a GPU is never waited for.
 
-    Step `s` (from 0) sees `on_step(s)`, `schedule(s)` and `batches(s)`; logs, evaluations and checkpoints carry the
-    number of steps *taken*, `s + 1`.
+    Step `s` (from 0) sees `on_step(s)`, `schedule(s)` and `batches(s)`; logs, evaluations and checkpoints
+    carry the number of steps *taken*, `s + 1`.
 
     Args:
-        objective: `forward(*args)` returns `(loss, diagnostics)`, a scalar tensor to minimise and a NamedTuple of
-            scalar tensors. It is already on the device of `process`.
+        objective: `forward(*args)` returns `(loss, diagnostics)`, a scalar tensor to minimise and a
+            NamedTuple of scalar tensors. It is already on the device of `process`.
         optimizer: over parameters of the objective.
-        batches: the positional arguments of the objective as a function of the step; in a run of several processes,
-            this process's part of the global batch.
+        batches: the positional arguments of the objective as a function of the step; in a run of several
+            processes, this process's part of the global batch.
         config: see `TrainingConfig`.
-        folder: where `checkpoint.pt`, `log.jsonl` and `tensorboard/` are written; nothing is written where None.
+        folder: where `checkpoint.pt`, `log.jsonl` and `tensorboard/` are written; nothing is written where
+            None.
         configuration: the program's whole configuration (a dataclass), stored in checkpoints and compared on
             resumption; `config` by default.
         schedule: factor of the learning rates of all parameter groups.
         on_step: called with the step before each one, for example `whatwhere.inference.schedules.Annealed`.
-        evaluate: called with the number of steps taken, every `evaluate_every` steps, in all processes, without
-            gradients and in evaluation mode; returns named numbers, which are averaged over processes.
-        modules: what checkpoints hold, by name; by default the objective's direct sub-modules, for example `model` and
-            `guide`, or, where it has state of its own, itself under the name `objective`.
+        evaluate: called with the number of steps taken, every `evaluate_every` steps, in all processes,
+            without gradients and in evaluation mode; returns named numbers, which are averaged over
+            processes.
+        modules: what checkpoints hold, by name; by default the objective's direct sub-modules, for example
+            `model` and `guide`, or, where it has state of its own, itself under the name `objective`.
         process: this process's place among several, see `whatwhere.inference.distributed.join_processes`.
         find_unused_parameters: see `Process.wrap`.
 
@@ -179,6 +188,7 @@ class Trainer:
         self._forward = self.process.wrap(self.objective, find_unused_parameters=find_unused_parameters)
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self._guard = StepGuard(optimizer, self.process.device)
+        self._reads_every_step = self.process.device.type == "cpu"  # where a read waits for nothing
         self._means = RunningMeans(self.process)
         self._seconds = 0.0  # of earlier runs
         self._started = self._saved_at = time.monotonic()
@@ -202,8 +212,9 @@ class Trainer:
             the number of steps it has taken.
 
         Raises:
-            CheckpointError: it cannot be read, has another configuration (fields declared with `runtime_field`
-                excepted), or does not fit the modules or the optimiser. The trainer is then not fit for use.
+            CheckpointError: it cannot be read, has another configuration (fields declared with
+                `runtime_field` excepted), or does not fit the modules or the optimiser. The trainer is then
+                not fit for use.
             ValueError: neither `path` nor a folder is given.
         """
         path = path or self.checkpoint_path
@@ -225,8 +236,8 @@ class Trainer:
     def run(self) -> TrainingResult:
         """Train until `config.steps` steps are taken, the time is up, or SIGINT or SIGTERM arrives.
 
-        A signal lets the current step finish and a checkpoint be written; a second SIGINT does not. The caller's
-        random state is the same afterwards as before.
+        A signal lets the current step finish and a checkpoint be written; a second SIGINT does not. The
+        caller's random state is the same afterwards as before.
 
         Returns:
             how it ended.
@@ -281,12 +292,12 @@ class Trainer:
         self._guard.step(nonfinite)
         self._means.add({**values, "gradient_norm": norm}, nonfinite)
         self.step += 1
-        if self.process.device.type == "cpu":
+        if self._reads_every_step:
             self._require_finite_steps()
 
     def _agree(self, signals: SignalWatch) -> list[bool]:
         """Decide together whether to stop, and whether a checkpoint is due."""
-        if self.process.world_size > 1 and self.process.device.type != "cpu" and not self._reads():
+        if self.process.world_size > 1 and not self._reads_every_step and not self._reads():
             return [False, False, False]  # agreeing would read from the device
         now = time.monotonic()
         budget, interval = self.config.max_minutes, self.config.checkpoint_minutes
@@ -299,11 +310,12 @@ class Trainer:
 
     def _report(self, bar: tqdm[Any]) -> None:
         bar.update()
-        shown = {}
+        shown: dict[str, float] = {}
         if self._reads():
             skipped = self._require_finite_steps()
             means = self._means.read()
-            shown = {name: means[name] for name in ("bound", "loss") if name in means}
+            name = "bound" if "bound" in means else "loss"
+            shown[name] = means[name]
             self._write("train", {**means, **_learning_rates(self.optimizer), "skipped": skipped})
             if skipped:
                 shown["skipped"] = skipped
@@ -311,7 +323,7 @@ class Trainer:
             self.metrics = self._run_evaluation(self._evaluate)
             self._write("evaluation", self.metrics)
         if shown:
-            bar.set_postfix({**dict(list(shown.items())[:2]), **self.metrics}, refresh=False)
+            bar.set_postfix({**shown, **self.metrics}, refresh=False)
 
     def _run_evaluation(self, evaluate: Callable[[int], Mapping[str, float]]) -> dict[str, float]:
         training = [module for module in self.objective.modules() if module.training]
@@ -334,9 +346,9 @@ class Trainer:
         listed = ", ".join(f"`{name}`" for name in names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
         of = f" (gradients not finite at the last step: {listed})" if names else ""
         raise NonFiniteError(
-            f"the loss or the gradient was not finite in {longest} steps in a row, up to step {self.step}{of}; "
-            f"{self._last_good()}. Resumed, the run takes the same steps again: lower the learning rate, or set "
-            "`clip_norm`"
+            f"the loss or the gradient was not finite in {longest} steps in a row, up to step "
+            f"{self.step}{of}; {self._last_good()}. Resumed, the run takes the same steps again: lower the "
+            "learning rate, or set `clip_norm`"
         )
 
     def _last_good(self) -> str:

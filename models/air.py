@@ -15,6 +15,7 @@ $$
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import pyro
@@ -40,6 +41,15 @@ class Slots(NamedTuple):
     """Place and size `(s, x, y)`, `(..., N, 3)`, see `attention.air_inverse_scale`."""
     z_what: Tensor
     """Appearance, `(..., N, what_size)`."""
+
+
+def stack_slots(slots: Sequence[Slots]) -> Slots:
+    """Put single slots, whose fields lack the axis N, side by side."""
+    return Slots(
+        torch.stack([slot.z_pres for slot in slots], dim=-1),
+        torch.stack([slot.z_where for slot in slots], dim=-2),
+        torch.stack([slot.z_what for slot in slots], dim=-2),
+    )
 
 
 class Scene(NamedTuple):
@@ -120,8 +130,7 @@ class AIR(PyroModule):
                 z_where = pyro.sample(f"z_where/{i}", where_prior)
                 z_what = pyro.sample(f"z_what/{i}", what_prior)
             slots.append(Slots(z_pres, z_where, z_what))
-        z_pres, z_where, z_what = zip(*slots, strict=True)
-        return Slots(torch.stack(z_pres, -1), torch.stack(z_where, -2), torch.stack(z_what, -2))
+        return stack_slots(slots)
 
     def draw(self, slots: Slots) -> Scene:
         """Decode all slots, put them in their places and add up those that are present."""

@@ -86,8 +86,10 @@ class CountPrior(nn.Module, ABC):
 class GeometricCount(CountPrior):
     """Truncated, normalised geometric: `p(n) = k^n (1 - k) / (1 - k^(N + 1))`.
 
-    Each further object divides the probability by `1 / k`. A small `k` makes objects expensive,
-    which is what keeps AIR from spending one on every stroke. `ratio = 1` is the uniform prior.
+    Each further object multiplies the probability by `k`. A small `k` makes objects dear, which is
+    what keeps AIR from spending one on every stroke. `ratio = 1` is the uniform prior. Training may
+    anneal the buffer `log_ratio` (`inference.schedules.Annealed`); Eslami et al. begin where objects
+    are free and end where they are dear.
 
     Args:
         max_count: N.
@@ -106,42 +108,6 @@ class GeometricCount(CountPrior):
         """Log-probabilities of the counts, `(max_count + 1,)`."""
         counts = torch.arange(self.max_count + 1, device=self.log_ratio.device, dtype=self.log_ratio.dtype)
         return (counts * self.log_ratio).log_softmax(-1)
-
-
-class AnnealedGeometricCount(GeometricCount):
-    """Geometric prior whose ratio falls in training, from "objects are free" to "objects are dear".
-
-    The schedule of Eslami et al. as their readers report it: the ratio stays at `start` for `hold`
-    steps and then decays exponentially, `start * (end / start)^((step - hold) / decay)`, down to `end`.
-
-    Args:
-        max_count: N.
-        start: ratio at first. The published `1 - 1e-15` is 1 in single precision.
-        end: smallest ratio.
-        hold: steps before the decay begins.
-        decay: steps from `start` to `end`.
-    """
-
-    def __init__(
-        self,
-        max_count: int,
-        start: float = 1.0,
-        end: float = 1e-7,
-        hold: int = 1_000,
-        decay: int = 100_000,
-    ) -> None:
-        super().__init__(max_count, start)
-        if not 0 < end <= start:
-            raise ValueError(f"`end` must lie in (0, `start`], but got {end} with `start` = {start}.")
-        if hold < 0 or decay < 1:
-            raise ValueError(f"`hold` must be >= 0 and `decay` >= 1, but got {hold} and {decay}.")
-        self.log_start, self.log_end = math.log(start), math.log(end)
-        self.hold, self.decay = hold, decay
-
-    def advance(self, step: int) -> None:
-        """Set the ratio of training step `step`. Call it before each step."""
-        progress = min(max(step - self.hold, 0) / self.decay, 1.0)
-        self.log_ratio.fill_(self.log_start + (self.log_end - self.log_start) * progress)
 
 
 class BernoulliCount(CountPrior):

@@ -1,1 +1,63 @@
+"""Multi-sample variational objectives.
 
+A bound (ELBO, importance-weighted) with a gradient estimator, for a model and a guide whose variables lie in
+a plate of independent data. Each is a `pyro.infer.ELBO`, usable with `pyro.infer.SVI`, and makes a
+`torch.nn.Module` of a model/guide pair, usable with `torch.optim`.
+
+| class          | bound | discrete variables             | bias | particles |
+|----------------|-------|--------------------------------|------|-----------|
+| `IWAE`         | L_K   | none allowed                   | no   | K >= 1    |
+| `VIMCO`        | L_K   | score function, leave-one-out  | no   | K >= 2    |
+| `NVIL`         | ELBO  | score function, learned baseline | no | K >= 1    |
+| `MarginalELBO` | ELBO  | number of objects summed out   | no   | K >= 1    |
+| `Reinforce`    | ELBO or L_K | score function           | no   | K >= 1    |
+| `SQAIRSignal`  | L_K   | score function                 | yes  | K >= 2    |
+"""
+
+from .base import Estimate, MultiSampleELBO
+from .diagnostics import Diagnostics
+from .errors import (
+    BaselineError,
+    MissingSiteError,
+    NoGradientError,
+    ObjectiveError,
+    PresenceError,
+    SiteOutsidePlateError,
+    SiteShapeError,
+    TooFewParticlesError,
+    UnequalScaleError,
+    UnsupportedSiteError,
+)
+from .iwae import IWAE
+from .log_weights import LogWeights
+from .marginal_elbo import MarginalELBO
+from .module import ObjectiveModule, local_parameters
+from .nvil import NVIL
+from .reinforce import Reinforce
+from .sqair_signal import SQAIRSignal
+from .vimco import VIMCO
+
+__all__ = [
+    "BaselineError",
+    "Diagnostics",
+    "Estimate",
+    "IWAE",
+    "LogWeights",
+    "MarginalELBO",
+    "MissingSiteError",
+    "MultiSampleELBO",
+    "NVIL",
+    "NoGradientError",
+    "ObjectiveError",
+    "ObjectiveModule",
+    "PresenceError",
+    "Reinforce",
+    "SQAIRSignal",
+    "SiteOutsidePlateError",
+    "SiteShapeError",
+    "TooFewParticlesError",
+    "UnequalScaleError",
+    "UnsupportedSiteError",
+    "VIMCO",
+    "local_parameters",
+]

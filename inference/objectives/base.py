@@ -15,7 +15,7 @@ from .errors import TooFewParticlesError
 from .layout import Layout
 from .log_weights import LogWeights, ScoredTraces, run_and_score, run_program
 from .module import ObjectiveModule
-from .sites import replayed_values
+from .sites import replay
 
 Program = Callable[..., Any]
 """A model or a guide: a function, or a module, made of Pyro statements."""
@@ -42,29 +42,33 @@ class MultiSampleELBO(ELBO):
     Draws K particles for each datum from the guide, replays the model on them, and forms the log-weights
     `log w = log p(x, z) - log q(z | x)` of shape (K, B). A subclass turns them into a bound and a surrogate.
 
-    The objective opens the plate `"particles"` at dimension `-max_plate_nesting - 1` around model and guide, also for
-    K = 1, so that every tensor in a program may have leading dimensions (K, B). Requirements:
+    The objective opens the plate `"particles"` at dimension `-max_plate_nesting - 1` around model and guide,
+    also for K = 1, so that every tensor in a program may have leading dimensions (K, B). Requirements:
 
-    1. Every sample statement of both programs is inside the plate named `batch_plate`, which the programs open
-       themselves. Data are independent given the parameters; there is one weight per datum.
-    2. Model and guide have the same latent variables, and a variable without observation has the same name in both.
+    1. Every sample statement of both programs is inside the plate named `batch_plate`, which the programs
+       open themselves. Data are independent given the parameters; there is one weight per datum.
+    2. Model and guide have the same latent variables, and a variable without observation has the same name in
+       both.
     3. All sites have the same scale, that of a subsampled batch plate, given as a Python number.
 
-    Everything is checked in Python from names and shapes, on every call; no value is read back from the device, except
-    in `loss` and `loss_and_grads`, which return floats.
+    Everything is checked in Python from names and shapes, on every call; no value is read back from the
+    device, except in `loss` and `loss_and_grads`, which return floats.
 
-    Not to be confused with `pyro.infer.RenyiELBO(alpha=0)`, which computes the importance-weighted bound but gives no
-    gradient to a discrete variable, and applies the subsampling scale inside the logarithm.
+    Not to be confused with `pyro.infer.RenyiELBO(alpha=0)`, which computes the importance-weighted bound but
+    gives no gradient to a discrete variable, and applies the subsampling scale inside the logarithm.
 
     Args:
         num_particles: K.
         batch_plate: name of the plate of independent data.
-        max_plate_nesting: number of dimensions that the plates of the programs take, the particle plate not counted.
-        reduction: `"sum"` over the batch as in Pyro, or `"mean"`. The subsampling scale N/B multiplies either.
-        mask_score: whether `poutine.mask` holds for score-function terms too. This is valid, and of much smaller
-            variance, if a masked variable's value influences nothing, as it must in a model that is independent of
-            absent objects. `False` is Pyro's convention.
-        weight_floor: normalised weights and learning signals below this magnitude are set to zero in the gradient.
+        max_plate_nesting: number of dimensions that the plates of the programs take, the particle plate not
+            counted.
+        reduction: `"sum"` over the batch as in Pyro, or `"mean"`. The subsampling scale N/B multiplies
+            either.
+        mask_score: whether `poutine.mask` holds for score-function terms too. This is valid, and of much
+            smaller variance, if a masked variable's value influences nothing, as it must in a model that is
+            independent of absent objects. `False` is Pyro's convention.
+        weight_floor: normalised weights and learning signals below this magnitude are set to zero in the
+            gradient.
 
     Raises:
         TooFewParticlesError: The estimator needs more particles.
@@ -89,21 +93,29 @@ class MultiSampleELBO(ELBO):
                 f"`{type(self).__name__}` needs `num_particles` >= {self.min_particles}, got {num_particles}"
             )
         if max_plate_nesting < 1:
-            raise ValueError(f"`max_plate_nesting` must count the batch plate, expected >= 1, got {max_plate_nesting}")
+            raise ValueError(
+                f"`max_plate_nesting` must count the batch plate, expected >= 1, got {max_plate_nesting}"
+            )
         if reduction not in ("sum", "mean"):
             raise ValueError(f'`reduction` must be "sum" or "mean", got {reduction!r}')
         if not 0 <= weight_floor <= 1e-8:
-            raise ValueError(f"`weight_floor` must be in [0, 1e-8], above it biases gradients, got {weight_floor}")
+            raise ValueError(
+                f"`weight_floor` must be in [0, 1e-8], above it biases gradients, got {weight_floor}"
+            )
         self.batch_plate = batch_plate
         self.reduction = reduction
         self.mask_score = mask_score
         self.weight_floor = weight_floor
 
     @abstractmethod
-    def _estimate(self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Estimate:
+    def _estimate(
+        self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Estimate:
         """Runs both programs and returns the bound and its surrogate."""
 
-    def evaluate(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> tuple[Tensor, Diagnostics]:
+    def evaluate(
+        self, model: Program, guide: Program, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Diagnostics]:
         """Computes the loss and its diagnostics.
 
         Args:
@@ -113,8 +125,8 @@ class MultiSampleELBO(ELBO):
             **kwargs: keyword arguments of both.
 
         Returns:
-            The loss, a scalar tensor whose value is minus the bound (plus a baseline's regression loss) and whose
-            derivative is the estimator's; and the diagnostics, detached.
+            The loss, a scalar tensor whose value is minus the bound (plus a baseline's regression loss) and
+            whose derivative is the estimator's; and the diagnostics, detached.
         """
         estimate = self._estimate(model, guide, args, kwargs)
         objective = estimate.bound.detach() + (estimate.surrogate - estimate.surrogate.detach())
@@ -139,7 +151,7 @@ class MultiSampleELBO(ELBO):
         """
         loss = self.evaluate(model, guide, *args, **kwargs)[0]
         torch_backward(loss, self.retain_graph)
-        return loss.item()
+        return loss.detach().item()
 
     def log_weights(
         self, model: Program, guide: Program, *args: Any, num_particles: int | None = None, **kwargs: Any
@@ -175,4 +187,4 @@ class MultiSampleELBO(ELBO):
         self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> tuple[Trace, Trace]:
         guide_trace = run_program(guide, self._layout(), args, kwargs)
-        return run_program(model, self._layout(), args, kwargs, replayed_values(guide_trace)), guide_trace
+        return run_program(model, self._layout(), args, kwargs, replay(guide_trace)), guide_trace

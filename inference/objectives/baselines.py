@@ -15,9 +15,10 @@ def baseline_of(site: Site, shape: torch.Size) -> Tensor | None:
     """Returns the baseline that a guide annotates at a sample statement.
 
     The annotation is `infer={"baseline": {...}}` with either `baseline_value`, a tensor, or `nn_baseline` and
-    `nn_baseline_input`, a function and its input, which is detached. A baseline must not depend on the value of the
-    site itself nor on later ones, otherwise the gradient is biased; and it should be a function of detached inputs,
-    because the regression loss is differentiated with respect to everything that it depends on.
+    `nn_baseline_input`, a function and its input, which is detached. A baseline must not depend on the value
+    of the site itself nor on later ones, otherwise the gradient is biased; and it should be a function of
+    detached inputs, because the regression loss is differentiated with respect to everything that it depends
+    on.
 
     Args:
         site: a guide site.
@@ -40,9 +41,13 @@ def baseline_of(site: Site, shape: torch.Size) -> Tensor | None:
         )
     unknown = sorted(set(options) - {*_KEYS, "use_decaying_avg_baseline", "baseline_beta"})
     if unknown:
-        raise BaselineError(f"expected the baseline of site `{name}` to have keys of {_KEYS}, got `{unknown[0]}`")
+        raise BaselineError(
+            f"expected the baseline of site `{name}` to have keys of {_KEYS}, got `{unknown[0]}`"
+        )
     if ("baseline_value" in options) == ("nn_baseline" in options):
-        raise BaselineError(f"expected either `baseline_value` or `nn_baseline` at site `{name}`, got {sorted(options)}")
+        raise BaselineError(
+            f"expected either `baseline_value` or `nn_baseline` at site `{name}`, got {sorted(options)}"
+        )
     if "baseline_value" in options:
         value = options["baseline_value"]
     else:
@@ -51,7 +56,8 @@ def baseline_of(site: Site, shape: torch.Size) -> Tensor | None:
 
 
 def _broadcast(value: Tensor, shape: torch.Size, name: str) -> Tensor:
-    # A tensor of shape (B, 1) would broadcast silently when K = B or K = 1; the last dimension must be that of the data.
+    # A tensor of shape (B, 1) would broadcast silently when K = B or K = 1; the last dimension must be that
+    # of the data.
     fits = value.dim() == 0 or (
         value.dim() <= 2 and value.shape[-1] == shape[-1] and value.shape[:-1] in ((), (1,), shape[:1])
     )

@@ -15,12 +15,14 @@ class Diagnostics(NamedTuple):
     bound: Tensor
     """The bound on log p(x) that is maximised, without subsampling scale and baseline loss."""
     log_likelihood: Tensor
-    """E_q[log p(x | z)], the mean of the observed sites over single particles (minus the reconstruction error)."""
+    """E_q[log p(x | z)], the mean of the observed sites over single particles (minus the reconstruction
+    error)."""
     kl: Tensor
-    """E_q[log q(z | x) - log p(z)], mean over single particles: `log_likelihood - kl` is the single-sample ELBO,
-    whatever the bound is."""
+    """E_q[log q(z | x) - log p(z)], mean over single particles: `log_likelihood - kl` is the single-sample
+    ELBO, whatever the bound is."""
     effective_sample_size: Tensor
-    """1 / sum_k w_k^2 for the normalised weights w_k, between 1 and K: how many particles take part in the bound."""
+    """1 / sum_k w_k^2 for the normalised weights w_k, between 1 and K: how many particles take part in the
+    bound."""
 
 
 @torch.no_grad()

@@ -12,16 +12,19 @@ from .log_weights import ScoredTraces
 
 @torch.no_grad()
 def downstream_costs(traces: ScoredTraces) -> dict[str, Tensor]:
-    r"""Returns for every guide site without a pathwise derivative the terms of log w that its value can influence.
+    r"""Returns for every guide site without a pathwise derivative the terms of log w that its value can
+    influence.
 
-    In the score-function gradient of the ELBO, $E[R_i \nabla \log q(z_i | z_{<i})]$, a term of $R_i$ that is a
-    function only of what the guide drew before $z_i$ has expectation zero, since $E[\nabla \log q(z_i | z_{<i})] = 0$;
-    it is left out to reduce variance. Which terms these are follows from the order of execution, for any pair:
+    In the score-function gradient of the ELBO, $E[R_i \nabla \log q(z_i | z_{<i})]$, a term of $R_i$ that is
+    a function only of what the guide drew before $z_i$ has expectation zero, since $E[\nabla \log q(z_i |
+    z_{<i})] = 0$; it is left out to reduce variance. Which terms these are follows from the order of
+    execution, for any pair:
 
     - log q of a guide site that ran before site i;
-    - log p of a model site, if all latent variables that the model had met up to there, that site included, were drawn
-      by the guide before site i. (That it ran before site i in the model is not enough: if the guide draws in another
-      order, a variable met early by the model may have been drawn after, and because of, $z_i$.)
+    - log p of a model site, if all latent variables that the model had met up to there, that site included,
+      were drawn by the guide before site i. (That it ran before site i in the model is not enough: if the
+      guide draws in another order, a variable met early by the model may have been drawn after, and because
+      of, $z_i$.)
 
     What remains are a final piece of the model's statements and a final piece of the guide's.
 
@@ -29,7 +32,8 @@ def downstream_costs(traces: ScoredTraces) -> dict[str, Tensor]:
         traces: scored traces of guide and model.
 
     Returns:
-        For each site name the cost R_i, detached; shape (K, B). A factor, which is not a draw itself, gets all terms.
+        For each site name the cost R_i, detached; shape (K, B). A factor, which is not a draw itself, gets
+        all terms.
     """
     order = {site["name"]: index for index, site in enumerate(traces.guide_sites)}
     guide_tails = _tail_sums(traces.guide_sites, traces.guide.by_name())
@@ -42,7 +46,9 @@ def downstream_costs(traces: ScoredTraces) -> dict[str, Tensor]:
         for name in group.names:
             index = 0 if traces.guide_sites[order[name]]["is_observed"] else order[name]
             start = bisect_left(known_from, index)
-            costs[name] = model_tails[start] - guide_tails[index] if start < len(known_from) else -guide_tails[index]
+            costs[name] = (
+                model_tails[start] - guide_tails[index] if start < len(known_from) else -guide_tails[index]
+            )
     return costs
 
 
@@ -52,7 +58,8 @@ def _tail_sums(sites: Sequence[Site], scores: Mapping[str, tuple[Tensor, Tensor]
 
 
 def _known_from(model_sites: Sequence[Site], order: Mapping[str, int]) -> list[int]:
-    """Returns for every model site the guide's index of the last draw that its log-probability can depend on."""
+    """Returns for every model site the guide's index of the last draw that its log-probability can depend
+    on."""
     latest, result = -1, []
     for site in model_sites:
         latest = max(latest, order.get(site["name"], -1) if not site["is_observed"] else -1)

@@ -15,8 +15,8 @@ class IWAE(MultiSampleELBO):
 
     $$ L_K = E[\log \frac{1}{K} \sum_k w_k], \quad \nabla L_K = E[\sum_k \tilde w_k \nabla \log w_k] $$
 
-    with normalised weights $\tilde w_k$. L_1 is the ELBO, L_K grows with K towards log p(x). Every guide site must be
-    reparameterised; discrete variables need `VIMCO`.
+    with normalised weights $\tilde w_k$. L_1 is the ELBO, L_K grows with K towards log p(x). Every guide site
+    must be reparameterised; discrete variables need `VIMCO`.
 
     Reference: Burda, Grosse and Salakhutdinov, Importance Weighted Autoencoders, 2016, equations 8 and 13.
 
@@ -24,7 +24,9 @@ class IWAE(MultiSampleELBO):
         NoGradientError: (when evaluated) A guide site is not reparameterised.
     """
 
-    def _estimate(self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Estimate:
+    def _estimate(
+        self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Estimate:
         traces = self._run_and_score(model, guide, args, kwargs)
         check_reparameterised(traces.guide_sites, type(self).__name__)
         log_weight, log_likelihood, _, scale = traces.log_weights()

@@ -2,7 +2,9 @@
 
 from typing import Any, NamedTuple
 
-import pyro
+from pyro.poutine.broadcast_messenger import BroadcastMessenger
+from pyro.poutine.plate_messenger import PlateMessenger
+from pyro.poutine.subsample_messenger import SubsampleMessenger
 from torch import Tensor
 
 from .errors import SiteOutsidePlateError, SiteShapeError
@@ -12,6 +14,20 @@ Site = dict[str, Any]
 
 PARTICLES = "particles"
 """Name of the plate that an objective opens around model and guide."""
+
+
+class ParticlePlate(PlateMessenger):
+    """The plate of independent particles, which expands a distribution only if it does not have their shape yet.
+
+    Distributions in a guide mostly depend on earlier draws and have the shape (K, B) already; expanding them once more
+    at each statement would take a third of the time of running the programs.
+    """
+
+    def _process_message(self, msg: Any) -> None:
+        SubsampleMessenger._process_message(self, msg)
+        shape = getattr(msg["fn"], "batch_shape", ())
+        if len(shape) < -self.dim or shape[self.dim] != self.size:
+            BroadcastMessenger._pyro_sample(msg)
 
 
 class Placement(NamedTuple):
@@ -42,7 +58,7 @@ class Layout(NamedTuple):
 
     def particle_plate(self) -> Any:
         """Returns the plate of independent particles, to be opened around model and guide."""
-        return pyro.plate(PARTICLES, self.num_particles, dim=self.particle_dim)
+        return ParticlePlate(PARTICLES, self.num_particles, dim=self.particle_dim)
 
     def place(self, site: Site, owner: str) -> Placement:
         """Finds the plates of a site.
@@ -52,8 +68,8 @@ class Layout(NamedTuple):
             owner: `"model"` or `"guide"`, for the message of an error.
 
         Raises:
-            SiteOutsidePlateError: The site is outside the batch plate or the particle plate, or the batch plate is
-                a sequential loop.
+            SiteOutsidePlateError: The site is outside the batch plate or the particle plate, or the batch
+                plate is a sequential loop.
         """
         batch_dim, batch_size, particles, inner = 0, 0, False, []
         for frame in site["cond_indep_stack"]:
@@ -105,9 +121,10 @@ class Layout(NamedTuple):
         }
         target = [sizes.get(dim, 1) for dim in range(-rank, 0)]
         plates, front = shape[-rank:], shape[:-rank]
-        fits = all(
-            got in (1, want) for got, want in zip(reversed(plates), reversed(target), strict=False)
-        ) and len(front) <= leading
+        fits = (
+            all(got in (1, want) for got, want in zip(reversed(plates), reversed(target), strict=False))
+            and len(front) <= leading
+        )
         if not fits:
             raise SiteShapeError(
                 f"expected the log-probability of site `{site['name']}` to be broadcastable to {tuple(target)}, the "

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from .layout import Layout, Site
 from .scoring import ScoredSites, score_sites
-from .sites import check_pair, common_scale, needs_score, random_sites, replayed_values
-from .substitute import Substitute, Value
+from .sites import check_pair, common_scale, needs_score, random_sites, replay
+from .substitute import Substitute
 
 
 class LogWeights(NamedTuple):
@@ -22,10 +22,11 @@ class LogWeights(NamedTuple):
     log_likelihood: Tensor
     """The part of log p(x, z) that belongs to observed sites, log p(x | z); shape (K, B)."""
     log_score: Tensor
-    """Sum of log q over the guide sites without a pathwise derivative; shape (K, B), zeros if there is none."""
+    """Sum of log q over the guide sites without a pathwise derivative; shape (K, B), zeros if there is
+    none."""
     scale: float
-    """Number of data / number of data in the batch. It multiplies the bound: inside the logarithm it would raise the
-    weights to a power, and the result would bound nothing."""
+    """Number of data / number of data in the batch. It multiplies the bound: inside the logarithm it would
+    raise the weights to a power, and the result would bound nothing."""
 
 
 class ScoredTraces(NamedTuple):
@@ -64,27 +65,26 @@ def run_program(
     layout: Layout,
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
-    values: Mapping[str, Value] | None = None,
+    choose: Callable[[Site], Tensor | None] | None = None,
 ) -> Trace:
-    """Runs a model or a guide under the particle plate, with given values at some sites, and records its trace."""
-    plated = layout.particle_plate()(program)
-    tracer = poutine.trace(plated if values is None else Substitute(values)(plated))
+    """Runs a model or a guide under the particle plate, with chosen values at some sites, and records its
+    trace."""
+    chosen = program if choose is None else Substitute(choose)(program)
+    tracer = poutine.trace(layout.particle_plate()(chosen))
     tracer(*args, **kwargs)
     return tracer.trace
 
 
-def score_guide(trace: Trace, layout: Layout, mask_score: bool) -> tuple[list[Site], ScoredSites]:
-    """Returns the random variables of a guide's trace and their log-probabilities."""
-    sites = random_sites(trace)
+def score_guide(sites: Sequence[Site], layout: Layout, mask_score: bool = True) -> ScoredSites:
+    """Returns the log-probabilities of the random variables of a guide."""
     roles = ["score" if needs_score(site) else "path" for site in sites]
-    return sites, score_sites(sites, roles, layout, "guide", mask_score=mask_score)
+    return score_sites(sites, roles, layout, "guide", mask_score=mask_score)
 
 
-def score_model(trace: Trace, layout: Layout, leading: int = 0) -> tuple[list[Site], ScoredSites]:
-    """Returns the random variables of a model's trace and their log-probabilities."""
-    sites = random_sites(trace)
+def score_model(sites: Sequence[Site], layout: Layout, leading: int = 0) -> ScoredSites:
+    """Returns the log-probabilities of the random variables of a model."""
     roles = ["observed" if site["is_observed"] else "latent" for site in sites]
-    return sites, score_sites(sites, roles, layout, "model", leading)
+    return score_sites(sites, roles, layout, "model", leading)
 
 
 def run_and_score(
@@ -104,10 +104,13 @@ def run_and_score(
         UnequalScaleError: Sites have different scales.
     """
     guide_trace = run_program(guide, layout, args, kwargs)
-    model_trace = run_program(model, layout, args, kwargs, replayed_values(guide_trace))
+    model_trace = run_program(model, layout, args, kwargs, replay(guide_trace))
     guide_sites, model_sites = random_sites(guide_trace), random_sites(model_trace)
     check_pair(model_sites, guide_sites)
-    scale = common_scale(model_sites, guide_sites)
-    _, guide_scores = score_guide(guide_trace, layout, mask_score)
-    _, model_scores = score_model(model_trace, layout)
-    return ScoredTraces(guide_sites, model_sites, guide_scores, model_scores, scale)
+    return ScoredTraces(
+        guide_sites,
+        model_sites,
+        score_guide(guide_sites, layout, mask_score),
+        score_model(model_sites, layout),
+        common_scale(model_sites, guide_sites),
+    )

@@ -40,10 +40,12 @@ def _allow_local_parameters(program: nn.Module) -> None:
 
 
 class ObjectiveModule(nn.Module):
-    """The loss of one model/guide pair, to be trained with `torch.optim` and wrapped in DistributedDataParallel.
+    """The loss of one model/guide pair, to be trained with `torch.optim` and wrapped in
+    DistributedDataParallel.
 
-    Its parameters are those of the two sub-modules `model` and `guide`. They are never looked up in Pyro's global
-    parameter store, so that several pairs of the same classes can live side by side. Made by calling an objective:
+    Its parameters are those of the two sub-modules `model` and `guide`. They are never looked up in Pyro's
+    global parameter store, so that several pairs of the same classes can live side by side. Made by calling
+    an objective:
 
         loss, diagnostics = IWAE(num_particles=5)(model, guide)(images)
 
@@ -53,7 +55,9 @@ class ObjectiveModule(nn.Module):
         objective: bound and estimator.
     """
 
-    def __init__(self, model: Callable[..., Any], guide: Callable[..., Any], objective: MultiSampleELBO) -> None:
+    def __init__(
+        self, model: Callable[..., Any], guide: Callable[..., Any], objective: MultiSampleELBO
+    ) -> None:
         super().__init__()
         self.model = model
         self.guide = guide

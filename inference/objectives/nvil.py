@@ -23,11 +23,12 @@ class NVIL(MultiSampleELBO):
 
     $$ \nabla = E[\sum_i (R_i - b_i) \nabla \log q(z_i | z_{<i}, x)] $$
 
-    plus the reparameterised part, where $R_i$ are the terms of the ELBO that site i can influence, and $b_i$ the
-    baseline annotated at the site, `pyro.sample(..., infer={"baseline": {"baseline_value": b}})`, of shape (K, B) or
-    (B,). It may depend on the datum and on what was drawn before the site, never on the site's own value. The
-    regression loss $\sum_i m_i (sg(R_i) - b_i)^2$, where m is the site's mask, is added to the loss but not part of the
-    reported bound, and not multiplied by a subsampling scale. Sites without annotation have b = 0.
+    plus the reparameterised part, where $R_i$ are the terms of the ELBO that site i can influence, and $b_i$
+    the baseline annotated at the site, `pyro.sample(..., infer={"baseline": {"baseline_value": b}})`, of
+    shape (K, B) or (B,). It may depend on the datum and on what was drawn before the site, never on the
+    site's own value. The regression loss $\sum_i m_i (sg(R_i) - b_i)^2$, where m is the site's mask, is added
+    to the loss but not part of the reported bound, and not multiplied by a subsampling scale. Sites without
+    annotation have b = 0.
 
     Not included are the variance normalisation and the centring by a running mean of the paper.
 
@@ -41,7 +42,9 @@ class NVIL(MultiSampleELBO):
         BaselineError: (when evaluated) An annotation is not understood, or has a wrong shape.
     """
 
-    def _estimate(self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Estimate:
+    def _estimate(
+        self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Estimate:
         traces = self._run_and_score(model, guide, args, kwargs)
         log_weight, log_likelihood, _, scale = traces.log_weights()
         surrogate, regression = self._learn(traces, reparameterised_part(traces).mean(0))
@@ -50,7 +53,8 @@ class NVIL(MultiSampleELBO):
         return Estimate(bound, surrogate, scale, diagnostics, regression)
 
     def _learn(self, traces: ScoredTraces, surrogate: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Adds the score-function terms to a surrogate, and returns it with the regression loss of the baselines."""
+        """Adds the score-function terms to a surrogate, and returns it with the regression loss of the
+        baselines."""
         scores, sites = traces.guide.by_name(), {site["name"]: site for site in traces.guide_sites}
         regression: Tensor | None = None
         for name, cost in downstream_costs(traces).items():

@@ -15,8 +15,8 @@ from .surrogates import log_mean_exp, pathwise, truncate, weighted
 def reparameterised_part(traces: ScoredTraces) -> Tensor:
     """Returns log p - log q with log q of the reparameterised guide sites only; shape (K, B).
 
-    The gradient of -log q of the other sites has expectation zero in the ELBO, so that it would only add variance.
-    (It must stay in an importance-weighted bound, whose weights depend on the same draw.)
+    The gradient of -log q of the other sites has expectation zero in the ELBO, so that it would only add
+    variance. (It must stay in an importance-weighted bound, whose weights depend on the same draw.)
     """
     log_weight = traces.log_weights().log_weight
     discrete = traces.guide.total("score")
@@ -31,10 +31,11 @@ class Reinforce(MultiSampleELBO):
     value can influence: $\nabla = E[\sum_i R_i \nabla \log q(z_i | z_{<i})]$ plus the reparameterised part.
     For `bound="iwae"` all sites of a particle are weighted by the bound L_K.
 
-    Unbiased for every K, but of large variance: it is the reference for the others. Use `NVIL` or `VIMCO` to train.
+    Unbiased for every K, but of large variance: it is the reference for the others. Use `NVIL` or `VIMCO` to
+    train.
 
-    Reference: Williams, Simple Statistical Gradient-Following Algorithms, 1992; also called likelihood-ratio or
-    black-box variational estimator.
+    Reference: Williams, Simple Statistical Gradient-Following Algorithms, 1992; also called likelihood-ratio
+    or black-box variational estimator.
 
     Args:
         num_particles: K.
@@ -42,13 +43,17 @@ class Reinforce(MultiSampleELBO):
         **options: see `MultiSampleELBO`.
     """
 
-    def __init__(self, num_particles: int = 1, *, bound: Literal["elbo", "iwae"] = "elbo", **options: Any) -> None:
+    def __init__(
+        self, num_particles: int = 1, *, bound: Literal["elbo", "iwae"] = "elbo", **options: Any
+    ) -> None:
         super().__init__(num_particles, **options)
         if bound not in ("elbo", "iwae"):
             raise ValueError(f'`bound` must be "elbo" or "iwae", got {bound!r}')
         self.bound = bound
 
-    def _estimate(self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Estimate:
+    def _estimate(
+        self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Estimate:
         traces = self._run_and_score(model, guide, args, kwargs)
         log_weight, log_likelihood, log_score, scale = traces.log_weights()
         if self.bound == "iwae":
@@ -59,5 +64,7 @@ class Reinforce(MultiSampleELBO):
             surrogate = reparameterised_part(traces).mean(0)
             scores = traces.guide.by_name()
             for name, cost in downstream_costs(traces).items():
-                surrogate = surrogate + weighted(truncate(cost, self.weight_floor), scores[name][1]) / len(cost)
+                surrogate = surrogate + weighted(truncate(cost, self.weight_floor), scores[name][1]) / len(
+                    cost
+                )
         return Estimate(bound, surrogate, scale, summarise(bound, log_weight, log_likelihood, log_weight))

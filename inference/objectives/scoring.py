@@ -19,7 +19,8 @@ class ScoredGroup(NamedTuple):
     """Sites of one role that were scored together."""
 
     role: str
-    """What the log-probabilities are for: `"latent"` or `"observed"` in a model, `"path"` or `"score"` in a guide."""
+    """What the log-probabilities are for: `"latent"` or `"observed"` in a model, `"path"` or `"score"` in a
+    guide."""
     names: tuple[str, ...]
     """Names of the n sites."""
     log_prob: Tensor
@@ -35,7 +36,8 @@ class ScoredSites(NamedTuple):
     """Sites that were scored together."""
 
     def total(self, *roles: str) -> Tensor | None:
-        """Sums the log-probabilities of the sites of the given roles; shape (..., K, B), None without such a site."""
+        """Sums the log-probabilities of the sites of the given roles; shape (..., K, B), None without such a
+        site."""
         return _add([group.log_prob for group in self.groups if group.role in roles])
 
     def total_score(self) -> Tensor | None:
@@ -60,12 +62,18 @@ class _Parts(NamedTuple):
 
 
 def score_sites(
-    sites: Sequence[Site], roles: Sequence[str], layout: Layout, owner: str, leading: int = 0, mask_score: bool = True
+    sites: Sequence[Site],
+    roles: Sequence[str],
+    layout: Layout,
+    owner: str,
+    leading: int = 0,
+    mask_score: bool = True,
 ) -> ScoredSites:
     """Evaluates the log-probability of every site once, similar sites in one call.
 
-    Normal and Bernoulli sites with equal shapes are stacked and evaluated by one call of the same `log_prob` that
-    Pyro would call for each of them; the others, and sites with argument validation, are evaluated one by one.
+    Normal and Bernoulli sites with equal shapes are stacked and evaluated by one call of the same `log_prob`
+    that Pyro would call for each of them; the others, and sites with argument validation, are evaluated one
+    by one.
 
     Args:
         sites: sample statements of a trace.
@@ -94,10 +102,16 @@ def score_sites(
             unmasked = _score_alone(site)
             masked = scale_and_mask(unmasked, mask=site["mask"])
             log_prob = layout.reduce(masked, site, placement, leading)[None]
-            plain = log_prob if mask_score or role != "score" else layout.reduce(unmasked, site, placement, leading)[None]
+            plain = (
+                log_prob
+                if mask_score or role != "score"
+                else layout.reduce(unmasked, site, placement, leading)[None]
+            )
         else:
             stacked = _score_together([(member, part) for member, _, part in members if part is not None])
-            log_prob = layout.reduce(_pad(stacked, layout.max_plate_nesting + 2), site, placement, leading + 1)
+            log_prob = layout.reduce(
+                _pad(stacked, layout.max_plate_nesting + 2), site, placement, leading + 1
+            )
             plain = log_prob
         groups.append(ScoredGroup(role, names, log_prob, plain))
     return ScoredSites(tuple(groups))
@@ -144,7 +158,9 @@ def _score_together(members: Sequence[tuple[Site, _Parts]]) -> Tensor:
     """Evaluates n sites of equal signature; returns shape (n, *batch_shape)."""
     first = members[0][1]
     value = torch.stack([site["value"] for site, _ in members])
-    parameters = [_stack([part.parameters[i] for _, part in members], value.dim()) for i in range(len(first.parameters))]
+    parameters = [
+        _stack([part.parameters[i] for _, part in members], value.dim()) for i in range(len(first.parameters))
+    ]
     if any(parameter.dim() > value.dim() for parameter in parameters):
         value = _pad(value, max(parameter.dim() for parameter in parameters))
     if first.family is Normal:

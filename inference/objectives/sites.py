@@ -1,6 +1,6 @@
 """Which statements of a trace are random variables, and whether model and guide fit together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pyro.distributions import Distribution, MaskedDistribution
@@ -28,17 +28,21 @@ def random_sites(trace: Trace) -> list[Site]:
     return [
         site
         for site in trace.nodes.values()
-        if site["type"] == "sample" and not site_is_subsample(site) and not site["infer"].get("_deterministic")
+        if site["type"] == "sample"
+        and not site_is_subsample(site)
+        and not site["infer"].get("_deterministic")
     ]
 
 
-def replayed_values(trace: Trace) -> dict[str, Tensor]:
-    """Returns what a guide drew, by name: its latent values and the indices of subsampled plates."""
-    return {
+def replay(trace: Trace) -> Callable[[Site], Tensor | None]:
+    """Returns what a guide drew as a function of the site: latent values, and the indices of subsampled
+    plates."""
+    values = {
         name: site["value"]
         for name, site in trace.nodes.items()
         if site["type"] == "sample" and not site["is_observed"]
     }
+    return lambda site: values.get(site["name"])
 
 
 def needs_score(site: Site) -> bool:
@@ -56,8 +60,9 @@ def base_distribution(fn: Any) -> Any:
 def check_pair(model: Sequence[Site], guide: Sequence[Site]) -> None:
     """Checks that the guide draws exactly the latent variables of the model.
 
-    A guide may draw additional variables marked `infer={"is_auxiliary": True}`; as in Pyro their log-probability is
-    counted, and it is the guide's task to make up for it (a `Delta` with a `log_density`, a `pyro.factor`).
+    A guide may draw additional variables marked `infer={"is_auxiliary": True}`; as in Pyro their
+    log-probability is counted, and it is the guide's task to make up for it (a `Delta` with a `log_density`,
+    a `pyro.factor`).
 
     Raises:
         MissingSiteError: A latent variable is in one of the two only.
@@ -74,7 +79,9 @@ def check_pair(model: Sequence[Site], guide: Sequence[Site]) -> None:
             continue
         drawn.add(name)
         if name in observed:
-            raise MissingSiteError(f"expected the guide to draw latent variables only, got site `{name}`, which the model observes")
+            raise MissingSiteError(
+                f"expected the guide to draw latent variables only, got site `{name}`, which the model observes"
+            )
         if name not in latent and not site["infer"].get("is_auxiliary"):
             raise MissingSiteError(
                 f"expected every guide site in the model, but the model has no site `{name}`; a variable that only the "
@@ -116,7 +123,9 @@ def common_scale(model: Sequence[Site], guide: Sequence[Site]) -> float:
     scale, first = 1.0, None
     for site in (*model, *guide):
         if isinstance(site["scale"], Tensor):
-            raise UnequalScaleError(f"expected a Python number as scale of site `{site['name']}`, got a tensor")
+            raise UnequalScaleError(
+                f"expected a Python number as scale of site `{site['name']}`, got a tensor"
+            )
         if first is None:
             scale, first = site["scale"], site["name"]
         elif site["scale"] != scale:

@@ -11,15 +11,16 @@ from .vimco import control_variate
 
 @final
 class SQAIRSignal(MultiSampleELBO):
-    r"""Importance-weighted bound with the *biased* gradient of the released SQAIR code, to reproduce its numbers.
+    r"""Importance-weighted bound with the *biased* gradient of the released SQAIR code, to reproduce its
+    numbers.
 
     The bound is that of `VIMCO`, and so is the control variate, but the learning signal of particle k is
     $\log w_k - L_{-k}$ instead of $L_K - L_{-k}$, and `reduce="mean"` averages over particles instead of summing. The
-    discrete variables then follow roughly the gradient of the single-sample ELBO, while the continuous ones follow the
-    importance-weighted bound.
+    discrete variables then follow roughly the gradient of the single-sample ELBO, while the continuous ones
+    follow the importance-weighted bound.
 
-    Exact expectations for two independent Bernoulli variables with logits (0.3, -0.7), log p(x, z) = (-2, 1, -4, 2.6)
-    for z = 00, 01, 10, 11, and K = 3:
+    Exact expectations for two independent Bernoulli variables with logits (0.3, -0.7), log p(x, z) = (-2, 1,
+    -4, 2.6) for z = 00, 01, 10, 11, and K = 3:
 
     | estimator                   | d / d logit 1 | d / d logit 2 |
     |-----------------------------|---------------|---------------|
@@ -27,8 +28,8 @@ class SQAIRSignal(MultiSampleELBO):
     | `reduce="mean"`             | -0.2174       | 0.9156        |
     | `reduce="sum"`              | -0.7579       | 3.4733        |
 
-    Reference: Kosiorek, Kim, Posner and Teh, Sequential Attend, Infer, Repeat, 2018, released code (`"mean"`); the
-    PyTorch re-implementation by Lin has `"sum"`.
+    Reference: Kosiorek, Kim, Posner and Teh, Sequential Attend, Infer, Repeat, 2018, released code
+    (`"mean"`); the PyTorch re-implementation by Lin has `"sum"`.
 
     Args:
         num_particles: K >= 2.
@@ -38,13 +39,17 @@ class SQAIRSignal(MultiSampleELBO):
 
     min_particles: ClassVar[int] = 2
 
-    def __init__(self, num_particles: int = 5, *, reduce: Literal["mean", "sum"] = "mean", **options: Any) -> None:
+    def __init__(
+        self, num_particles: int = 5, *, reduce: Literal["mean", "sum"] = "mean", **options: Any
+    ) -> None:
         super().__init__(num_particles, **options)
         if reduce not in ("mean", "sum"):
             raise ValueError(f'`reduce` must be "mean" or "sum", got {reduce!r}')
         self.reduce = reduce
 
-    def _estimate(self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Estimate:
+    def _estimate(
+        self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Estimate:
         traces = self._run_and_score(model, guide, args, kwargs)
         log_weight, log_likelihood, log_score, scale = traces.log_weights()
         fixed = log_weight.detach()

@@ -14,8 +14,8 @@ def log_mean_exp(log_weight: Tensor) -> Tensor:
 def truncate(signal: Tensor, floor: float) -> Tensor:
     """Replaces entries smaller in magnitude than `floor` by zero.
 
-    A weight like 1e-40 contributes nothing to a gradient, but the backward pass would multiply it through whole
-    networks as a denormal number, which takes a processor three times as long.
+    A weight like 1e-40 contributes nothing to a gradient, but the backward pass would multiply it through
+    whole networks as a denormal number, which takes a processor three times as long.
     """
     return torch.where(signal.abs() < floor, 0.0, signal) if floor > 0 else signal
 

@@ -39,39 +39,47 @@ def control_variate(log_weight: Tensor, control: Literal["geometric", "arithmeti
 class VIMCO(MultiSampleELBO):
     r"""Importance-weighted bound with an unbiased gradient for discrete and continuous guide variables.
 
-    The bound is that of `IWAE`. Its gradient has the pathwise term, which includes that of -log q of the discrete
-    variables, and a score-function term with a control variate made of the other particles:
+    The bound is that of `IWAE`. Its gradient has the pathwise term, which includes that of -log q of the
+    discrete variables, and a score-function term with a control variate made of the other particles:
 
     $$ \nabla L_K = E[\sum_k \tilde w_k \nabla \log w_k + \sum_k (L_K - L_{-k}) \nabla \log q_{disc}(z_k)] $$
 
-    No network and no running average is needed. The control variate of particle k is independent of particle k given
-    the datum, hence no bias for any K >= 2.
+    No network and no running average is needed. The control variate of particle k is independent of particle
+    k given the datum, hence no bias for any K >= 2.
 
-    Reference: Mnih and Rezende, Variational Inference for Monte Carlo Objectives, 2016, equations 7 to 10. Not to be
-    confused with the estimator of the released SQAIR code, see `SQAIRSignal`.
+    Reference: Mnih and Rezende, Variational Inference for Monte Carlo Objectives, 2016, equations 7 to 10.
+    Not to be confused with the estimator of the released SQAIR code, see `SQAIRSignal`.
 
     Args:
         num_particles: K >= 2.
-        control: mean of the other weights that takes the place of w_k, `"geometric"` as published, or `"arithmetic"`.
+        control: mean of the other weights that takes the place of w_k, `"geometric"` as published, or
+            `"arithmetic"`.
         **options: see `MultiSampleELBO`.
     """
 
     min_particles: ClassVar[int] = 2
 
     def __init__(
-        self, num_particles: int = 5, *, control: Literal["geometric", "arithmetic"] = "geometric", **options: Any
+        self,
+        num_particles: int = 5,
+        *,
+        control: Literal["geometric", "arithmetic"] = "geometric",
+        **options: Any,
     ) -> None:
         super().__init__(num_particles, **options)
         if control not in ("geometric", "arithmetic"):
             raise ValueError(f'`control` must be "geometric" or "arithmetic", got {control!r}')
         self.control = control
 
-    def _estimate(self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Estimate:
+    def _estimate(
+        self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Estimate:
         traces = self._run_and_score(model, guide, args, kwargs)
         log_weight, log_likelihood, log_score, scale = traces.log_weights()
         fixed = log_weight.detach()
         bound = log_mean_exp(fixed)
-        # The difference of two bounds of thousands of nats is taken relative to the largest weight, for precision.
+        # The difference of two bounds of thousands of nats is taken relative to the largest weight, for
+        # precision.
         relative = fixed - fixed.amax(0)
         signal = truncate(log_mean_exp(relative) - control_variate(relative, self.control), self.weight_floor)
         surrogate = pathwise(log_weight, self.weight_floor) + weighted(signal, log_score)

@@ -10,7 +10,6 @@ from scipy import stats
 
 from whatwhere.models.priors import (
     ABSENT_LOGIT,
-    AnnealedGeometricCount,
     BernoulliCount,
     CategoricalCount,
     CountPrior,
@@ -103,23 +102,6 @@ def test_a_slot_after_an_absent_one_is_absent_with_a_finite_gradient():
     assert gradient.isfinite().all()
 
 
-@pytest.mark.parametrize(
-    ("step", "ratio"),
-    [(0, 1.0), (1_000, 1.0), (10_000, 0.234), (50_000, 3.7e-4), (101_000, 1e-7), (10**6, 1e-7)],
-)
-def test_annealed_ratio_follows_the_published_schedule(step: int, ratio: float):
-    prior = AnnealedGeometricCount(3)
-    prior.advance(step)
-    torch.testing.assert_close(prior.log_ratio.exp().item(), ratio, rtol=5e-3, atol=0)
-
-
-def test_annealed_ratio_is_part_of_the_state():
-    prior, other = AnnealedGeometricCount(3), AnnealedGeometricCount(3)
-    prior.advance(20_000)
-    other.load_state_dict(prior.state_dict())
-    torch.testing.assert_close(other.log_probs(), prior.log_probs())
-
-
 def test_learned_counts_have_a_gradient_and_fixed_ones_have_none():
     learned = CategoricalCount([0.2, 0.3, 0.5], learn=True)
     learned.log_probs()[2].backward()
@@ -141,8 +123,6 @@ def test_normal_prior_is_a_diagonal_normal():
         (lambda: GeometricCount(0), "`max_count` must be at least 1, but got 0"),
         (lambda: GeometricCount(3, 1.5), r"`ratio` must lie in \(0, 1\], but got 1.5"),
         (lambda: BernoulliCount(3, 0.0), r"`probability` must lie in \(0, 1\)"),
-        (lambda: AnnealedGeometricCount(3, start=0.1, end=0.5), "`end` must lie in"),
-        (lambda: AnnealedGeometricCount(3, decay=0), "`decay` >= 1"),
         (lambda: CategoricalCount([0.5, -0.5]), "`probabilities` must be non-negative"),
         (lambda: CategoricalCount([0.0, 0.0]), "not all zero"),
         (lambda: CategoricalCount([1.0, 0.0], learn=True), "must all be positive"),

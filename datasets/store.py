@@ -1,0 +1,176 @@
+"""Data sets in HDF5 files, whose contents `schema` defines: written atomically, read whole or in batches."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+
+from .._version import __version__
+from .errors import DataError
+from .files import atomic_path
+from .schema import SCHEMA, SCHEMA_VERSION, Source, naming, open_file
+from .video import Indices, VideoBatch, VideoData, as_indices, to_batch
+
+# Random access reads a whole chunk for one video, while small chunks compress badly.
+_CHUNK_BYTES = 16 * 1024
+_MAX_CHUNK_BYTES = 1024 * 1024
+_MAX_ATTRIBUTE_BYTES = 60_000
+
+
+def save_video(
+    path: str | os.PathLike[str],
+    data: VideoData,
+    *,
+    generator: str = "",
+    parameters: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+) -> None:
+    """Writes a data set; a file that was at `path` is replaced only once the new one is complete.
+
+    Args:
+        path: the file; its folder is made if need be.
+        data: videos and labels.
+        generator: what made the data, for instance the name of a recipe.
+        parameters: its parameters; must be representable as JSON.
+        seed: its seed, if it has one; 0 <= seed < 2^64.
+
+    Raises:
+        OSError: if the file cannot be written.
+        TypeError: if `parameters` cannot be represented as JSON.
+        ValueError: if `parameters` take more than 60 kB as JSON, more than HDF5 allows for an attribute.
+    """
+    encoded = json.dumps(dict(parameters or {}))
+    if len(encoded) > _MAX_ATTRIBUTE_BYTES:
+        raise ValueError(f"`parameters` take {len(encoded)} bytes as JSON, at most {_MAX_ATTRIBUTE_BYTES} fit.")
+    attributes: dict[str, Any] = {
+        "schema": SCHEMA,
+        "schema_version": SCHEMA_VERSION,
+        "package_version": __version__,
+        "generator": generator,
+        "parameters": encoded,
+    }
+    if seed is not None:
+        attributes["seed"] = np.uint64(seed)
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        chunks = _chunks(data.video.shape)
+        file.create_dataset("video", data=data.video, chunks=chunks, compression="gzip", compression_opts=4)
+        for name, value in data.labels().items():
+            file.create_dataset(name, data=value)
+        file.attrs.update(attributes)
+
+
+def load_video(path: str | os.PathLike[str]) -> VideoData:
+    """Reads a whole data set into memory.
+
+    Raises:
+        DataError: if the file cannot be read or breaks the schema; the message names file, dataset and
+            problem.
+    """
+    with naming(path), open_file(path) as file:
+        source = Source(file)
+        labels = source.labels()
+        video = np.empty(source.shape, dtype=np.uint8)
+        for part, block in source.blocks():
+            video[part] = block
+        return VideoData(video, **labels)
+
+
+class VideoStore:
+    """A data set that stays in its file, for data larger than memory; a batch is read when it is asked for.
+
+    It can be pickled and shared with worker processes, forked or spawned: each opens the file for itself.
+    Layout and labels are checked at construction, pixels when they are read.
+
+    Raises:
+        DataError: if the file cannot be read or breaks the schema; the message names file, dataset and
+            problem.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        with naming(path), open_file(path) as file:
+            source = Source(file)
+            self.shape = source.shape
+            self._labels = source.labels()
+        self._source: Source | None = None
+        self._process = 0
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_source": None}
+
+    def close(self) -> None:
+        """Closes the file; the next batch opens it again."""
+        if self._source is not None and self._process == os.getpid():
+            self._source.file.close()
+        self._source = None
+
+    def batch(self, indices: Indices) -> VideoBatch:
+        """The videos at `indices` as tensors on the CPU, grey values in [0, 1].
+
+        Raises:
+            IndexError: if an index is out of range.
+            DataError: if the pixels cannot be read or are out of range.
+        """
+        where = as_indices(indices, len(self))
+        unique, inverse = np.unique(where, return_inverse=True)
+        video = np.empty((len(unique), *self.shape[1:]), dtype=np.uint8)
+        with naming(self.path):
+            source = self._open()
+            # One by one: h5py's selection of a list of rows takes ten times as long.
+            for row, index in enumerate(unique.tolist()):
+                video[row] = source.read(index, index + 1)[0]
+        return to_batch(video[inverse], {name: value[where] for name, value in self._labels.items()})
+
+    def _open(self) -> Source:
+        # A handle that came with a fork belongs to the parent.
+        if self._source is None or self._process != os.getpid():
+            self._source, self._process = Source(open_file(self.path)), os.getpid()
+        return self._source
+
+
+class Report(NamedTuple):
+    """What `check` found in a file."""
+
+    path: str
+    """The file."""
+    problems: list[str]
+    """What is wrong with it, each with the name of the dataset; empty if it is valid."""
+    shapes: dict[str, tuple[int, ...]]
+    """Shapes of the datasets that could be read, `video` as `(M, T, C, H, W)`."""
+    attributes: dict[str, Any]
+    """Attributes of the file."""
+
+    def __str__(self) -> str:
+        lines = [f"{self.path}: {'not valid' if self.problems else 'valid'}"]
+        lines += [f"  problem: {problem}" for problem in self.problems]
+        lines += [f"  {name}: {shape}" for name, shape in self.shapes.items()]
+        lines += [f"  {name} = {value}" for name, value in self.attributes.items()]
+        return "\n".join(lines)
+
+
+def check(path: str | os.PathLike[str]) -> Report:
+    """Reads every byte of a file and reports all that is wrong with it; bad data raise nothing."""
+    try:
+        with naming(path), open_file(path) as file:
+            source = Source(file)
+            labels, _ = source.convertible_labels()
+            shapes = {"video": source.shape, **{name: value.shape for name, value in labels.items()}}
+            return Report(str(path), source.problems(), shapes, source.attributes)
+    except DataError as error:
+        return Report(str(path), [str(error).removeprefix(f"{path}: ")], {}, {})
+
+
+def _chunks(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Chunks of several small videos, or of some frames of one large video."""
+    frame = int(np.prod(shape[2:]))
+    video = frame * shape[1]
+    videos = max(1, min(shape[0], _CHUNK_BYTES // video))
+    frames = max(1, min(shape[1], _MAX_CHUNK_BYTES // frame))
+    return (videos, frames, *shape[2:])

@@ -1,0 +1,534 @@
+"""Attend, Infer, Repeat from the command line: train, evaluate, sample.
+
+    whatwhere-air train --preset demo --output runs/demo
+    whatwhere-air evaluate runs/demo/checkpoint.pt
+    whatwhere-air sample runs/demo/checkpoint.pt --output samples.png
+
+Also `python -m whatwhere.examples.air`, and `torchrun --nproc-per-node 2 -m whatwhere.examples.air train ...`
+for several processes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from pyro import poutine
+from torch import nn
+
+from whatwhere.datasets import (
+    RECIPES,
+    BatchSchedule,
+    DataError,
+    VideoData,
+    load_images,
+    multi_object_images,
+)
+from whatwhere.guides import AIRGuide
+from whatwhere.inference.checkpoint import CheckpointError, load_checkpoint
+from whatwhere.inference.config import from_primitives, parse_config, runtime_field
+from whatwhere.inference.distributed import Process, join_processes, select_device
+from whatwhere.inference.evaluation import (
+    Images,
+    SceneReport,
+    count_accuracy,
+    evaluate_scenes,
+    infer_scene,
+    object_boxes,
+)
+from whatwhere.inference.files import atomic_write
+from whatwhere.inference.nonfinite import NonFiniteError
+from whatwhere.inference.objectives import NVIL, VIMCO, MarginalELBO, MultiSampleELBO, Reinforce
+from whatwhere.inference.optimizers import make_optimizer
+from whatwhere.inference.pictures import reconstruction_picture, sample_picture, save_picture
+from whatwhere.inference.schedules import Annealed, ExponentialDecay, Linear
+from whatwhere.inference.training import Trainer, TrainingConfig
+from whatwhere.models import AIR
+from whatwhere.models.components.networks import GlimpseDecoder, GlimpseEncoder
+from whatwhere.models.priors import GeometricCount, NormalPrior
+
+Estimator = Literal["marginal", "vimco", "nvil", "reinforce"]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the images come from."""
+
+    source: str = "glyphs"
+    """`glyphs` (digits drawn from fonts, no download), `mnist`, or the path of a folder of images or an HDF5
+    file.
+    """
+    test_source: str | None = None
+    """Held-out images, where `source` is a path; without it the last tenth of `source` is held out."""
+    recipe: Literal["pyro", "static_sqair"] = "pyro"
+    """How digits are put together: Pyro's multi-MNIST, or the first frames of SQAIR's moving digits."""
+    max_objects: int = 2
+    """Most digits in a generated image; the number is uniform from 0."""
+    image_size: int = 50
+    """Side of generated images, in pixels; images of a folder are resized to it."""
+    train_images: int = 60_000
+    """Generated training images."""
+    test_images: int = 10_000
+    """Generated held-out images, made from other digits than the training images."""
+    seed: int = 0
+    """Seed of generated images; it is not the seed of training, so that all runs see the same data."""
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Sizes of the networks, those of Pyro's AIR unless said otherwise."""
+
+    image_shape: tuple[int, int, int] | None = None
+    """Channels, height and width of the images; by default those of the training images."""
+    max_count: int = 3
+    """Slots: most objects the model can see in an image."""
+    what_size: int = 50
+    """Components of `z_what`."""
+    glimpse_size: int = 28
+    """Side of the attention window's crop, in pixels."""
+    rnn_hidden: int = 256
+    """Units of the guide's LSTM."""
+    head_hidden: tuple[int, ...] = (200,)
+    """Hidden layers between LSTM and the parameters of presence and place."""
+    encoder_hidden: tuple[int, ...] = (200,)
+    """Hidden layers from the glimpse to the parameters of `z_what`."""
+    decoder_hidden: tuple[int, ...] = (200,)
+    """Hidden layers from `z_what` to the glimpse."""
+
+
+@dataclass(frozen=True)
+class PriorConfig:
+    """The prior on objects, and the likelihood."""
+
+    count_ratio: float = 0.01
+    """Ratio of the geometric prior of the number of objects at the start: what another object costs."""
+    final_count_ratio: float | None = None
+    """Ratio at the end of its schedule; without it the ratio stays."""
+    anneal_from: float = 0.0
+    """Share of training after which the ratio begins to change, geometrically."""
+    anneal_to: float = 1.0
+    """Share of training at which it has reached its end."""
+    inverse_scale: float = 3.0
+    """Prior mean of the image's side over the object's."""
+    inverse_scale_std: float = 0.2
+    """Its standard deviation."""
+    likelihood_scale: float = 0.3
+    """Standard deviation of the pixels."""
+
+
+@dataclass(frozen=True)
+class AIRConfig:
+    """Train AIR to count, locate and draw the objects of images, and evaluate it on held-out ones."""
+
+    output: Path = runtime_field(Path("runs/air"))
+    """Folder for the log, the checkpoint, the metrics and the pictures."""
+    resume: bool = runtime_field(False)
+    """Continue the run in `output` from its checkpoint; start it if there is none."""
+    device: str = runtime_field("cpu")
+    """`cpu`, `cuda`, or `auto`."""
+    threads: int | None = runtime_field(None)
+    """Threads of the CPU a process uses; by default what PyTorch chooses."""
+    compile: bool = runtime_field(False)
+    """Compile the networks with `torch.compile`; starting then takes a minute longer."""
+    estimator: Estimator = "marginal"
+    """How presence is learned: exactly, by summing over the number of objects (`marginal`), or by sampling:
+    `vimco` (with several particles), `nvil` (with a learned baseline), `reinforce`.
+    """
+    particles: int = 1
+    """Particles of the objective; `vimco` needs at least 2."""
+    batch_size: int = 64
+    """Images in a step, of all processes together."""
+    learning_rate: float = 1e-3
+    """Learning rate of Adam at the start; Pyro uses 1e-4 throughout, and ten times as many steps."""
+    final_learning_rate: float = 1e-4
+    """Learning rate at the last step; the decay is exponential."""
+    baseline_learning_rate: float = 1e-3
+    """Learning rate of the baseline, for `nvil`; it decays by the same factor."""
+    iwae_particles: int = 100
+    """Particles of the importance-weighted bound that the evaluation reports."""
+    monitor_images: int = 1_000
+    """Held-out images on which counting is measured during training."""
+    data: DataConfig = DataConfig()
+    """The images."""
+    network: NetworkConfig = NetworkConfig()
+    """The networks."""
+    prior: PriorConfig = PriorConfig()
+    """The prior."""
+    training: TrainingConfig = TrainingConfig(steps=20_000, evaluate_every=1_000)
+    """The training loop."""
+
+    def __post_init__(self) -> None:
+        if self.estimator == "vimco" and self.particles < 2:
+            raise ValueError(
+                "`estimator` vimco compares particles: set `particles` to 2 or more, for example 5"
+            )
+        for name in ("learning_rate", "final_learning_rate", "batch_size", "particles", "iwae_particles"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}")
+
+
+PRESETS = {
+    "demo": AIRConfig(
+        output=Path("runs/demo"),
+        data=DataConfig(train_images=20_000, test_images=2_000),
+        training=TrainingConfig(steps=5_000, evaluate_every=500),
+    ),
+    "multi-mnist": AIRConfig(output=Path("runs/multi-mnist"), data=DataConfig(source="mnist")),
+    # Eslami et al. anneal the prior from "objects are free" to "objects are dear"; the schedule is the one
+    # their readers report, of 100,000 steps.
+    "eslami": AIRConfig(
+        output=Path("runs/eslami"),
+        data=DataConfig(source="mnist"),
+        prior=PriorConfig(count_ratio=1.0, final_count_ratio=1e-7, anneal_from=0.003, anneal_to=1 / 3),
+        estimator="nvil",
+        learning_rate=1e-4,
+        final_learning_rate=1e-4,
+        training=TrainingConfig(steps=300_000, evaluate_every=5_000, checkpoint_every=5_000),
+    ),
+}
+
+
+class Split(NamedTuple):
+    """Training images and held-out images."""
+
+    train: VideoData
+    test: VideoData
+
+
+class Programs(NamedTuple):
+    """Model and guide."""
+
+    model: AIR
+    guide: AIRGuide
+
+
+def load_data(config: DataConfig) -> Split:
+    """Load or generate training and held-out images."""
+    if config.source in ("glyphs", "mnist"):
+        return Split(*(_generate(config, split) for split in ("train", "test")))
+    data = _load(config.source, config)
+    if config.test_source is not None:
+        return Split(data, _load(config.test_source, config))
+    held_out = max(1, len(data) // 10)
+    if len(data) <= held_out:
+        raise DataError(f"`{config.source}` has {len(data)} image, too few to hold one out")
+    cut = len(data) - held_out
+    return Split(data.subset(range(cut)), data.subset(range(cut, len(data))))
+
+
+def _generate(config: DataConfig, split: Literal["train", "test"]) -> VideoData:
+    recipe = RECIPES[config.recipe](max_objects=config.max_objects, image_size=config.image_size)
+    size = config.train_images if split == "train" else config.test_images
+    source: Literal["glyphs", "mnist"] = "mnist" if config.source == "mnist" else "glyphs"
+    return multi_object_images(recipe, split, size, config.seed, source=source)
+
+
+def _load(source: str, config: DataConfig) -> VideoData:
+    """Read still images from a path."""
+    path = Path(source)
+    if not path.exists():
+        raise DataError(f"`{source}` is neither `glyphs`, `mnist`, nor the path of a folder or file")
+    return load_images(path, size=(config.image_size, config.image_size) if path.is_dir() else None)
+
+
+def build(config: AIRConfig) -> Programs:
+    """Make the model and the guide of a configuration whose `network.image_shape` is known."""
+    network, prior = config.network, config.prior
+    if network.image_shape is None:
+        raise ValueError("`network.image_shape` is not known")
+    image_shape = network.image_shape
+    where_prior = NormalPrior([prior.inverse_scale, 0.0, 0.0], [prior.inverse_scale_std, 1.0, 1.0])
+    glimpse_shape = (image_shape[0], network.glimpse_size, network.glimpse_size)
+    model = AIR(
+        GeometricCount(network.max_count, prior.count_ratio),
+        where_prior,
+        GlimpseDecoder(network.what_size, glimpse_shape, network.decoder_hidden),
+        network.what_size,
+        image_shape,
+        prior.likelihood_scale,
+    )
+    guide = AIRGuide(
+        where_prior,
+        GlimpseEncoder(glimpse_shape, network.what_size, network.encoder_hidden),
+        glimpse_shape[1:],
+        network.what_size,
+        image_shape,
+        network.max_count,
+        network.rnn_hidden,
+        network.head_hidden,
+        use_baseline=config.estimator == "nvil",
+    )
+    return Programs(model, guide)
+
+
+def with_image_shape(config: AIRConfig, data: VideoData) -> AIRConfig:
+    """The configuration with the shape of the training images, unless it has one."""
+    if config.network.image_shape is not None:
+        return config
+    channels, height, width = data.video.shape[2:]
+    return replace(config, network=replace(config.network, image_shape=(channels, height, width)))
+
+
+def make_objective(estimator: Estimator, particles: int) -> MultiSampleELBO:
+    """The objective of a name; losses are means over the batch."""
+    classes: dict[str, Callable[..., MultiSampleELBO]] = {
+        "marginal": MarginalELBO,
+        "vimco": VIMCO,
+        "nvil": NVIL,
+        "reinforce": Reinforce,
+    }
+    return classes[estimator](num_particles=particles, reduction="mean")
+
+
+def parameter_groups(config: AIRConfig, programs: Programs) -> list[dict[str, object]]:
+    """Parameters with their learning rates: the baseline has its own."""
+    baseline = programs.guide.baseline
+    own = set() if baseline is None else set(baseline.parameters())
+    others = [p for program in programs for p in program.parameters() if p not in own]
+    groups: list[dict[str, object]] = [{"params": others, "name": "networks"}]
+    if own and baseline is not None:
+        rate = config.baseline_learning_rate
+        groups.append({"params": list(baseline.parameters()), "lr": rate, "name": "baseline"})
+    return groups
+
+
+def held_out(data: VideoData, device: torch.device, batch_size: int = 200) -> Iterator[Images]:
+    """Batches of images with their labels, in order."""
+    for start in range(0, len(data), batch_size):
+        batch = data.batch(range(start, min(start + batch_size, len(data)))).to(device)
+        count = None if batch.count is None else batch.count[:, 0]
+        boxes = None if batch.boxes is None else batch.boxes[:, 0]
+        yield Images(batch.images, count, boxes)
+
+
+def train(config: AIRConfig, process: Process) -> int:
+    """Train, evaluate on held-out images, and write everything into `config.output`."""
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    data = load_data(config.data)
+    config = with_image_shape(config, data.train)
+    torch.manual_seed(config.training.seed)
+    programs = build(config)
+    for program in programs:
+        program.to(process.device)
+    if config.compile:
+        compile_networks(programs)
+    objective = make_objective(config.estimator, config.particles)(*programs)
+    schedule = BatchSchedule(len(data.train), config.batch_size, config.data.seed).shard(
+        process.rank, process.world_size
+    )
+    monitor = data.test.subset(range(min(config.monitor_images, len(data.test))))
+
+    def batches(step: int) -> tuple[torch.Tensor]:
+        return (data.train.batch(schedule.indices(step)).to(process.device).images,)
+
+    def evaluate(step: int) -> dict[str, float]:
+        return {"count_accuracy": count_accuracy(*programs, held_out(monitor, process.device))}
+
+    trainer = Trainer(
+        objective,
+        make_optimizer("adam", parameter_groups(config, programs), config.learning_rate),
+        batches,
+        config.training,
+        folder=config.output,
+        configuration=config,
+        schedule=ExponentialDecay(
+            config.final_learning_rate / config.learning_rate, every=config.training.steps
+        ),
+        on_step=anneal_prior(config, programs.model),
+        evaluate=evaluate if monitor.count is not None else None,
+        process=process,
+    )
+    if config.resume and trainer.checkpoint_path is not None and trainer.checkpoint_path.exists():
+        trainer.resume()
+    result = trainer.run()
+    if process.is_main:
+        print(result.message)
+        if result.reason == "completed":
+            report_held_out(config, programs, data.test, process.device, config.output)
+    return result.exit_code
+
+
+def anneal_prior(config: AIRConfig, model: AIR) -> list[Callable[[int], None]]:
+    """What changes the ratio of the count prior in training: nothing, or one schedule of its logarithm."""
+    prior, steps = config.prior, config.training.steps
+    if prior.final_count_ratio is None or not isinstance(model.count_prior, GeometricCount):
+        return []
+    ratio = Linear(
+        math.log(prior.count_ratio),
+        math.log(prior.final_count_ratio),
+        begin=round(prior.anneal_from * steps),
+        steps=max(1, round((prior.anneal_to - prior.anneal_from) * steps)),
+    )
+    return [Annealed(model.count_prior.log_ratio, ratio)]
+
+
+def compile_networks(programs: Programs) -> None:
+    """Compile the pure network functions of model and guide; Pyro's statements stay outside."""
+    model, guide = programs
+    networks: list[nn.Module] = [model.decoder, guide.rnn, guide.head, guide.encoder]
+    for network in networks:
+        network.compile(dynamic=False)
+
+
+def report_held_out(
+    config: AIRConfig, programs: Programs, data: VideoData, device: torch.device, folder: Path
+) -> SceneReport:
+    """Evaluate on held-out images; write and print `metrics.json` and two pictures."""
+    torch.manual_seed(config.training.seed)
+    elbo = make_objective("marginal", 1) if config.estimator == "marginal" else Reinforce(reduction="mean")
+    report = evaluate_scenes(*programs, elbo, held_out(data, device), iwae_particles=config.iwae_particles)
+    metrics = folder / "metrics.json"
+    with atomic_write(metrics) as file:
+        file.write((json.dumps(report.numbers(), indent=2) + "\n").encode())
+    first = next(held_out(data, device, batch_size=10))
+    scene = infer_scene(*programs, first.images)
+    picture = reconstruction_picture(
+        first.images.cpu(),
+        scene.canvas.cpu(),
+        object_boxes(scene.objects).cpu(),
+        (scene.slots.z_pres > 0).cpu(),
+        true_counts=None if first.count is None else first.count.cpu(),
+        objects=scene.objects.cpu(),
+    )
+    save_picture(folder / "reconstructions.png", picture)
+    save_picture(folder / "samples.png", sample_picture(draw_samples(programs.model, 40)))
+    print(f"held-out images  {report.images}")
+    print(f"ELBO             {report.elbo:.1f} nats per image")
+    print(f"IWAE-{report.iwae_particles:<12}{report.iwae:.1f}")
+    print(f"reconstruction   {report.log_likelihood:.1f}")
+    print(f"KL               {report.kl:.1f}")
+    if report.counting is not None:
+        print(f"count accuracy   {report.counting.accuracy:.2%}")
+        print(f"confusion        {report.counting.confusion}  (rows: true count)")
+    if report.average_precision is not None:
+        print(f"boxes, AP50      {report.average_precision:.3f}")
+    print(f"metrics:         {metrics}")
+    print(f"pictures:        {folder / 'reconstructions.png'}, {folder / 'samples.png'}")
+    return report
+
+
+@torch.no_grad()
+def draw_samples(model: AIR, count: int) -> torch.Tensor:
+    """Mean images `(count, C, H, W)` of scenes from the prior, with 1, 2, ... objects in turn.
+
+    The number of objects is not drawn: where the prior makes objects dear, nearly every scene is empty,
+    and the picture is to show what objects look like and where they are put.
+    """
+    slots = model.count_prior.max_count
+    counts = torch.arange(count, device=model.where_prior.loc.device) % slots + 1
+    presence = {f"z_pres/{i}": (counts > i).float() for i in range(slots)}
+    return poutine.condition(model, data=presence)(batch_size=count).canvas.cpu()
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Evaluate a trained model on held-out images."""
+
+    checkpoint: Path
+    """The checkpoint of a training run."""
+    output: Path | None = None
+    """Folder for `metrics.json` and the pictures; by default `evaluation` beside the checkpoint."""
+    data: str | None = None
+    """Other images than the held-out ones of the training run: a folder of images or an HDF5 file."""
+    images: int | None = None
+    """Number of images, the first ones; by default all."""
+    iwae_particles: int = 100
+    """Particles of the importance-weighted bound."""
+    device: str = "cpu"
+    """`cpu`, `cuda`, or `auto`."""
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """Draw scenes from a trained model's prior."""
+
+    checkpoint: Path
+    """The checkpoint of a training run."""
+    output: Path = Path("samples.png")
+    """The picture."""
+    count: int = 64
+    """Number of scenes."""
+    seed: int = 0
+    """Seed of the scenes."""
+    device: str = "cpu"
+    """`cpu`, `cuda`, or `auto`."""
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"`count` must be at least 1, got {self.count}")
+
+
+def restore(path: Path, device: torch.device) -> tuple[AIRConfig, Programs]:
+    """Rebuild the configuration, model and guide of a checkpoint."""
+    checkpoint = load_checkpoint(path)
+    try:
+        config = from_primitives(AIRConfig, checkpoint.configuration)
+        programs = build(config)
+    except ValueError as error:
+        raise CheckpointError(f"checkpoint `{path}` is not one of AIR: {error}") from error
+    checkpoint.restore_modules({"model": programs.model, "guide": programs.guide})
+    for program in programs:
+        program.to(device).eval()
+    return config, programs
+
+
+def evaluate(options: EvaluateConfig) -> int:
+    """Evaluate a checkpoint."""
+    device = select_device(options.device)
+    config, programs = restore(options.checkpoint, device)
+    config = replace(config, iwae_particles=options.iwae_particles)
+    data = load_data(config.data).test if options.data is None else _load(options.data, config.data)
+    if options.images is not None:
+        data = data.subset(range(min(options.images, len(data))))
+    folder = options.output or options.checkpoint.parent / "evaluation"
+    report_held_out(config, programs, data, device, folder)
+    return 0
+
+
+def sample(options: SampleConfig) -> int:
+    """Draw samples of a checkpoint."""
+    _, programs = restore(options.checkpoint, select_device(options.device))
+    torch.manual_seed(options.seed)
+    save_picture(options.output, sample_picture(draw_samples(programs.model, options.count)))
+    print(f"picture: {options.output}")
+    return 0
+
+
+COMMANDS = {"train": AIRConfig, "evaluate": EvaluateConfig, "sample": SampleConfig}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; mistakes of the user end in one line and exit code 2."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] not in COMMANDS:
+        wants_help = bool(arguments) and arguments[0] in ("-h", "--help")
+        print(
+            f"usage: whatwhere-air {{{','.join(COMMANDS)}}} [--help]", file=None if wants_help else sys.stderr
+        )
+        if wants_help:
+            print(__doc__)
+        return 0 if wants_help else 2
+    command, rest = arguments[0], arguments[1:]
+    prog = f"whatwhere-air {command}"
+    try:
+        if command == "evaluate":
+            return evaluate(parse_config(EvaluateConfig, rest, prog=prog))
+        if command == "sample":
+            return sample(parse_config(SampleConfig, rest, prog=prog))
+        config = parse_config(AIRConfig, rest, presets=PRESETS, prog=prog)
+        with join_processes(config.device) as process:
+            return train(config, process)
+    except (DataError, CheckpointError, NonFiniteError, RuntimeError, OSError) as error:
+        print(f"{prog}: error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""Makes, imports, checks and shows data sets in HDF5 files.
+
+    whatwhere-data multi-mnist --recipe pyro --split train --size 60000 --output train.h5
+    whatwhere-data glyphs --recipe static_sqair --max-objects 3 --size 10000 --output glyphs.h5
+    whatwhere-data import my_images/ --resize 50 50 --grey --output mine.h5
+    whatwhere-data check mine.h5
+    whatwhere-data show mine.h5 --output mine.png
+
+`multi-mnist` and `glyphs` make the same images of different digits: MNIST's, which are fetched once if they
+are not here, or digits of the fonts that come with Matplotlib, which need no network.
+"""
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+
+from whatwhere.datasets.files import atomic_path
+from whatwhere.datasets.folder import load_folder
+from whatwhere.datasets.multi_object import RECIPES, multi_object_images
+from whatwhere.datasets.preview import contact_sheet
+from whatwhere.datasets.store import check, load_video, save_video
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Returns:
+        0, or 1 if `check` found a problem, or 2 after an error, which is told in one line on the standard
+        error.
+    """
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    try:
+        result: int = arguments.run(arguments)
+    except (ValueError, OSError) as error:
+        print(f"{parser.prog} {arguments.command}: error: {error}", file=sys.stderr)
+        return 2
+    return result
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that tells errors in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Prints the message and exits with status 2."""
+        self.exit(2, f"{self.prog}: error: {message} (see `{self.prog} --help`)\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    form = argparse.RawDescriptionHelpFormatter
+    parser = Parser(prog="whatwhere-data", description=__doc__, formatter_class=form)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, source, kind in (
+        ("multi-mnist", "mnist", "MNIST digits"),
+        ("glyphs", "glyphs", "printed digits"),
+    ):
+        command = commands.add_parser(name, help=f"make still images of several {kind}")
+        command.set_defaults(run=make, source=source, digits=None)
+        add_recipe_arguments(command)
+        if source == "mnist":
+            command.add_argument("--digits", metavar="FOLDER", help="folder of MNIST's four files")
+    command = commands.add_parser("import", help="collect a folder of PNG or JPEG files")
+    command.set_defaults(run=import_folder)
+    command.add_argument("folder")
+    command.add_argument("--output", required=True, metavar="FILE", help="HDF5 file to write")
+    command.add_argument(
+        "--resize", nargs=2, type=int, metavar=("HEIGHT", "WIDTH"), help="size of all images"
+    )
+    command.add_argument("--grey", action="store_true", help="one channel instead of three")
+    command.add_argument("--skip-unreadable", action="store_true", help="leave out files that cannot be read")
+    command = commands.add_parser("check", help="read a whole file and report what is wrong with it")
+    command.set_defaults(run=check_file)
+    command.add_argument("file")
+    command = commands.add_parser("show", help="draw images and boxes into a picture")
+    command.set_defaults(run=show)
+    command.add_argument("file")
+    command.add_argument("--output", required=True, metavar="PNG", help="picture to write")
+    command.add_argument("--start", type=int, default=0, help="first image or video (default: %(default)s)")
+    command.add_argument("--number", type=int, help="how many (default: 64 images or 8 videos)")
+    command.add_argument("--zoom", type=int, default=3, help="enlargement of a pixel (default: %(default)s)")
+    return parser
+
+
+def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what the two generating commands have in common."""
+    parser.add_argument("--recipe", choices=sorted(RECIPES), default="pyro", help="default: %(default)s")
+    parser.add_argument("--split", choices=("train", "test"), default="train", help="default: %(default)s")
+    parser.add_argument("--size", type=int, default=60_000, metavar="N", help="images (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--min-objects", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--max-objects", type=int, default=2, help="default: %(default)s")
+    parser.add_argument("--image-size", type=int, default=50, help="side in pixels (default: %(default)s)")
+    parser.add_argument("--output", required=True, metavar="FILE", help="HDF5 file to write")
+
+
+def make(arguments: argparse.Namespace) -> int:
+    """Makes still images of several digits."""
+    recipe = RECIPES[arguments.recipe](
+        min_objects=arguments.min_objects, max_objects=arguments.max_objects, image_size=arguments.image_size
+    )
+    data = multi_object_images(
+        recipe,
+        arguments.split,
+        arguments.size,
+        arguments.seed,
+        source=arguments.source,
+        folder=arguments.digits,
+    )
+    parameters = {**dataclasses.asdict(recipe), "split": arguments.split, "source": arguments.source}
+    save_video(arguments.output, data, generator=arguments.recipe, parameters=parameters, seed=arguments.seed)
+    print(f"{arguments.output}: {len(data)} images")
+    return 0
+
+
+def import_folder(arguments: argparse.Namespace) -> int:
+    """Collects the images of a folder."""
+    size = None if arguments.resize is None else tuple(arguments.resize)
+    images = load_folder(
+        arguments.folder, size=size, grey=arguments.grey, skip_unreadable=arguments.skip_unreadable
+    )
+    for problem in images.skipped:
+        print(f"skipped: {problem}")
+    parameters = {"folder": Path(arguments.folder).name, "size": size, "grey": arguments.grey}
+    save_video(arguments.output, images.data, generator="import", parameters=parameters)
+    print(f"{arguments.output}: {len(images.data)} images, {len(images.skipped)} files skipped")
+    return 0
+
+
+def check_file(arguments: argparse.Namespace) -> int:
+    """Reports what is wrong with a file."""
+    report = check(arguments.file)
+    print(report)
+    return 1 if report.problems else 0
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """Draws images and boxes."""
+    data = load_video(arguments.file)
+    number = arguments.number if arguments.number is not None else (64 if data.video.shape[1] == 1 else 8)
+    if not 0 <= arguments.start < len(data):
+        raise ValueError(f"--start must be in [0, {len(data)}), got {arguments.start}.")
+    if number < 1:
+        raise ValueError(f"--number must be at least 1, got {number}.")
+    chosen = np.arange(arguments.start, min(arguments.start + number, len(data)))
+    sheet = contact_sheet(data.subset(chosen), zoom=arguments.zoom)
+    with atomic_path(Path(arguments.output)) as temporary:
+        sheet.save(temporary, format="PNG")
+    print(f"{arguments.output}: {len(chosen)} of {len(data)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""The ELBO with the number of objects summed out."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, final
+
+import torch
+from torch import Tensor
+
+from .base import Estimate, MultiSampleELBO, Program
+from .diagnostics import summarise
+from .errors import NoGradientError
+from .layout import Site
+from .log_weights import LogWeights, run_program, score_guide, score_model
+from .presence import all_present, check_masked, forced_guide, is_presence, prefixes
+from .sites import check_pair, common_scale, needs_score, random_sites, replay
+from .surrogates import truncate, weighted
+
+
+class CountTerms(NamedTuple):
+    """The terms of every number of objects n = 0..N; K particles, B data."""
+
+    log_ratio: Tensor
+    """log p(n, z, x) - sum_{i<n} log q(z^i), without log q(n); shape (N + 1, K, B)."""
+    log_q_count: Tensor
+    """log q(n | z); shape (N + 1, K, B)."""
+    log_likelihood: Tensor
+    """log p(x | n, z); shape (N + 1, K, B)."""
+    scale: float
+    """Scale of the batch plate."""
+
+
+@final
+class MarginalELBO(MultiSampleELBO):
+    r"""ELBO of a model with a variable number of objects, exactly marginalised over that number.
+
+    For models like AIR, in which step i draws a presence variable `z_pres/i` and, if it and all before are
+    one, the latent variables `name/i`. Given the latents the number of objects n has N + 1 values, so that
+
+    $$ E_{z^{1:N}} \sum_{n=0}^N q(n) [\log p(n, z^{\le n}, x) - \log q(n) - \sum_{i<n} \log q(z^i)] $$
+
+    needs one run of the guide with all presence variables one, and one run of the model with the N + 1
+    patterns 1..10..0 in a new leading dimension. The value is the expectation over n of the sequentially
+    sampled ELBO, and the gradient is the pathwise one: no score function, no baseline. It costs N + 1
+    likelihoods and canvases.
+
+    Requirements, beyond those of `MultiSampleELBO`:
+
+    1. The guide's sites are `z_pres/0`, `name/0`, ..., `z_pres/1`, `name/1`, ... with the steps in order and
+       any order within a step; sites without index come before. Presence sites are Bernoulli variables, all
+       others are reparameterised.
+    2. The guide computes log q of step i under the presence variables of its trace, and uses of absent steps
+       nothing.
+    3. The model broadcasts: presence variables have shape (N + 1, 1, 1), all other latents (K, B, ...), and
+       the log-probabilities of step i are masked by presence.
+
+    `log_weights` returns weights with n summed out as well, $\log \sum_n p(n, z^{\le n}, x) / \prod_{i<n}
+    q(z^i)$, for `log_marginal`: they estimate p(x) without bias, and do not contain q(n), so that no gradient
+    would reach it.
+
+    Args:
+        presence: name of the presence variable without index.
+        num_particles: K; the bound is the mean over particles.
+        **options: see `MultiSampleELBO`.
+
+    Raises:
+        PresenceError: (when evaluated) A requirement on names, order or distributions is not met.
+        NoGradientError: (when evaluated) Another guide site is not reparameterised.
+    """
+
+    def __init__(self, presence: str = "z_pres", num_particles: int = 1, **options: Any) -> None:
+        super().__init__(num_particles, **options)
+        self.presence = presence
+
+    def _estimate(
+        self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Estimate:
+        log_ratio, log_q_count, log_likelihood, scale = self._count_terms(
+            model, guide, args, kwargs, self.num_particles, needs_gradient=True
+        )
+        q = log_q_count.detach().exp()
+        cost = (log_ratio - log_q_count).detach()
+        elbo = weighted(q, cost)
+        # sum_n grad q(n) = 0, so the mean may be subtracted: differences of nats instead of hundreds of nats.
+        signal = truncate(q * (cost - elbo), self.weight_floor)
+        surrogate = weighted(truncate(q, self.weight_floor), log_ratio) + weighted(signal, log_q_count)
+        diagnostics = summarise(
+            elbo.mean(0), elbo, weighted(q, log_likelihood.detach()), log_ratio.logsumexp(0)
+        )
+        return Estimate(elbo.mean(0), surrogate.mean(0), scale, diagnostics)
+
+    def log_weights(
+        self, model: Program, guide: Program, *args: Any, num_particles: int | None = None, **kwargs: Any
+    ) -> LogWeights:
+        """Draws particles and returns their log-weights with the number of objects summed out.
+
+        `log_likelihood` is its mean over n, each weighted by its share of the particle's weight.
+
+        Args:
+            model: generative program.
+            guide: inference program.
+            *args: arguments of both.
+            num_particles: K, by default that of the objective.
+            **kwargs: keyword arguments of both.
+        """
+        terms = self._count_terms(model, guide, args, kwargs, num_particles or self.num_particles)
+        log_weight = terms.log_ratio.logsumexp(0)
+        log_likelihood = weighted(terms.log_ratio.softmax(0), terms.log_likelihood)
+        return LogWeights(log_weight, log_likelihood, torch.zeros_like(log_weight), terms.scale)
+
+    def _count_terms(
+        self,
+        model: Program,
+        guide: Program,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        num_particles: int,
+        needs_gradient: bool = False,
+    ) -> CountTerms:
+        layout = self._layout(num_particles)
+        guide_trace = run_program(guide, layout, args, kwargs, all_present(self.presence, layout))
+        guide_sites = random_sites(guide_trace)
+        if needs_gradient:
+            self._check_gradients(guide_sites)
+        forced = forced_guide(guide_sites, score_guide(guide_sites, layout), self.presence, layout)
+        drawn, patterns = (
+            replay(guide_trace),
+            prefixes(forced.names, forced.log_q_count, -layout.particle_dim),
+        )
+        model_trace = run_program(
+            model, layout, args, kwargs, lambda site: patterns.get(site["name"], drawn(site))
+        )
+        model_sites = random_sites(model_trace)
+        check_pair(model_sites, guide_sites)
+        scores = score_model(model_sites, layout, leading=1)
+        check_masked(model_sites, {name: pair[0] for name, pair in scores.by_name().items()}, leading=2)
+        log_p, log_likelihood = scores.total("latent", "observed"), scores.total("observed")
+        assert log_p is not None
+        shape = forced.log_q_count.shape
+        return CountTerms(
+            log_p - forced.log_q_latents,
+            forced.log_q_count,
+            torch.zeros_like(log_p) if log_likelihood is None else log_likelihood.expand(shape),
+            common_scale(model_sites, guide_sites),
+        )
+
+    def _check_gradients(self, guide_sites: list[Site]) -> None:
+        for site in guide_sites:
+            if needs_score(site) and not is_presence(site["name"], self.presence):
+                raise NoGradientError(
+                    f"expected reparameterised guide sites besides `{self.presence}/i`, but `{site['name']}` is not, and "
+                    f"summing out the number of objects gives it no gradient: use `VIMCO`"
+                )
