@@ -9,6 +9,9 @@ import numpy.typing as npt
 
 from .errors import DataError
 
+DEFAULT_GLYPHS = 10_000
+"""Number of glyphs where none is asked for."""
+
 Split = Literal["train", "test"]
 Source = Literal["mnist", "glyphs"]
 
@@ -58,7 +61,7 @@ def load_digits(
         source: `"mnist"`, handwritten digits, found or downloaded by `load_mnist`; or `"glyphs"`, warped
             digits of the fonts that come with Matplotlib, which need no file and no network.
         split: `"train"` or `"test"`: different writers, or different fonts.
-        size: number of digits; default all of MNIST, or 10,000 glyphs.
+        size: number of digits; default all of MNIST, or `DEFAULT_GLYPHS`.
         seed: seed of the glyphs; MNIST has none.
         folder: where the MNIST files are; default as in `load_mnist`.
 
@@ -73,7 +76,7 @@ def load_digits(
     if size is not None and size < 1:
         raise ValueError(f"`size` must be at least 1, got {size}.")
     if source == "glyphs":
-        return make_glyphs(split, 10_000 if size is None else size, seed)
+        return make_glyphs(split, DEFAULT_GLYPHS if size is None else size, seed)
     if source != "mnist":
         raise ValueError(f"`source` must be 'mnist' or 'glyphs', got {source!r}.")
     digits = load_mnist(split, folder)

@@ -41,6 +41,8 @@ MASTER_SIZE = 96
 MASTER_EXTENT = 64
 """Longer side of the digit in the middle of a master, in pixels."""
 
+_TYPE_SIZE = 300
+
 
 @lru_cache(maxsize=2)
 def masters(split: str) -> npt.NDArray[np.float32]:
@@ -79,12 +81,12 @@ def _distance_to(target: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
 
 def _ink(font: str, digit: int) -> npt.NDArray[np.bool_]:
     path = str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{font}.ttf")
-    # Type sizes are not sizes of ink: measured once large, then set so that the ink has the wanted extent.
-    left, top, right, bottom = ImageFont.truetype(path, 1000).getbbox(str(digit))
-    type_size = 1000 * MASTER_EXTENT / max(right - left, bottom - top)
-    sized = ImageFont.truetype(path, type_size)
-    middle = type_size / 1000 * (left + right) / 2, type_size / 1000 * (top + bottom) / 2
-    image = Image.new("L", (MASTER_SIZE, MASTER_SIZE))
-    corner = MASTER_SIZE / 2 - middle[0], MASTER_SIZE / 2 - middle[1]
-    ImageDraw.Draw(image).text(corner, str(digit), font=sized, fill=255)
-    return np.asarray(image) >= 128
+    # Drawn large and reduced: at the final size, hinting would move the outline by up to two pixels.
+    large = Image.new("L", (5 * _TYPE_SIZE, 5 * _TYPE_SIZE))
+    font_face = ImageFont.truetype(path, _TYPE_SIZE)
+    ImageDraw.Draw(large).text((2 * _TYPE_SIZE, 2 * _TYPE_SIZE), str(digit), font=font_face, fill=255)
+    left, top, right, bottom = large.getbbox()
+    half = max(right - left, bottom - top) / 2 * MASTER_SIZE / MASTER_EXTENT
+    x, y = (left + right) / 2, (top + bottom) / 2
+    frame = (x - half, y - half, x + half, y + half)
+    return np.asarray(large.resize((MASTER_SIZE, MASTER_SIZE), Image.Resampling.BOX, box=frame)) >= 128

@@ -108,7 +108,7 @@ class _Warp:
             pitch: distance between neighbouring pixels of the final picture, `(B,)`.
         """
         basis_x, basis_y = _cosines(xs), _cosines(ys)
-        shift = np.einsum("byj,bcjk,bxk->bcyx", basis_y, self.waves, basis_x)
+        shift = basis_y[:, None] @ self.waves @ basis_x[:, None].swapaxes(-1, -2)  # (B, 2, rows, columns)
         a, b, c, d = (self.matrix[:, i, None, None] for i in range(4))
         x, y = xs[:, None, :], ys[:, :, None]
         source_x = a * x + b * y + shift[:, 0]

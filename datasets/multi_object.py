@@ -245,6 +245,7 @@ def multi_object_images(
         DataError: if the MNIST files cannot be found, fetched or read.
         ValueError: if an argument is not one of those above, or the objects do not fit.
     """
+    _check_size(size)
     digits = load_digits(source, split, seed=seed, folder=folder)
     return compose(recipe, digits, size, seed, purpose=f"multi_object/{split}")
 
@@ -257,8 +258,7 @@ def compose(
     Raises:
         ValueError: if `size` is not positive, or the objects do not fit.
     """
-    if size < 1:
-        raise ValueError(f"`size` must be at least 1, got {size}.")
+    _check_size(size)
     slots = recipe.max_objects
     video = np.empty((size, 1, 1, recipe.image_size, recipe.image_size), dtype=np.uint8)
     count = np.zeros((size, 1), dtype=np.int64)
@@ -290,6 +290,11 @@ def _scenes(
         rng = stream(purpose, seed, index)
         count = int(rng.integers(recipe.min_objects, recipe.max_objects + 1))
         yield recipe.draw(digits, count, rng)
+
+
+def _check_size(size: int) -> None:
+    if size < 1:
+        raise ValueError(f"`size` must be at least 1, got {size}.")
 
 
 def _check_counts(recipe: PyroRecipe | StaticSqairRecipe) -> None:

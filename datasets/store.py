@@ -45,7 +45,9 @@ def save_video(
     """
     encoded = json.dumps(dict(parameters or {}))
     if len(encoded) > _MAX_ATTRIBUTE_BYTES:
-        raise ValueError(f"`parameters` take {len(encoded)} bytes as JSON, at most {_MAX_ATTRIBUTE_BYTES} fit.")
+        raise ValueError(
+            f"`parameters` take {len(encoded)} bytes as JSON, at most {_MAX_ATTRIBUTE_BYTES} fit."
+        )
     attributes: dict[str, Any] = {
         "schema": SCHEMA,
         "schema_version": SCHEMA_VERSION,

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import pyro
 import torch
 from pyro import poutine
 from torch import nn
@@ -108,11 +109,13 @@ class PriorConfig:
 
     count_ratio: float = 0.01
     """Ratio of the geometric prior of the number of objects at the start: what another object costs."""
-    final_count_ratio: float | None = None
-    """Ratio at the end of its schedule; without it the ratio stays."""
-    anneal_from: float = 0.0
+    final_count_ratio: float | None = 0.5
+    """Ratio at the end of its schedule; with `none` it stays, as in Pyro. Once objects have found their places,
+    cheaper ones keep the decoder from drawing two that overlap as one.
+    """
+    anneal_from: float = 0.2
     """Share of training after which the ratio begins to change, geometrically."""
-    anneal_to: float = 1.0
+    anneal_to: float = 0.6
     """Share of training at which it has reached its end."""
     inverse_scale: float = 3.0
     """Prior mean of the image's side over the object's."""
@@ -136,6 +139,8 @@ class AIRConfig:
     """Threads of the CPU a process uses; by default what PyTorch chooses."""
     compile: bool = runtime_field(False)
     """Compile the networks with `torch.compile`; starting then takes a minute longer."""
+    validate: bool = runtime_field(False)
+    """Let Pyro check the parameters and values of all distributions at every step: slower, for debugging."""
     estimator: Estimator = "marginal"
     """How presence is learned: exactly, by summing over the number of objects (`marginal`), or by sampling:
     `vimco` (with several particles), `nvil` (with a learned baseline), `reinforce`.
@@ -320,7 +325,7 @@ def train(config: AIRConfig, process: Process) -> int:
     if config.compile:
         compile_networks(programs)
     objective = make_objective(config.estimator, config.particles)(*programs)
-    schedule = BatchSchedule(len(data.train), config.batch_size, config.data.seed).shard(
+    schedule = BatchSchedule(len(data.train), config.batch_size, config.training.seed).shard(
         process.rank, process.world_size
     )
     monitor = data.test.subset(range(min(config.monitor_images, len(data.test))))
@@ -523,7 +528,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if command == "sample":
             return sample(parse_config(SampleConfig, rest, prog=prog))
         config = parse_config(AIRConfig, rest, presets=PRESETS, prog=prog)
-        with join_processes(config.device) as process:
+        with join_processes(config.device) as process, pyro.validation_enabled(config.validate):
             return train(config, process)
     except (DataError, CheckpointError, NonFiniteError, RuntimeError, OSError) as error:
         print(f"{prog}: error: {error}", file=sys.stderr)

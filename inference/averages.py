@@ -59,15 +59,16 @@ class RunningMeans:
         }
 
     def state(self) -> dict[str, object]:
-        """Return names and sums over all processes, for a checkpoint. All processes must call it."""
+        """Return names and sums, means over processes, for a checkpoint. All processes must call it."""
         if self._sums is None:
             return {}
-        return {"names": list(self._names), "sums": self._process.sum_(self._sums.clone())}
+        sums = self._process.sum_(self._sums.clone()) / self._process.world_size
+        return {"names": list(self._names), "sums": sums}
 
     def load(self, state: Mapping[str, object]) -> None:
-        """Continue from a checkpoint; the main process takes up the sums of all."""
+        """Continue from a checkpoint, in any number of processes."""
         self._names, self._sums = (), None
         sums = state.get("sums")
         if isinstance(sums, Tensor):
             self._names = tuple(state["names"])  # type: ignore[arg-type]
-            self._sums = sums.to(self._process.device) * (1.0 if self._process.is_main else 0.0)
+            self._sums = sums.to(self._process.device)

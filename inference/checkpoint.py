@@ -261,10 +261,14 @@ def _read(path: Path) -> Any:
             raise CheckpointError(f"checkpoint `{path}` is truncated")
         raise CheckpointError(f"`{path}` is not a checkpoint of whatwhere")
     try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # the check sums, which `torch.load` does not look at
+        if damaged is not None:
+            raise ValueError(f"the check sum of `{damaged}` is wrong")
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"`{path}` is not a checkpoint of whatwhere: it holds other than tensors"
         ) from error
-    except (RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
+    except (RuntimeError, EOFError, KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"checkpoint `{path}` is corrupt: {str(error).splitlines()[0]}") from error

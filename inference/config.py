@@ -44,6 +44,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
 _MISSING = dataclasses.MISSING
 _SCALARS = (bool, int, float, str, Path)
 

@@ -52,7 +52,9 @@ def log_marginal(
         ObjectiveError: Model and guide do not fit together.
     """
     if num_particles < 1 or chunk_size < 1:
-        raise ValueError(f"`num_particles` and `chunk_size` must be positive, got {num_particles} and {chunk_size}")
+        raise ValueError(
+            f"`num_particles` and `chunk_size` must be positive, got {num_particles} and {chunk_size}"
+        )
     weights_of = (objective or Reinforce()).log_weights
     total: Tensor | None = None
     with local_parameters(model, guide):

@@ -190,7 +190,6 @@ def _counts(name: str, counts: Tensor) -> Tensor:
 
 def _overlaps(boxes: Tensor, others: Tensor) -> Tensor:
     """Intersection over union of every pair, `(M, N, G)`; 0 where a box is not finite or of negative size."""
-    boxes, others = (torch.cat([x[..., :2], x[..., 2:].clamp(min=0)], -1) for x in (boxes, others))
     return iou(boxes.unsqueeze(-2), others.unsqueeze(-3))
 
 

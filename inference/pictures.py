@@ -61,6 +61,7 @@ _FAINT_INK: Colour = (118, 118, 118)
 _EMPTY: Colour = (240, 240, 240)
 _TEXT_SIZE = 13
 _LINE_HEIGHT = 17
+_CAPTION_WIDTH = 100  # a caption of two or three words is not broken, however small the tiles
 _TILE_SIZE = 144  # about the side of a tile where the caller gives no factor
 
 
@@ -120,7 +121,7 @@ def draw_boxes(
 
     The outline lies inside the box, its outer edge on the box's own, rounded to the nearest pixel of the
     picture. What is outside the picture is cut off, so a box that continues there has an open side. Later
-    slots are drawn over earlier ones. A box that is not finite cannot be drawn and is left out.
+    slots are drawn over earlier ones. Boxes that are not finite or have no area are left out.
 
     Args:
         picture: an image enlarged by `factor`.
@@ -145,7 +146,7 @@ def draw_boxes(
     pixels = np.array(picture.convert("RGB"))
     here = [True] * len(boxes) if present is None else (present > 0).tolist()
     for slot, box in enumerate(boxes.detach().cpu().double().numpy()):
-        if here[slot] and np.isfinite(box).all():
+        if here[slot] and np.isfinite(box).all() and (box[2:] > 0).all():
             pixels[_outline(box * factor, picture.size, line)] = colours[slot % len(colours)]
     return Image.fromarray(pixels)
 
@@ -162,7 +163,7 @@ def grid(
     Args:
         rows: rows of tiles; `None` leaves a place empty, and a row may be shorter than the first.
         row_captions: words to the left of each row.
-        column_captions: words above each column; lines wider than a tile are broken between words.
+        column_captions: words above each column; lines much wider than a tile are broken between words.
         padding: pixels between tiles and around everything.
         title: a line above everything.
 
@@ -176,30 +177,30 @@ def grid(
     columns = max(map(len, rows))
     beside = _captions("row_captions", row_captions, len(rows))
     above = _captions("column_captions", column_captions, columns)
-    above = [_broken(caption, width) for caption in above]
+    above = [_broken(caption, max(width, _CAPTION_WIDTH)) for caption in above]
     cell = max([width, *(_extent(caption)[0] for caption in above)])
-    pitch = cell + padding
+    pitch = cell + padding, max([height, *(_extent(caption)[1] for caption in beside)]) + padding
     margin = max((_extent(caption)[0] + 2 * padding for caption in beside), default=padding)
     head = padding + (_LINE_HEIGHT + padding if title else 0)
     top = head + max((_extent(caption)[1] + padding // 2 for caption in above), default=0)
-    page_width = max(margin + columns * pitch, _text_width(title, bold=True) + 2 * padding)
-    page = Image.new("RGB", (page_width, top + len(rows) * (height + padding)), _PAPER)
+    page_width = max(margin + columns * pitch[0], _text_width(title, bold=True) + 2 * padding)
+    page = Image.new("RGB", (page_width, top + len(rows) * pitch[1]), _PAPER)
     pen = ImageDraw.Draw(page)
     pen.text((padding, padding), title, _INK, _font(bold=True))
     for column, caption in enumerate(above):
-        left = margin + column * pitch
+        left = margin + column * pitch[0]
         _write(pen, caption, (left, top - padding // 2 - _extent(caption)[1]))
         if caption.wrong:
-            gap = padding // 2
+            gap = max(1, padding // 2 - 1)
             corners = (left - gap, head - gap, left + cell + gap - 1, page.height - gap - 1)
             pen.rectangle(corners, outline=WRONG, width=2)
     for row, tiles in enumerate(rows):
-        y = top + row * (height + padding)
+        y = top + row * pitch[1]
         if beside:
             _write(pen, beside[row], (padding, y + max(0, (height - _extent(beside[row])[1]) // 2)))
         for column, tile in enumerate(tiles):
             if tile is not None:
-                page.paste(tile, (margin + column * pitch, y))
+                page.paste(tile, (margin + column * pitch[0], y))
     return page
 
 
@@ -211,7 +212,7 @@ def reconstruction_picture(
     true_counts: Tensor | None = None,
     objects: Tensor | None = None,
     factor: int | None = None,
-    title: str = "",
+    title: str = "one image per column, explained as a sum of objects",
 ) -> Image.Image:
     """What a model makes of images: one column for each.
 
@@ -250,7 +251,7 @@ def reconstruction_picture(
         rows.append([_object_tile(image, here > 0, slot, factor) for image, here in alone])
         captions.append(Caption(f"object {slot + 1}", "drawn alone", slot_colour(slot)))
     counts = (present > 0).sum(-1).tolist()
-    true = [None] * len(counts) if true_counts is None else true_counts.tolist()
+    true = [None] * len(counts) if true_counts is None else true_counts.long().tolist()
     judged = [_count_caption(count, truth) for count, truth in zip(counts, true, strict=True)]
     return grid(rows, captions, judged, title=title)
 
@@ -324,7 +325,6 @@ def _save(path: str | Path, suffix: str, picture: Image.Image, **options: Any) -
 
 def _outline(box: npt.NDArray[np.float64], size: tuple[int, int], line: int) -> npt.NDArray[np.bool_]:
     """Which pixels of a picture of `size` (width, height) the outline of a box covers; one of a tiny box."""
-    box = box.clip(-1e9, 1e9)
     left, top = np.floor(box[:2] + 0.5)
     right, bottom = np.maximum(np.floor(box[:2] + box[2:] + 0.5), (left + 1, top + 1))
     ys, xs = np.ogrid[: size[1], : size[0]]
@@ -430,7 +430,7 @@ def _extent(caption: Caption) -> tuple[int, int]:
     """Width and height of a caption in pixels."""
     lines = _lines(caption)
     width = max((_text_width(line, bold) for line, bold in lines), default=0)
-    return width + _indent(caption), len(lines) * _LINE_HEIGHT
+    return width + _indent(caption), max(len(lines), int(caption.swatch is not None)) * _LINE_HEIGHT
 
 
 def _broken(caption: Caption, width: int) -> Caption:

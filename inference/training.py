@@ -229,7 +229,7 @@ class Trainer:
         self._means.load(progress["means"])
         self._seconds = progress["seconds"]
         self.step, self.metrics = checkpoint.step, checkpoint.metrics
-        if path == self.checkpoint_path:
+        if Path(path) == self.checkpoint_path:
             self._saved_step = self.step
         return self.step
 
@@ -367,7 +367,8 @@ class Trainer:
         """Write a checkpoint, unless this step has one; all processes must call it."""
         self._saved_at = time.monotonic()
         path = self.checkpoint_path
-        if path is None or self._saved_step == self.step:
+        due = self.process.is_main and path is not None and self._saved_step != self.step
+        if not self.process.any([due])[0]:
             return
         names = nonfinite_parameters(self.objective)
         if self.process.any([bool(names)])[0]:
@@ -377,7 +378,7 @@ class Trainer:
             )
         means = self._means.state()
         error: OSError | None = None
-        if self.process.is_main:
+        if self.process.is_main and path is not None:
             try:
                 for sink in self._sinks:
                     sink.sync()
@@ -404,9 +405,8 @@ class Trainer:
 
     def _refuse_to_overwrite(self) -> None:
         path = self.checkpoint_path
-        if path is None or self._saved_step is not None:
-            return
-        if self.process.any([self.process.is_main and path.exists()])[0]:
+        exists = self.process.is_main and self._saved_step is None and path is not None and path.exists()
+        if self.process.any([exists])[0]:
             raise CheckpointError(
                 f"`{path}` is the checkpoint of an earlier run; resume it, or choose another folder"
             )

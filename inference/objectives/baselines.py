@@ -36,8 +36,8 @@ def baseline_of(site: Site, shape: torch.Size) -> Tensor | None:
     name = site["name"]
     if options.get("use_decaying_avg_baseline"):
         raise BaselineError(
-            f"`use_decaying_avg_baseline` at site `{name}` is not supported: the running average would be state outside "
-            f"model and guide; give a `baseline_value` or an `nn_baseline`"
+            f"`use_decaying_avg_baseline` at site `{name}` is not supported: the running average would be "
+            f"state outside model and guide; give a `baseline_value` or an `nn_baseline`"
         )
     unknown = sorted(set(options) - {*_KEYS, "use_decaying_avg_baseline", "baseline_beta"})
     if unknown:
@@ -63,8 +63,8 @@ def _broadcast(value: Tensor, shape: torch.Size, name: str) -> Tensor:
     )
     if not fits:
         raise BaselineError(
-            f"expected the baseline of site `{name}` to have shape {tuple(shape)} (particles, data) or {(shape[-1],)}, "
-            f"got {tuple(value.shape)}"
+            f"expected the baseline of site `{name}` to have shape {tuple(shape)} (particles, data) or "
+            f"{(shape[-1],)}, got {tuple(value.shape)}"
         )
     return value.expand(shape)
 

@@ -12,8 +12,7 @@ from .log_weights import ScoredTraces
 
 @torch.no_grad()
 def downstream_costs(traces: ScoredTraces) -> dict[str, Tensor]:
-    r"""Returns for every guide site without a pathwise derivative the terms of log w that its value can
-    influence.
+    r"""Returns, for every guide site to be scored, the terms of log w that its value can influence.
 
     In the score-function gradient of the ELBO, $E[R_i \nabla \log q(z_i | z_{<i})]$, a term of $R_i$ that is
     a function only of what the guide drew before $z_i$ has expectation zero, since $E[\nabla \log q(z_i |
@@ -58,8 +57,7 @@ def _tail_sums(sites: Sequence[Site], scores: Mapping[str, tuple[Tensor, Tensor]
 
 
 def _known_from(model_sites: Sequence[Site], order: Mapping[str, int]) -> list[int]:
-    """Returns for every model site the guide's index of the last draw that its log-probability can depend
-    on."""
+    """Returns for every model site the guide's index of the last draw that it can depend on."""
     latest, result = -1, []
     for site in model_sites:
         latest = max(latest, order.get(site["name"], -1) if not site["is_observed"] else -1)

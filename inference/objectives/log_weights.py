@@ -67,8 +67,7 @@ def run_program(
     kwargs: Mapping[str, Any],
     choose: Callable[[Site], Tensor | None] | None = None,
 ) -> Trace:
-    """Runs a model or a guide under the particle plate, with chosen values at some sites, and records its
-    trace."""
+    """Runs a program under the particle plate, with chosen values at some sites, and returns its trace."""
     chosen = program if choose is None else Substitute(choose)(program)
     tracer = poutine.trace(layout.particle_plate()(chosen))
     tracer(*args, **kwargs)

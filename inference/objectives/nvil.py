@@ -53,8 +53,7 @@ class NVIL(MultiSampleELBO):
         return Estimate(bound, surrogate, scale, diagnostics, regression)
 
     def _learn(self, traces: ScoredTraces, surrogate: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Adds the score-function terms to a surrogate, and returns it with the regression loss of the
-        baselines."""
+        """Adds the score-function terms to a surrogate; returns it and the baselines' regression loss."""
         scores, sites = traces.guide.by_name(), {site["name"]: site for site in traces.guide_sites}
         regression: Tensor | None = None
         for name, cost in downstream_costs(traces).items():
@@ -72,5 +71,6 @@ def _refuse_inner_plates(site: dict[str, Any], batch_plate: str) -> None:
     for frame in site["cond_indep_stack"]:
         if frame.dim is not None and frame.name not in (batch_plate, PARTICLES):
             raise BaselineError(
-                f"expected site `{site['name']}`, which has a baseline, in no plate but `{batch_plate}`, got `{frame.name}`"
+                f"expected site `{site['name']}`, which has a baseline, in no plate but `{batch_plate}`, "
+                f"got `{frame.name}`"
             )

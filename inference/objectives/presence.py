@@ -1,7 +1,7 @@
 """Forcing the presence variables of a guide and of a model, to sum the number of objects out."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -36,7 +36,6 @@ def all_present(presence: str, layout: Layout) -> Callable[[Site], Tensor | None
         PresenceError: (when a program runs) A presence site is not a Bernoulli variable without event
             dimensions.
     """
-
     plates = (layout.num_particles, *[1] * layout.max_plate_nesting)
 
     def choose(site: Site) -> Tensor | None:
@@ -131,19 +130,20 @@ def _logits(site: Site, layout: Layout) -> Tensor:
 
 
 def _check_order(sites: Sequence[Site], presence: str) -> list[str]:
-    names, previous = [], -1
+    names: list[str] = []
+    previous = -1
     for site in sites:
         name, step = site["name"], step_of(site["name"])
         if is_presence(name, presence):
             if step != len(names):
                 raise PresenceError(
-                    f"expected the next presence site of the guide to be `{presence}/{len(names)}`, got `{name}`"
+                    f"expected the guide's next presence site to be `{presence}/{len(names)}`, got `{name}`"
                 )
             names.append(name)
         if step is None and names:
             raise PresenceError(
-                f"expected guide sites without index before `{presence}/0`, got `{name}` after it: it could depend on "
-                f"objects that are absent"
+                f"expected guide sites without index before `{presence}/0`, got `{name}` after it: it could "
+                f"depend on objects that are absent"
             )
         if step is not None and step < previous:
             raise PresenceError(
@@ -161,20 +161,21 @@ def _check_order(sites: Sequence[Site], presence: str) -> list[str]:
     return names
 
 
-def check_masked(sites: Sequence[Site], log_probs: Mapping[str, Tensor], leading: int) -> None:
-    """Checks that every model site of a step depends on the presence patterns.
+def check_masked(sites: Sequence[Site], scores: ScoredSites) -> None:
+    """Checks that the log-probability of every latent model site of a step depends on the presence patterns.
+
+    Args:
+        sites: random variables of the model.
+        scores: their log-probabilities.
 
     Raises:
-        PresenceError: The log-probability of a site `variable/i` has no dimension for the patterns: it is not
-            masked.
+        PresenceError: A site `variable/i` has no dimension for the patterns: it is not masked.
     """
-    for site in sites:
-        if (
-            not site["is_observed"]
-            and step_of(site["name"]) is not None
-            and log_probs[site["name"]].dim() <= leading
-        ):
-            raise PresenceError(
-                f"expected model site `{site['name']}` masked by the presence of its step, but its log-probability is "
-                f"the same for any number of objects"
-            )
+    steps = {site["name"] for site in sites if not site["is_observed"] and step_of(site["name"]) is not None}
+    for group in scores.groups:
+        for name in group.names:
+            if name in steps and group.log_prob.dim() < 4:
+                raise PresenceError(
+                    f"expected model site `{name}` masked by the presence of its step, but its "
+                    f"log-probability is the same for any number of objects"
+                )

@@ -27,9 +27,9 @@ def reparameterised_part(traces: ScoredTraces) -> Tensor:
 class Reinforce(MultiSampleELBO):
     r"""ELBO or importance-weighted bound with the plain score-function gradient (REINFORCE).
 
-    For `bound="elbo"`, the mean of K single-sample ELBOs, every discrete guide site i is weighted by the terms that its
-    value can influence: $\nabla = E[\sum_i R_i \nabla \log q(z_i | z_{<i})]$ plus the reparameterised part.
-    For `bound="iwae"` all sites of a particle are weighted by the bound L_K.
+    For `bound="elbo"`, the mean of K single-sample ELBOs, every discrete guide site i is weighted by the
+    terms that its value can influence: $\nabla = E[\sum_i R_i \nabla \log q(z_i | z_{<i})]$ plus the
+    reparameterised part. For `bound="iwae"` all sites of a particle are weighted by the bound L_K.
 
     Unbiased for every K, but of large variance: it is the reference for the others. Use `NVIL` or `VIMCO` to
     train.

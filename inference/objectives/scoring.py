@@ -36,8 +36,7 @@ class ScoredSites(NamedTuple):
     """Sites that were scored together."""
 
     def total(self, *roles: str) -> Tensor | None:
-        """Sums the log-probabilities of the sites of the given roles; shape (..., K, B), None without such a
-        site."""
+        """Sums the log-probabilities of the given roles; shape (..., K, B), None without such a site."""
         return _add([group.log_prob for group in self.groups if group.role in roles])
 
     def total_score(self) -> Tensor | None:

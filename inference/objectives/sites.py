@@ -35,8 +35,7 @@ def random_sites(trace: Trace) -> list[Site]:
 
 
 def replay(trace: Trace) -> Callable[[Site], Tensor | None]:
-    """Returns what a guide drew as a function of the site: latent values, and the indices of subsampled
-    plates."""
+    """Returns what a guide drew as a function of the site: latents, and indices of subsampled plates."""
     values = {
         name: site["value"]
         for name, site in trace.nodes.items()
@@ -80,16 +79,16 @@ def check_pair(model: Sequence[Site], guide: Sequence[Site]) -> None:
         drawn.add(name)
         if name in observed:
             raise MissingSiteError(
-                f"expected the guide to draw latent variables only, got site `{name}`, which the model observes"
+                f"expected the guide to draw latent variables only, but the model observes site `{name}`"
             )
         if name not in latent and not site["infer"].get("is_auxiliary"):
             raise MissingSiteError(
-                f"expected every guide site in the model, but the model has no site `{name}`; a variable that only the "
-                f'guide has needs `infer={{"is_auxiliary": True}}`'
+                f"expected every guide site in the model, but the model has no site `{name}`; a variable "
+                f'that only the guide has needs `infer={{"is_auxiliary": True}}`'
             )
     if missing := sorted(latent - drawn):
         raise MissingSiteError(
-            f"expected every latent variable of the model in the guide, but the guide has no site `{missing[0]}`"
+            f"expected every latent variable of the model in the guide, but it has no site `{missing[0]}`"
             + (f" (and {len(missing) - 1} more)" if len(missing) > 1 else "")
         )
 
@@ -98,18 +97,18 @@ def _check_kind(site: Site) -> None:
     name = site["name"]
     if site["is_observed"] and not site_is_factor(site):
         raise UnsupportedSiteError(
-            f"expected no observations in the guide other than `pyro.factor`, got observed site `{name}`: a value that "
-            f"is given is no draw from the guide"
+            f"expected no observations in the guide other than `pyro.factor`, got observed site `{name}`: a "
+            f"value that is given is no draw from the guide"
         )
     if site["is_observed"] and "has_rsample" not in vars(site["fn"]):
         raise UnsupportedSiteError(
-            f"expected `pyro.factor(..., has_rsample=True|False)` in the guide, but factor `{name}` does not say whether "
-            f"its log-probability belongs to reparameterised draws"
+            f"expected `pyro.factor(..., has_rsample=True|False)` in the guide, but factor `{name}` does not "
+            f"say whether its log-probability belongs to reparameterised draws"
         )
     if type(base_distribution(site["fn"])).score_parts not in _FULLY_OR_NOT_REPARAMETERISED:
         raise UnsupportedSiteError(
-            f"expected guide distributions that are reparameterised fully or not at all, but guide site `{name}` has a "
-            f"`{type(base_distribution(site['fn'])).__name__}`"
+            f"expected guide distributions that are reparameterised fully or not at all, but guide site "
+            f"`{name}` has a `{type(base_distribution(site['fn'])).__name__}`"
         )
 
 
@@ -130,8 +129,8 @@ def common_scale(model: Sequence[Site], guide: Sequence[Site]) -> float:
             scale, first = site["scale"], site["name"]
         elif site["scale"] != scale:
             raise UnequalScaleError(
-                f"expected one scale for all sites, because it multiplies the bound outside the logarithm, got {scale} "
-                f"at site `{first}` and {site['scale']} at site `{site['name']}`"
+                f"expected one scale for all sites, because it multiplies the bound outside the logarithm, "
+                f"got {scale} at site `{first}` and {site['scale']} at site `{site['name']}`"
             )
     return float(scale)
 
@@ -145,7 +144,7 @@ def check_reparameterised(guide: Sequence[Site], estimator: str) -> None:
     for site in guide:
         if needs_score(site):
             raise NoGradientError(
-                f"expected reparameterised guide sites only, but `{estimator}` gives no gradient to guide site "
-                f"`{site['name']}` ({type(base_distribution(site['fn'])).__name__}): use `VIMCO`, whose score-function "
-                f"term is unbiased, or sum the variable out"
+                f"expected reparameterised guide sites only, but `{estimator}` gives no gradient to guide "
+                f"site `{site['name']}` ({type(base_distribution(site['fn'])).__name__}): use `VIMCO`, whose "
+                f"score-function term is unbiased, or sum the variable out"
             )

@@ -11,13 +11,12 @@ from .vimco import control_variate
 
 @final
 class SQAIRSignal(MultiSampleELBO):
-    r"""Importance-weighted bound with the *biased* gradient of the released SQAIR code, to reproduce its
-    numbers.
+    r"""Importance-weighted bound with the *biased* gradient of the released SQAIR code.
 
-    The bound is that of `VIMCO`, and so is the control variate, but the learning signal of particle k is
-    $\log w_k - L_{-k}$ instead of $L_K - L_{-k}$, and `reduce="mean"` averages over particles instead of summing. The
-    discrete variables then follow roughly the gradient of the single-sample ELBO, while the continuous ones
-    follow the importance-weighted bound.
+    Provided to reproduce its numbers. The bound is that of `VIMCO`, and so is the control variate, but the
+    learning signal of particle k is $\log w_k - L_{-k}$ instead of $L_K - L_{-k}$, and `reduce="mean"`
+    averages over particles instead of summing. The discrete variables then follow roughly the gradient of the
+    single-sample ELBO, while the continuous ones follow the importance-weighted bound.
 
     Exact expectations for two independent Bernoulli variables with logits (0.3, -0.7), log p(x, z) = (-2, 1,
     -4, 2.6) for z = 00, 01, 10, 11, and K = 3:

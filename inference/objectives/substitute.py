@@ -12,8 +12,8 @@ from .layout import Site
 class Substitute(Messenger):
     """Gives latent sites chosen values; the sites stay latent and are scored as if the values had been drawn.
 
-    Unlike `pyro.poutine.condition` the sites do not become observations; unlike `pyro.poutine.replay` no trace is
-    needed, and a value may depend on the site. Observed sites are left alone.
+    Unlike `pyro.poutine.condition` the sites do not become observations; unlike `pyro.poutine.replay` no
+    trace is needed, and a value may depend on the site. Observed sites are left alone.
 
     Args:
         choose: function of a site that returns its value, or None to have it sampled.
@@ -24,9 +24,7 @@ class Substitute(Messenger):
         self.choose = choose
 
     def _pyro_sample(self, msg: Any) -> None:
-        if msg["is_observed"] or msg["done"]:
-            return
-        value = self.choose(msg)
+        value = None if msg["is_observed"] else self.choose(msg)
         if value is not None:
             msg["value"] = value
             msg["done"] = True

@@ -135,8 +135,9 @@ def test_a_box_that_is_not_finite_is_false(value: float, component: int):
 
 
 def test_a_box_of_negative_size_is_false():
-    found = detections([((10.0, 10.0, -10.0, -10.0), 1.0)])
-    assert average_precision(found, true_boxes([(10.0, 10.0, -10.0, -10.0)])) == 0
+    for box in ((10.0, 10.0, -10.0, -10.0), (10.0, 0.0, -10.0, 10.0)):
+        found = detections([(box, 1.0)])
+        assert average_precision(found, true_boxes([box, (0.0, 0.0, 10.0, 10.0)]), 0.01) == 0
 
 
 @pytest.mark.parametrize(

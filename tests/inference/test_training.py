@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from whatwhere.inference.checkpoint import CheckpointError, load_checkpoint
+from whatwhere.inference.distributed import Process
 from whatwhere.inference.nonfinite import NonFiniteError, StepGuard
 from whatwhere.inference.optimizers import RMSPropTF, make_optimizer, parameter_groups
 from whatwhere.inference.run_log import read_log
@@ -234,6 +235,16 @@ def test_seed_decides_and_the_callers_random_state_is_kept():
     torch.rand(3)
     assert torch.equal(first, train(1))
     assert not torch.equal(first, train(2))
+
+
+def test_processes_draw_different_random_numbers():
+    def train(rank: int) -> Tensor:
+        objective = Noisy()
+        process = Process(torch.device("cpu"), rank, world_size=1)
+        Trainer(objective, adam(objective), batches, config(1), process=process).run()
+        return objective.guide.weight.detach()
+
+    assert not torch.equal(train(0), train(1))
 
 
 def test_every_step_has_its_own_random_numbers(tmp_path):
@@ -550,7 +561,7 @@ KILLED = textwrap.dedent(
     from whatwhere.inference.training import Trainer, TrainingConfig
 
     torch.set_num_threads(1)
-    folder, steps = sys.argv[1], 100
+    folder, steps = sys.argv[1], 60
     path = os.path.join(folder, "killed", "checkpoint.pt")
 
     class Diagnostics(NamedTuple):
@@ -587,7 +598,7 @@ KILLED = textwrap.dedent(
         if child == 0:
             train("killed")
             os._exit(0)
-        time.sleep(rng.uniform(0.01, 0.25))
+        time.sleep(rng.uniform(0.02, 0.2))
         os.kill(child, signal.SIGKILL)
         status = os.waitpid(child, 0)[1]
         if os.path.exists(path):

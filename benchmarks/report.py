@@ -1,0 +1,82 @@
+"""The form in which measurements are kept and shown: a JSON file and a Markdown table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from whatwhere.inference.files import atomic_write
+
+from .harness import Measurement
+
+
+def timing_fields(measurement: Measurement, name: str, baseline: str | None = None) -> dict[str, Any]:
+    """Return the times of a contender in milliseconds, and its ratios to a baseline, for a report."""
+    fields: dict[str, Any] = {}
+    for clock in ("wall", "cpu"):
+        times = measurement.times(name, clock)
+        fields[f"{clock}_ms"] = {key: 1e3 * value for key, value in times._asdict().items()}
+    fields["per_second"] = 1e3 / fields["wall_ms"]["median"]
+    if baseline is not None and baseline != name:
+        fields["baseline"] = baseline
+        fields["cpu_ratio"] = measurement.ratio(name, baseline, "cpu")._asdict()
+        fields["wall_ratio"] = measurement.ratio(name, baseline, "wall")._asdict()
+    return fields
+
+
+def conditions(measurement: Measurement) -> dict[str, Any]:
+    """Return the state of the machine in a run, for a report."""
+    return {
+        "idle_share_before": measurement.idle,
+        "matmul_gflops_wall": measurement.matmul_gflops("wall"),
+        "matmul_gflops_cpu": measurement.matmul_gflops("cpu"),
+        "rounds": len(measurement.matmul.wall),
+    }
+
+
+def write_report(path: Path, report: Mapping[str, Any]) -> None:
+    """Write a report as JSON, atomically.
+
+    Raises:
+        ValueError: a number is not finite, which JSON does not know.
+    """
+    text = json.dumps(report, indent=2, allow_nan=False) + "\n"
+    with atomic_write(path) as file:
+        file.write(text.encode())
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table: the first column to the left, the others to the right.
+
+    Raises:
+        ValueError: a row has not as many cells as the header.
+    """
+    for row in rows:
+        if len(row) != len(header):
+            raise ValueError(f"expected {len(header)} cells, got {len(row)}: {list(row)}")
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+
+    def line(cells: Sequence[str]) -> str:
+        first, *others = (
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        return "| " + " | ".join([first, *others]) + " |"
+
+    rule = (
+        "|" + "|".join("-" * (w + 2) if i == 0 else "-" * (w + 1) + ":" for i, w in enumerate(widths)) + "|"
+    )
+    return "\n".join([line(header), rule, *map(line, rows)])
+
+
+def milliseconds(fields: Mapping[str, float]) -> str:
+    """Show a spread: median and quartiles."""
+    return f"{fields['median']:.2f} ({fields['lower']:.2f}-{fields['upper']:.2f})"
+
+
+def percent_over(ratio: Mapping[str, float]) -> str:
+    """Show a ratio to the baseline as a difference in percent, with quartiles."""
+    median, lower, upper = (100 * (ratio[key] - 1) for key in ("median", "lower", "upper"))
+    return f"{median:+.1f} % ({lower:+.1f} .. {upper:+.1f})"

@@ -1,0 +1,159 @@
+import json
+import multiprocessing
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from whatwhere import __version__
+from whatwhere.datasets import VideoBatch, VideoData, VideoStore, check, load_video, save_video, store
+
+
+@pytest.fixture
+def path(tmp_path: Path, videos: VideoData) -> Path:
+    save_video(tmp_path / "data.h5", videos, generator="test", parameters={"a": [1, 2]}, seed=2**64 - 1)
+    return tmp_path / "data.h5"
+
+
+def assert_same_batch(a: VideoBatch, b: VideoBatch) -> None:
+    for x, y in zip(a, b, strict=True):
+        assert (x is None) == (y is None)
+        assert x is None or y is None or (torch.equal(x, y) and x.dtype == y.dtype)
+
+
+def test_round_trip(path: Path, videos: VideoData) -> None:
+    loaded = load_video(path)
+    np.testing.assert_array_equal(loaded.video, videos.video)
+    assert loaded.labels().keys() == videos.labels().keys()
+    for name, value in videos.labels().items():
+        np.testing.assert_array_equal(loaded.labels()[name], value)
+
+
+def test_round_trip_without_labels(tmp_path: Path, videos: VideoData) -> None:
+    save_video(tmp_path / "x.h5", VideoData(videos.video))
+    assert not load_video(tmp_path / "x.h5").labels()
+    assert_same_batch(VideoStore(tmp_path / "x.h5").batch([1]), VideoData(videos.video).batch([1]))
+
+
+def test_file_is_as_documented(path: Path, videos: VideoData) -> None:
+    with h5py.File(path) as file:
+        assert file["video"].dtype == np.uint8
+        assert file["video"].compression == "gzip"
+        assert {name: file[name].dtype for name in videos.labels()} == {
+            "count": np.int64,
+            "classes": np.int64,
+            "boxes": np.float32,
+            "visible": np.float32,
+        }
+        attributes = dict(file.attrs)
+    assert json.loads(attributes.pop("parameters")) == {"a": [1, 2]}
+    assert attributes == {
+        "schema": "whatwhere/video",
+        "schema_version": 1,
+        "package_version": __version__,
+        "generator": "test",
+        "seed": 2**64 - 1,
+    }
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1, 1, 1), (70, 1, 1, 20, 20), (2, 40, 3, 100, 100), (1, 2, 3, 700, 700)]
+)
+def test_chunks_hold_whole_small_videos_or_whole_frames(shape: tuple[int, ...]) -> None:
+    chunks = store._chunks(shape)
+    assert all(1 <= chunk <= size for chunk, size in zip(chunks, shape, strict=True))
+    assert chunks[2:] == shape[2:]
+    assert chunks[0] == 1 or (chunks[1] == shape[1] and np.prod(chunks) <= 16 * 1024)
+    assert chunks[1] == 1 or np.prod(chunks) <= 2**20
+
+
+@pytest.mark.parametrize("indices", [[0], [4, 0, 4, 2], [], [3, 2, 1]])
+def test_store_gives_the_batches_of_the_data_in_memory(
+    path: Path, videos: VideoData, indices: list[int]
+) -> None:
+    lazy = VideoStore(path)
+    assert len(lazy) == len(videos)
+    assert lazy.shape == videos.video.shape
+    assert_same_batch(lazy.batch(torch.tensor(indices, dtype=torch.long)), videos.batch(indices))
+
+
+def test_store_refuses_indices_out_of_range(path: Path) -> None:
+    with pytest.raises(IndexError, match=r"\[0, 5\), got 5 to 5"):
+        VideoStore(path).batch([5])
+
+
+def test_store_opens_again_after_close_and_pickling(path: Path, videos: VideoData) -> None:
+    lazy = VideoStore(path)
+    expected = videos.batch([1, 3])
+    assert_same_batch(lazy.batch([1, 3]), expected)
+    assert_same_batch(pickle.loads(pickle.dumps(lazy)).batch([1, 3]), expected)
+    lazy.close()
+    lazy.close()
+    assert_same_batch(lazy.batch([1, 3]), expected)
+
+
+def _send_frames(lazy: VideoStore, indices: list[int], connection: Any) -> None:
+    connection.send(lazy.batch(indices).video.numpy())
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_store_works_in_forked_processes(path: Path, videos: VideoData) -> None:
+    lazy = VideoStore(path)
+    lazy.batch([0])  # the children inherit an open handle
+    context = multiprocessing.get_context("fork")
+    workers = []
+    for indices in ([0, 4], [2, 1]):
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=_send_frames, args=(lazy, indices, sender))
+        process.start()
+        workers.append((indices, receiver, process))
+    for indices, receiver, process in workers:
+        np.testing.assert_array_equal(receiver.recv(), videos.batch(indices).video.numpy())
+        process.join()
+        assert process.exitcode == 0
+    assert_same_batch(lazy.batch([3]), videos.batch([3]))
+
+
+def test_interrupted_save_leaves_the_old_file(
+    path: Path, videos: VideoData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = path.read_bytes()
+    create: Callable[..., Any] = h5py.File.create_dataset
+
+    def fails_at_labels(self: h5py.File, name: str, **arguments: Any) -> Any:
+        if name == "boxes":
+            raise OSError("no space left on device")
+        return create(self, name, **arguments)
+
+    monkeypatch.setattr(h5py.File, "create_dataset", fails_at_labels)
+    with pytest.raises(OSError, match="no space left"):
+        save_video(path, videos)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_bad_parameters_are_refused_before_anything_is_written(tmp_path: Path, videos: VideoData) -> None:
+    with pytest.raises(TypeError, match="JSON"):
+        save_video(tmp_path / "x.h5", videos, parameters={"a": object()})
+    with pytest.raises(ValueError, match="`parameters` take"):
+        save_video(tmp_path / "x.h5", videos, parameters={"a": "a" * 70_000})
+    assert not list(tmp_path.iterdir())
+
+
+def test_report_of_a_valid_file(path: Path) -> None:
+    report = check(path)
+    assert report.problems == []
+    assert report.shapes["video"] == (5, 2, 1, 6, 7)
+    assert report.shapes["boxes"] == (5, 2, 3, 4)
+    text = str(report)
+    assert f"{path}: valid" in text
+    assert "generator = test" in text
+
+
+def test_report_of_a_bad_file(tmp_path: Path) -> None:
+    assert str(check(tmp_path / "none.h5")) == f"{tmp_path}/none.h5: not valid\n  problem: no such file."

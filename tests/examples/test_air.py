@@ -1,0 +1,220 @@
+"""The command line of AIR end to end, at sizes that take seconds."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from whatwhere.datasets import PyroRecipe, compose, make_glyphs, save_video
+from whatwhere.examples import air, minimal_svi
+from whatwhere.examples.air import AIRConfig, DataConfig, PriorConfig, build, main
+from whatwhere.inference.checkpoint import load_checkpoint
+from whatwhere.inference.training import TrainingConfig
+
+SMALL = [
+    "--batch-size=8",
+    "--iwae-particles=4",
+    "--network.rnn-hidden=16",
+    "--network.head-hidden=8",
+    "--network.encoder-hidden=8",
+    "--network.decoder-hidden=8",
+    "--network.what-size=4",
+    "--network.glimpse-size=8",
+    "--training.evaluate-every=none",
+]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of 200 labelled images, of which training holds out 20."""
+    path = tmp_path_factory.mktemp("data") / "images.h5"
+    digits = make_glyphs("test", 50, seed=0)
+    save_video(path, compose(PyroRecipe(), digits, 200, 0), generator="test", parameters={}, seed=0)
+    return path
+
+
+def run(*arguments: str | Path) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def train(images: Path):
+    def train(output: Path, *arguments: str | Path, steps: int = 4) -> int:
+        options = ["--output", output, "--training.steps", str(steps), "--data.source", images]
+        return run("train", *options, *SMALL, *arguments)
+
+    return train
+
+
+def parameters(checkpoint: Path) -> dict[str, torch.Tensor]:
+    modules = load_checkpoint(checkpoint).modules
+    return {f"{name}.{key}": value for name, state in modules.items() for key, value in state.items()}
+
+
+def test_train_leaves_metrics_pictures_log_and_checkpoint(train, tmp_path: Path, capsys):
+    assert train(tmp_path, "--training.evaluate-every=2") == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["images"] == 20
+    assert metrics["iwae_particles"] == 4
+    assert metrics["elbo"] == pytest.approx(metrics["log_likelihood"] - metrics["kl"])
+    confusion = np.array(metrics["counting"]["confusion"])
+    assert confusion.sum() == 20
+    assert metrics["counting"]["accuracy"] == pytest.approx(np.trace(confusion) / 20)
+    for name in ("reconstructions.png", "samples.png"):
+        with Image.open(tmp_path / name) as picture:
+            assert min(picture.size) > 100
+    events = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert any("count_accuracy" in event for event in events)
+    printed = capsys.readouterr().out
+    assert str(tmp_path / "metrics.json") in printed
+    assert str(tmp_path / "reconstructions.png") in printed
+
+
+@pytest.mark.parametrize("estimator", ["vimco", "nvil", "reinforce"])
+def test_every_estimator_trains(train, tmp_path: Path, estimator: str):
+    particles = "2" if estimator == "vimco" else "1"
+    assert train(tmp_path, "--estimator", estimator, "--particles", particles) == 0
+
+
+def test_resuming_takes_the_steps_of_a_run_without_interruption(train, tmp_path: Path):
+    options = [
+        "--final-learning-rate=1e-3",
+        "--prior.final-count-ratio=none",
+        "--estimator=vimco",
+        "--particles=2",
+    ]
+    assert train(tmp_path / "straight", *options, steps=6) == 0
+    assert train(tmp_path / "resumed", *options, steps=3) == 0
+    assert train(tmp_path / "resumed", "--resume", *options, steps=6) == 0
+    straight = parameters(tmp_path / "straight/checkpoint.pt")
+    resumed = parameters(tmp_path / "resumed/checkpoint.pt")
+    assert straight.keys() == resumed.keys()
+    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+
+
+def test_evaluate_and_sample_read_a_checkpoint(train, tmp_path: Path):
+    train(tmp_path)
+    checkpoint = tmp_path / "checkpoint.pt"
+    assert run("evaluate", "--checkpoint", checkpoint, "--images=7", "--iwae-particles=2") == 0
+    assert json.loads((tmp_path / "evaluation/metrics.json").read_text())["images"] == 7
+    assert run("sample", "--checkpoint", checkpoint, "--count=5", "--output", tmp_path / "s.png") == 0
+    assert (tmp_path / "s.png").stat().st_size > 0
+
+
+def test_images_of_a_folder_without_labels(train, tmp_path: Path):
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i in range(12):
+        Image.fromarray(rng.integers(0, 255, (30, 30), dtype=np.uint8)).save(folder / f"{i}.png")
+    assert train(tmp_path / "run", "--data.source", folder, "--data.image-size=24") == 0
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert metrics["counting"] is None
+    assert metrics["images"] == 1
+    assert run("sample", "--checkpoint", tmp_path / "run/checkpoint.pt", "--output", tmp_path / "s.png") == 0
+
+
+def test_the_annealed_prior_reaches_its_end_and_is_in_the_checkpoint(tmp_path: Path):
+    config = AIRConfig(
+        prior=PriorConfig(count_ratio=1.0, final_count_ratio=1e-4, anneal_from=0.25, anneal_to=0.75),
+        network=air.NetworkConfig(image_shape=(1, 8, 8), glimpse_size=4),
+        training=TrainingConfig(steps=100),
+    )
+    model, _ = build(config)
+    (hook,) = air.anneal_prior(config, model)
+    ratios = []
+    for step in (0, 25, 50, 75, 99):
+        hook(step)
+        ratios.append(model.count_prior.log_ratio.exp().item())
+    assert ratios == pytest.approx([1.0, 1.0, 1e-2, 1e-4, 1e-4], rel=1e-4)
+
+
+def test_presets_are_the_papers_where_they_say_so():
+    eslami = air.PRESETS["eslami"]
+    assert (eslami.estimator, eslami.learning_rate, eslami.prior.final_count_ratio) == ("nvil", 1e-4, 1e-7)
+    steps = eslami.training.steps
+    assert round(eslami.prior.anneal_to * steps) == 100_000
+    assert air.PRESETS["multi-mnist"].data == DataConfig(source="mnist")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--estimator", "vimco"], "set `particles` to 2 or more"),
+        (["--estimator", "exact"], "expected one of marginal, vimco, nvil, reinforce, got 'exact'"),
+        (["--device", "cuda"], "there is no GPU"),
+        (["--data.source", "nowhere"], "`nowhere` is neither `glyphs`, `mnist`, nor the path"),
+        (["--batch-size", "0"], "`batch_size` must be positive"),
+    ],
+)
+def test_mistakes_are_one_line(train, tmp_path: Path, capsys, arguments: list[str], message: str):
+    if "cuda" in arguments and torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    try:
+        code = train(tmp_path, *arguments)
+    except SystemExit as exit_:
+        code = exit_.code
+    error = capsys.readouterr().err
+    assert code == 2
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_an_existing_run_is_neither_overwritten_nor_resumed_under_another_configuration(
+    train, tmp_path: Path, capsys
+):
+    train(tmp_path)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    assert train(tmp_path) == 2
+    assert "earlier run" in capsys.readouterr().err
+    assert train(tmp_path, "--resume", "--prior.likelihood-scale=0.2") == 2
+    assert "`prior.likelihood_scale` was 0.3 and is now 0.2" in capsys.readouterr().err
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
+def test_a_corrupt_or_foreign_checkpoint_is_one_line(train, tmp_path: Path, capsys):
+    train(tmp_path)
+    good = (tmp_path / "checkpoint.pt").read_bytes()
+    (tmp_path / "checkpoint.pt").write_bytes(good[: len(good) // 2])
+    assert run("evaluate", "--checkpoint", tmp_path / "checkpoint.pt") == 2
+    assert "truncated" in capsys.readouterr().err
+    assert run("sample", "--checkpoint", tmp_path / "absent.pt") == 2
+    assert "there is no checkpoint" in capsys.readouterr().err
+
+
+def test_without_a_command_usage_is_shown(capsys):
+    assert main([]) == 2
+    assert "usage: whatwhere-air {train,evaluate,sample}" in capsys.readouterr().err
+    assert main(["--help"]) == 0
+
+
+def test_two_processes_train_together_and_one_continues(tmp_path: Path, images: Path):
+    """The same command line under torchrun; the checkpoint fits one process and many."""
+    options = ["train", "--output", str(tmp_path), "--data.source", str(images), *SMALL]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    program = [*launcher, "-m", "whatwhere.examples.air", *options, "--training.steps=3"]
+    done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("completed after step 3") == 1
+    assert load_checkpoint(tmp_path / "checkpoint.pt").step == 3
+    assert main([*options, "--resume", "--training.steps=5"]) == 0
+    assert load_checkpoint(tmp_path / "checkpoint.pt").step == 5
+
+
+@pytest.mark.slow
+def test_the_demo_counts_glyphs(tmp_path: Path):
+    assert run("train", "--preset=demo", "--output", tmp_path) == 0
+    assert json.loads((tmp_path / "metrics.json").read_text())["counting"]["accuracy"] >= 0.95
+
+
+def test_minimal_svi_runs(capsys):
+    accuracy = minimal_svi.main(steps=2, batch_size=4, images=8)
+    assert 0 <= accuracy <= 1
+    assert "bound" in capsys.readouterr().out

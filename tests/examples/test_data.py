@@ -1,0 +1,139 @@
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from whatwhere.datasets import PyroRecipe, StaticSqairRecipe, digits, load_video, multi_object_images
+from whatwhere.examples.data import main
+
+Captured = pytest.CaptureFixture[str]
+
+
+def run_badly(capsys: Captured, *arguments: object) -> str:
+    """The one line that a failing command tells."""
+    try:
+        status = main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        status = stop.code  # type: ignore[assignment]
+    captured = capsys.readouterr()
+    assert status == 2
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert "Traceback" not in captured.err
+    return captured.err
+
+
+@pytest.fixture(autouse=True)
+def few_glyphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digits, "DEFAULT_GLYPHS", 50)
+
+
+def size_of(png: Path) -> tuple[int, int]:
+    with Image.open(png) as image:
+        return image.size
+
+
+def make_glyphs(path: Path, *arguments: str) -> None:
+    assert main(["glyphs", "--size", "6", "--output", str(path), *arguments]) == 0
+
+
+def test_glyphs_file_holds_the_images_of_the_library(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "glyphs.h5"
+    options = ["--recipe", "static_sqair", "--max-objects", "3", "--image-size", "60"]
+    make_glyphs(path, *options, "--split", "test", "--seed", "7")
+    expected = multi_object_images(StaticSqairRecipe(0, 3, 60), "test", 6, 7, source="glyphs")
+    data = load_video(path)
+    np.testing.assert_array_equal(data.video, expected.video)
+    for name, value in expected.labels().items():
+        np.testing.assert_array_equal(data.labels()[name], value)
+    with h5py.File(path) as file:
+        assert file.attrs["generator"] == "static_sqair"
+        assert file.attrs["seed"] == 7
+        parameters = json.loads(file.attrs["parameters"])
+    assert parameters == {
+        "min_objects": 0,
+        "max_objects": 3,
+        "image_size": 60,
+        "max_redraws": 5,
+        "split": "test",
+        "source": "glyphs",
+    }
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    sizes = b"".join(n.to_bytes(4, "big") for n in array.shape)
+    path.write_bytes(bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes())
+
+
+def test_multi_mnist_reads_a_folder(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    write_idx(tmp_path / "train-images-idx3-ubyte", rng.integers(0, 256, (5, 28, 28), np.uint8))
+    write_idx(tmp_path / "train-labels-idx1-ubyte", rng.integers(0, 10, 5, np.uint8))
+    path = tmp_path / "mnist.h5"
+    assert main(["multi-mnist", "--digits", str(tmp_path), "--size", "4", "--output", str(path)]) == 0
+    expected = multi_object_images(PyroRecipe(), "train", 4, 0, folder=tmp_path)
+    np.testing.assert_array_equal(load_video(path).video, expected.video)
+
+
+def test_import_collects_a_folder(tmp_path: Path, capsys: Captured) -> None:
+    folder, path = tmp_path / "pictures", tmp_path / "mine.h5"
+    folder.mkdir()
+    Image.fromarray(np.full((6, 8, 3), 9, np.uint8)).save(folder / "a.png")
+    (folder / "b.png").write_bytes(b"text")
+    assert "b.png: cannot be read as an image" in run_badly(capsys, "import", folder, "--output", path)
+    assert not path.exists()
+    arguments = [
+        "import",
+        str(folder),
+        "--output",
+        str(path),
+        "--skip-unreadable",
+        "--resize",
+        "3",
+        "4",
+        "--grey",
+    ]
+    assert main(arguments) == 0
+    assert "skipped: " in capsys.readouterr().out
+    video = load_video(path).video
+    assert video.shape == (1, 1, 1, 3, 4)
+    assert (video == 9).all()
+
+
+def test_check_tells_valid_from_invalid(tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "glyphs.h5"
+    make_glyphs(path)
+    assert main(["check", str(path)]) == 0
+    assert f"{path}: valid" in capsys.readouterr().out
+    path.write_bytes(path.read_bytes()[:-100])
+    assert main(["check", str(path)]) == 1
+    assert "truncated" in capsys.readouterr().out
+
+
+def test_show_draws_the_chosen_images(tmp_path: Path) -> None:
+    path, png = tmp_path / "glyphs.h5", tmp_path / "sheet.png"
+    make_glyphs(path)
+    shown = ["show", str(path), "--output", str(png), "--zoom", "2"]
+    assert main(shown) == 0
+    assert size_of(png) == (3 * 104 + 4, 2 * 104 + 4)
+    assert main([*shown, "--start", "4", "--number", "64"]) == 0
+    assert size_of(png) == (2 * 104 + 4, 104 + 4)
+
+
+def test_errors_are_one_line_with_status_2(tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "glyphs.h5"
+    make_glyphs(path)
+    capsys.readouterr()
+    assert "no such file" in run_badly(capsys, "show", tmp_path / "none.h5", "--output", tmp_path / "x.png")
+    assert "--start must be in [0, 6)" in run_badly(capsys, "show", path, "--output", "x.png", "--start", 6)
+    assert "--number must be" in run_badly(capsys, "show", path, "--output", "x.png", "--number", 0)
+    assert "`size` must be at least 1" in run_badly(capsys, "glyphs", "--size", 0, "--output", path)
+    assert "no file `train-images" in run_badly(capsys, "multi-mnist", "--digits", tmp_path, "--output", path)
+    assert "no such folder" in run_badly(capsys, "import", tmp_path / "none", "--output", path)
+    assert "invalid choice: 'mnist'" in run_badly(capsys, "mnist")
+    assert "--output" in run_badly(capsys, "glyphs")
+    blocked = path / "below" / "x.h5"
+    assert "glyphs.h5" in run_badly(capsys, "glyphs", "--size", 1, "--output", blocked)
