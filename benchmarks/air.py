@@ -109,9 +109,10 @@ def make_contender(objective: Objective, way: Way, images: Tensor) -> Contender:
 
 def reference_loss(objective: Objective, programs: Programs) -> Callable[[Tensor], Tensor]:
     """The loss in plain torch."""
+    model, guide = programs
     if objective == "marginal":
-        return functools.partial(air_reference.marginal_elbo_loss, *programs)
-    return functools.partial(air_reference.vimco_loss, *programs, num_particles=PARTICLES)
+        return functools.partial(air_reference.marginal_elbo_loss, model, guide)
+    return functools.partial(air_reference.vimco_loss, model, guide, num_particles=PARTICLES)
 
 
 def pyro_loss(objective: Objective, programs: Programs) -> Callable[[Tensor], Tensor]:
@@ -204,9 +205,10 @@ def table(report: dict[str, Any]) -> str:
 def describe(report: dict[str, Any]) -> str:
     """Show on what machine, and in what state of it, a report was made."""
     machine = report["machine"]
+    denormals = "flushed" if machine["flush_denormal"] else "kept"
     lines = [
         f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads, "
-        f"torch {machine['torch']}, Pyro {machine['pyro']}, denormals {'flushed' if machine['flush_denormal'] else 'kept'}"
+        f"torch {machine['torch']}, Pyro {machine['pyro']}, denormals {denormals}"
     ]
     for name, result in report["results"].items():
         state = result["conditions"]

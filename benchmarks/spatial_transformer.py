@@ -3,9 +3,9 @@
     python -m benchmarks.spatial_transformer --threads 1 --output spatial_transformer.json
 
 The evidence for what `models.components.attention` uses: `crop` resamples with `grid_sample`, `paste`
-multiplies with matrices. The sizes are those of AIR (64 images, glimpses of 28 x 28) and SQAIR (5 particles of
-32 images, glimpses of 20 x 20). Gradients of a crop go to the window alone, as in the models, where images are
-data; those of a paste go to the glimpse too.
+multiplies with matrices. The sizes are those of AIR (64 images, glimpses of 28 x 28) and SQAIR (5 particles
+of 32 images, glimpses of 20 x 20). Gradients of a crop go to the window alone, as in the models, where images
+are data; those of a paste go to the glimpse too.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ def _read(path: Path, shape: tuple[int, int] | None, grey: bool) -> np.ndarray:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: cannot be read as an image ({error}).") from error
     if shape is not None:
-        image = image.resize((shape[1], shape[0]), Image.Resampling.NEAREST)
+        image = image.resize((shape[1], shape[0]), Image.Resampling.BOX)
     return np.asarray(image)
 
 

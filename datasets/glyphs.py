@@ -1,5 +1,7 @@
 """Digits of printed fonts, warped to vary like handwriting: a stand-in for MNIST without files or network."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -26,7 +28,7 @@ _WAVES = 4
 _MARGIN = 3.0
 _CHUNK = 256
 
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating[Any]]
 
 
 def make_glyphs(split: Split, size: int = 10_000, seed: int = 0, *, start: int = 0) -> Digits:

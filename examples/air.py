@@ -1,8 +1,8 @@
 """Attend, Infer, Repeat from the command line: train, evaluate, sample.
 
     whatwhere-air train --preset demo --output runs/demo
-    whatwhere-air evaluate runs/demo/checkpoint.pt
-    whatwhere-air sample runs/demo/checkpoint.pt --output samples.png
+    whatwhere-air evaluate --checkpoint runs/demo/checkpoint.pt
+    whatwhere-air sample --checkpoint runs/demo/checkpoint.pt
 
 Also `python -m whatwhere.examples.air`, and `torchrun --nproc-per-node 2 -m whatwhere.examples.air train ...`
 for several processes.
@@ -110,8 +110,8 @@ class PriorConfig:
     count_ratio: float = 0.01
     """Ratio of the geometric prior of the number of objects at the start: what another object costs."""
     final_count_ratio: float | None = 0.5
-    """Ratio at the end of its schedule; with `none` it stays, as in Pyro. Once objects have found their places,
-    cheaper ones keep the decoder from drawing two that overlap as one.
+    """Ratio at the end of its schedule; with `none` it stays, as in Pyro. Once objects have found their
+    places, cheaper ones keep the decoder from drawing two that overlap as one.
     """
     anneal_from: float = 0.2
     """Share of training after which the ratio begins to change, geometrically."""

@@ -203,7 +203,7 @@ class Trainer:
         return None if self._folder is None else self._folder / "checkpoint.pt"
 
     def resume(self, path: str | Path | None = None) -> int:
-        """Load a checkpoint, to continue from it with `run`.
+        """Load a checkpoint, to continue from it with `run`; learning rates are those it holds.
 
         Args:
             path: the file; by default the one in the run's folder.
@@ -225,6 +225,8 @@ class Trainer:
         checkpoint.restore_modules(self._modules)
         checkpoint.restore_optimizer(self.optimizer)
         progress = checkpoint.progress
+        if not {"skipped", "means", "seconds"} <= set(progress):
+            raise CheckpointError(f"checkpoint `{path}` holds no state of a trainer")
         self._guard.load(progress["skipped"])
         self._means.load(progress["means"])
         self._seconds = progress["seconds"]

@@ -10,7 +10,7 @@ from whatwhere.benchmarks import air
 def test_report_is_complete_and_json(monkeypatch):
     monkeypatch.setattr("whatwhere.benchmarks.harness.wait_until_idle", lambda timeout: None)
     monkeypatch.setattr(air, "digit_images", lambda batch, device: torch.rand(batch, 1, 50, 50))
-    config = air.AIRBenchmark(torch.get_num_threads(), batch=2, rounds=2, warmup=0, memory=False)
+    config = air.AIRBenchmark(batch=2, rounds=2, warmup=0, memory=False)
     with pyro.validation_enabled(True):  # restores what the benchmark turns off
         report = json.loads(json.dumps(air.run(config), allow_nan=False))
     assert report["options"]["batch"] == 2

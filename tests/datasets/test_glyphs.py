@@ -36,8 +36,8 @@ def test_labels_are_uniform(train: Digits) -> None:
 
 def test_ink_fills_the_box_of_mnist_and_keeps_from_the_border(train: Digits, test: Digits) -> None:
     for digits in (train, test):
-        strong = np.asarray(digits.images >= 128)
-        rows, columns = strong.any(2), strong.any(1)
+        strong = digits.images >= 128
+        rows, columns = np.any(strong, axis=2), np.any(strong, axis=1)
         height = 28 - rows.argmax(1) - rows[:, ::-1].argmax(1)
         width = 28 - columns.argmax(1) - columns[:, ::-1].argmax(1)
         longer = np.maximum(height, width)

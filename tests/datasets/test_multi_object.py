@@ -151,6 +151,15 @@ def test_pyro_sides_and_places_have_the_stated_distributions() -> None:
         assert stats.chisquare(np.bincount(places, minlength=29)).pvalue > 1e-3
 
 
+def test_pyro_digits_are_interpolated() -> None:
+    ramp = np.tile(np.arange(28, dtype=np.uint8) * 8, (1, 28, 1))
+    recipe = PyroRecipe(shrink_mean=4 / 3, shrink_std=0.0)
+    ((sprite,),) = (scene.sprites for scene in scenes(recipe, Digits(ramp, np.zeros(1, np.uint8)), 1, 1))
+    # A cubic filter keeps a ramp, away from its ends: pixel i is centred at (i + 1/2) 4/3 - 1/2.
+    expected = 8 * ((np.arange(21) + 0.5) * 4 / 3 - 0.5)
+    np.testing.assert_allclose(sprite.ink[:, 3:-3], np.tile(expected[3:-3], (21, 1)), atol=0.51)
+
+
 def test_static_digits_do_not_overlap_and_keep_their_size(digits: Digits) -> None:
     for scene in scenes(StaticSqairRecipe(), digits, 2):
         covered = np.zeros((50, 50), int)
@@ -183,8 +192,9 @@ def test_static_place_of_one_digit_is_a_rounded_uniform() -> None:
         assert stats.chisquare(np.bincount(places), expected * len(drawn)).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("tries", [1, 5])
+@pytest.mark.parametrize("tries", [1, 2])
 def test_static_redraws_follow_the_five_redraw_rule(tries: int) -> None:
+    assert StaticSqairRecipe().max_redraws == 5
     # The first of two squares is accepted with the probability that the second finds a place in `tries`
     # attempts, which favours the corners more, the fewer the attempts are.
     side, size = 10, 28
@@ -198,9 +208,11 @@ def test_static_redraws_follow_the_five_redraw_rule(tries: int) -> None:
     first = [scene.sprites[0] for scene in scenes(recipe, solid(side, side), 2, 4000)]
     observed = np.zeros_like(exact)
     np.add.at(observed, ([s.top for s in first], [s.left for s in first]), 1)
-    possible = exact > 1e-9
-    assert not observed[~possible].any()
-    assert stats.chisquare(observed[possible], exact[possible] * len(first)).pvalue > 1e-3
+    # Places that leave the second square about as much room form a class.
+    kind = np.digitize(overlap, [0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1 - 1e-9])
+    counts, expected = (np.bincount(kind.ravel(), x.ravel()) for x in (observed, exact * len(first)))
+    assert counts[-1] == 0, "there is no room for the second square"
+    assert stats.chisquare(counts[:-1], expected[:-1]).pvalue > 1e-3
 
 
 @recipes

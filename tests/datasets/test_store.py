@@ -98,7 +98,7 @@ def test_store_opens_again_after_close_and_pickling(path: Path, videos: VideoDat
 
 
 def _send_frames(lazy: VideoStore, indices: list[int], connection: Any) -> None:
-    connection.send(lazy.batch(indices).video.numpy())
+    connection.send((lazy.batch(indices).video.numpy(), lazy._process))
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
@@ -113,8 +113,10 @@ def test_store_works_in_forked_processes(path: Path, videos: VideoData) -> None:
         process.start()
         workers.append((indices, receiver, process))
     for indices, receiver, process in workers:
-        np.testing.assert_array_equal(receiver.recv(), videos.batch(indices).video.numpy())
+        frames, opened_by = receiver.recv()
+        np.testing.assert_array_equal(frames, videos.batch(indices).video.numpy())
         process.join()
+        assert opened_by == process.pid
         assert process.exitcode == 0
     assert_same_batch(lazy.batch([3]), videos.batch([3]))
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from whatwhere.inference.checkpoint import load_checkpoint
+from whatwhere.inference.checkpoint import load_checkpoint, module_states  # noqa: F401 - the program's
 from whatwhere.inference.distributed import Process, join_processes, select_device, unwrap
 from whatwhere.inference.optimizers import make_optimizer
 from whatwhere.inference.run_log import read_log
@@ -28,7 +28,7 @@ class Diagnostics(NamedTuple):
 
 
 class Regression(nn.Module):
-    """A mean over the batch without random numbers."""
+    """A mean over the batch without random numbers; a NaN input makes the loss NaN, but no gradient."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,8 +39,10 @@ class Regression(nn.Module):
                 parameter.copy_(torch.sin(torch.arange(parameter.numel()) + float(i)).view_as(parameter))
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Diagnostics]:
+        spoilt = 0.0 * inputs.sum()
+        inputs = inputs.nan_to_num()
         errors = (self.guide(torch.tanh(self.model(inputs))) - inputs.sum(1, keepdim=True)).square()
-        return errors.mean(), Diagnostics(-errors.mean())
+        return errors.mean() + spoilt, Diagnostics(-errors.mean())
 
 
 def make_trainer(
@@ -105,6 +107,10 @@ PROGRAM = textwrap.dedent(
         trainer = program.make_trainer(folder / "one-then-two", program.STEPS, process)
         trainer.resume(folder / "one-then-two" / "checkpoint.pt")
         trainer.run()
+        wrapped = process.wrap(trainer.objective)
+        assert wrapped is not trainer.objective
+        states = program.module_states({"objective": wrapped})["objective"]
+        assert states.keys() == trainer.objective.state_dict().keys()
         program.make_trainer(folder / "bad", program.STEPS, process, bad=(2, 7)).run()
         interrupt = functools.partial(program.interrupt_last, process)
         result = program.make_trainer(folder / "stopped", program.STEPS, process, on_step=[interrupt]).run()

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from whatwhere.inference.checkpoint import CheckpointError, load_checkpoint
+from whatwhere.inference.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from whatwhere.inference.distributed import Process
 from whatwhere.inference.nonfinite import NonFiniteError, StepGuard
 from whatwhere.inference.optimizers import RMSPropTF, make_optimizer, parameter_groups
@@ -241,7 +242,7 @@ def test_processes_draw_different_random_numbers():
     def train(rank: int) -> Tensor:
         objective = Noisy()
         process = Process(torch.device("cpu"), rank, world_size=1)
-        Trainer(objective, adam(objective), batches, config(1), process=process).run()
+        Trainer(objective, sgd(objective), batches, config(1), process=process).run()
         return objective.guide.weight.detach()
 
     assert not torch.equal(train(0), train(1))
@@ -484,6 +485,25 @@ def test_resuming_refuses_another_experiment_but_not_another_way_to_run_it(tmp_p
         CheckpointError, match=r"`seed` was 0 and is now 3; `clip_norm` was None and is now 1\.0"
     ):
         trainer(seed=3, clip_norm=1.0, log_every=7).resume()
+
+
+def test_logged_time_includes_that_before_the_resumption(tmp_path):
+    def trainer(steps: int) -> Trainer:
+        objective = Quadratic()
+        return Trainer(objective, sgd(objective), batches, config(steps), folder=tmp_path)
+
+    trainer(2).run()
+    first = load_checkpoint(tmp_path / "checkpoint.pt")
+    assert 0 < first.progress["seconds"] < 60
+    progress = {**first.progress, "seconds": 1000.0}
+    save_checkpoint(tmp_path / "checkpoint.pt", dataclasses.replace(first, progress=progress))
+    resumed = trainer(4)
+    resumed.resume()
+    resumed.run()
+    save_checkpoint(tmp_path / "bare.pt", dataclasses.replace(first, progress={}))
+    with pytest.raises(CheckpointError, match="holds no state of a trainer"):
+        trainer(4).resume(tmp_path / "bare.pt")
+    assert 1000.0 < read_log(tmp_path / "log.jsonl")[-1]["seconds"] < 1060.0
 
 
 def test_trainer_can_start_from_another_runs_checkpoint(tmp_path):

@@ -147,7 +147,7 @@ class Toy:
         return gradients(self.exact_bound(num_particles, bound).sum(), self.parameters)
 
     def enumerate(self, num_particles: int) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-        """Yields the probability of every K-tuple, shape (B,), and the values of the guide's sites, shape (K, B)."""
+        """Yields the probability of every K-tuple, shape (B,), and the sites' values, shape (K, B)."""
         probability = self.tables()[0].exp().detach()
         for indices in itertools.product(range(4), repeat=num_particles):
             z = torch.tensor([self.states[i] for i in indices])[:, :, None].expand(-1, -1, len(self.x))
@@ -168,7 +168,10 @@ class Toy:
         assert len(self.x) == 1
         total = torch.zeros(())
         for probability, values in self.enumerate(objective.num_particles):
-            total += probability[0] * objective.evaluate(self.model, substitute(self.guide, values), self.x)[1].bound
+            total += (
+                probability[0]
+                * objective.evaluate(self.model, substitute(self.guide, values), self.x)[1].bound
+            )
         return total
 
 
@@ -202,7 +205,7 @@ class MixedModel(PyroModule):
 
 
 class MixedToy:
-    """Continuous and binary variables: exact expectations over the binary one, given the noise of the others."""
+    """Continuous and binary variables: exact expectations over the binary one, given the noise."""
 
     def __init__(self, num_particles: int, num_data: int = 2) -> None:
         self.x = torch.linspace(-1, 1.5, num_data)

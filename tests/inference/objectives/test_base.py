@@ -82,7 +82,7 @@ def test_programs_always_see_particles_and_data(toy, num_particles):
         with pyro.plate("more", len(x), dim=-1):
             shapes.append(pyro.sample("u", dist.Normal(0.0, 1.0), infer={"is_auxiliary": True}).shape)
 
-    with pytest.raises(ValueError, match="batch plate|`data`"):
+    with pytest.raises(ValueError, match="inside the vectorised plate `data`"):
         Reinforce(num_particles).evaluate(toy.model, guide, toy.x)
     assert shapes == [(num_particles, 2)]
 
@@ -133,7 +133,8 @@ def test_subsampling_scale_is_outside_the_logarithm(make, with_values):
 
     x = torch.tensor([0.5, -1.0, 2.0])
     losses = [
-        make().evaluate(lambda n=n: program(n, x), with_values(lambda n=n: program(n), {"z": z}))[0] for n in (3, 30)
+        make().evaluate(lambda n=n: program(n, x), with_values(lambda n=n: program(n), {"z": z}))[0]
+        for n in (3, 30)
     ]
     torch.testing.assert_close(losses[1], 10 * losses[0])
 
@@ -162,7 +163,7 @@ def test_one_step_of_svi_equals_one_step_of_torch(toy):
     by_torch = [*guide.parameters(), *model.parameters()]
     for before, after, other in zip(start, toy.parameters, by_torch, strict=True):
         torch.testing.assert_close(after.detach(), other.detach())
-        assert not torch.isclose(before, after.detach()).any()
+        assert not torch.equal(before, after)
 
 
 def test_truncated_weights_change_gradients_by_less_than_a_millionth(toy, with_values, gradients_of):
@@ -184,7 +185,9 @@ def test_no_denormal_number_enters_the_backward_pass(make):
     def model():
         with pyro.plate("data", 1, dim=-1):
             pyro.sample("z", dist.Normal(torch.zeros((), dtype=torch.float32), 1.0))
-            log_likelihood = parameter + torch.tensor([0.0, -1.0, -40.0, -90.0, -95.0, -102.0])[:, None].float()
+            log_likelihood = (
+                parameter + torch.tensor([0.0, -1.0, -40.0, -90.0, -95.0, -102.0])[:, None].float()
+            )
             log_likelihood.register_hook(reached.append)
             pyro.factor("x", log_likelihood)
 

@@ -68,7 +68,9 @@ def test_bounds_are_ordered(single_toy):
 
 
 def test_discrete_site_is_refused(toy):
-    with pytest.raises(NoGradientError, match=r"`IWAE` gives no gradient to guide site `z/0` \(Bernoulli\): use `VIMCO`"):
+    with pytest.raises(
+        NoGradientError, match=r"`IWAE` gives no gradient to guide site `z/0` \(Bernoulli\): use `VIMCO`"
+    ):
         IWAE(3).evaluate(toy.model, toy.guide, toy.x)
 
 

@@ -16,7 +16,7 @@ def normal(value, loc, scale):
 
 @pytest.mark.parametrize("validate", [True, False])
 def test_inner_plates_are_summed_and_the_batch_plate_may_be_anywhere(validate, with_values):
-    """Batch plate at -2, slots at -1, a second inner plate at -3: everything but particles and data is summed."""
+    """Batch plate at -2, slots at -1, views at -3: everything but particles and data is summed."""
     z, u = torch.randn(4, 3, 5), torch.randn(4, 2, 3, 1)
 
     def program(shift):
@@ -62,7 +62,9 @@ def test_site_outside_the_batch_plate(owner):
             pyro.factor("prior", torch.tensor(0.0), has_rsample=True)
 
     programs = (outside, inside) if owner == "model" else (inside, outside)
-    with pytest.raises(SiteOutsidePlateError, match=rf"plate `data`, but {owner} site `prior` is in no plate"):
+    with pytest.raises(
+        SiteOutsidePlateError, match=rf"plate `data`, but {owner} site `prior` is in no plate"
+    ):
         Reinforce().evaluate(*programs)
 
 
@@ -71,7 +73,9 @@ def test_batch_plate_under_another_name():
         with pyro.plate("images", 2, dim=-1):
             pyro.sample("z", dist.Normal(0.0, 1.0))
 
-    with pytest.raises(SiteOutsidePlateError, match=r"model site `z` is in `images`|guide site `z` is in `images`"):
+    with pytest.raises(
+        SiteOutsidePlateError, match=r"model site `z` is in `images`|guide site `z` is in `images`"
+    ):
         Reinforce().evaluate(program, program)
     Reinforce(batch_plate="images").evaluate(program, program)
 
@@ -91,8 +95,11 @@ def test_dimension_without_a_plate(validate):
         with pyro.plate("images", 2, dim=-2):
             pyro.sample("z", dist.Normal(torch.zeros(4), 1.0))
 
-    with pyro.validation_enabled(validate), pytest.raises(
-        SiteShapeError, match=r"site `z` to be broadcastable to \(3, 2, 1\).* got \(3, 2, 4\).*to_event"
+    with (
+        pyro.validation_enabled(validate),
+        pytest.raises(
+            SiteShapeError, match=r"site `z` to be broadcastable to \(3, 2, 1\).* got \(3, 2, 4\).*to_event"
+        ),
     ):
         Reinforce(3, batch_plate="images", max_plate_nesting=2).evaluate(program, program)
 

@@ -72,9 +72,7 @@ class Pair:
 
     def values(self):
         names = ("u", "z_what/0", "z_what/1")
-        return {
-            name: (lambda fn, i=i: fn.mean + fn.stddev * self.noise[i]) for i, name in enumerate(names)
-        }
+        return {name: (lambda fn, i=i: fn.mean + fn.stddev * self.noise[i]) for i, name in enumerate(names)}
 
     def terms(self, detach_latents=False):
         """log q(n), log p(n, z, x) - log q(z) and log p(x | n, z); shape (3, K, B)."""
@@ -88,7 +86,9 @@ class Pair:
         q1 = normal(v[5] + v[6] * z0 * u, softplus(v[7]))
         z1 = fix(q1.mean + q1.stddev * self.noise[2])
         l0, l1 = v[0] + x + 0.3 * u, v[3] + v[4] * z0
-        log_q_count = torch.stack([logsigmoid(-l0), logsigmoid(l0) + logsigmoid(-l1), logsigmoid(l0) + logsigmoid(l1)])
+        log_q_count = torch.stack(
+            [logsigmoid(-l0), logsigmoid(l0) + logsigmoid(-l1), logsigmoid(l0) + logsigmoid(l1)]
+        )
         log_p_count = [
             logsigmoid(-w[0]),
             logsigmoid(w[0]) + logsigmoid(-w[1]),
@@ -247,12 +247,18 @@ PRESENT, NORMAL = dist.Bernoulli(0.5), dist.Normal(0.0, 1.0)
         ([("z/0", NORMAL)], r"expected guide sites `z_pres/0`, `z_pres/1`, ..., got none"),
         ([("z_pres/0", NORMAL)], r"presence site `z_pres/0` to be a Bernoulli .*, got Normal"),
         ([("z_pres/1", PRESENT)], r"next presence site to be `z_pres/0`, got `z_pres/1`"),
-        ([("z_pres/0", PRESENT), ("z_pres/2", PRESENT)], r"next presence site to be `z_pres/1`, got `z_pres/2`"),
+        (
+            [("z_pres/0", PRESENT), ("z_pres/2", PRESENT)],
+            r"next presence site to be `z_pres/1`, got `z_pres/2`",
+        ),
         (
             [("z_pres/0", PRESENT), ("z_pres/1", PRESENT), ("z/0", NORMAL)],
             r"steps in order, got site `z/0` after sites of step 1",
         ),
-        ([("z_pres/0", PRESENT), ("style", NORMAL)], r"without index before `z_pres/0`, got `style` after it"),
+        (
+            [("z_pres/0", PRESENT), ("style", NORMAL)],
+            r"without index before `z_pres/0`, got `style` after it",
+        ),
         ([("z_pres/0", PRESENT), ("z/1", NORMAL)], r"expected 1 steps .*, got a site of step 1"),
     ],
 )
@@ -275,7 +281,9 @@ def test_model_that_does_not_mask_is_refused():
 
 def test_missing_sites_are_reported():
     with pytest.raises(MissingSiteError, match=r"model has no site `z/0`"):
-        MarginalELBO().evaluate(sampled(("z_pres/0", PRESENT)), sampled(("z_pres/0", PRESENT), ("z/0", NORMAL)))
+        MarginalELBO().evaluate(
+            sampled(("z_pres/0", PRESENT)), sampled(("z_pres/0", PRESENT), ("z/0", NORMAL))
+        )
 
 
 def test_unknown_bound_is_refused():

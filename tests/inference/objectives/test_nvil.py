@@ -33,7 +33,10 @@ def annotated(toy, *baselines):
     [
         ({}, {}),
         ({"baseline_value": torch.tensor(3.0)}, {"baseline_value": torch.tensor([-2.0, 5.0])}),
-        ({"baseline_value": torch.tensor([[0.5, 1.0], [2.0, -1.0]])}, lambda z0: {"baseline_value": 4 * z0 - 1}),
+        (
+            {"baseline_value": torch.tensor([[0.5, 1.0], [2.0, -1.0]])},
+            lambda z0: {"baseline_value": 4 * z0 - 1},
+        ),
         (
             {"nn_baseline": lambda x: 2 * x, "nn_baseline_input": torch.tensor([1.0, 4.0])},
             lambda z0: {"nn_baseline": torch.tanh, "nn_baseline_input": z0},
@@ -149,7 +152,9 @@ def test_annotation_of_a_site_in_an_inner_plate_is_refused():
             pyro.sample("z", dist.Bernoulli(0.3), infer=infer)
 
     annotation = {"baseline": {"baseline_value": torch.zeros(3)}}
-    with pytest.raises(BaselineError, match=r"site `z`, which has a baseline, in no plate but `data`, got `slots`"):
+    with pytest.raises(
+        BaselineError, match=r"site `z`, which has a baseline, in no plate but `data`, got `slots`"
+    ):
         NVIL(max_plate_nesting=2).evaluate(lambda: program({}), lambda: program(annotation))
 
 
@@ -158,4 +163,3 @@ def test_expected_gradient_with_continuous_variables(mixed_toy):
     torch.testing.assert_close(
         toy.expected_gradients(NVIL(2)), toy.exact_gradients("elbo"), rtol=1e-9, atol=1e-9
     )
-

@@ -32,7 +32,7 @@ def expectation(objective, with_values):
     total = torch.zeros(2)
     for bits in itertools.product((0.0, 1.0), repeat=6):
         z = torch.tensor(bits).reshape(2, 3, 1)
-        probability = torch.stack([torch.sigmoid(l) for l in logits]).detach()[:, None, None]
+        probability = torch.stack([torch.sigmoid(logit) for logit in logits]).detach()[:, None, None]
         probability = torch.where(z > 0, probability, 1 - probability).prod()
         loss, _ = objective.evaluate(model, with_values(guide, {"z0": z[0], "z1": z[1]}), None)
         total += probability * torch.stack(torch.autograd.grad(-loss, logits))

@@ -50,7 +50,11 @@ def test_control_variate_does_not_see_its_own_particle(control):
 
 def test_signal_is_precise_for_large_log_weights_in_single_precision(toy, with_values):
     log_weight = torch.tensor([[-6000.0], [-6001.0], [-6002.5]])
-    exact = log_weight.double().logsumexp(0) - 1.0986122886681098 - control_variate(log_weight.double(), "geometric")
+    exact = (
+        log_weight.double().logsumexp(0)
+        - 1.0986122886681098
+        - control_variate(log_weight.double(), "geometric")
+    )
     relative = log_weight.float() - log_weight.float().amax(0)
     got = relative.logsumexp(0) - 1.0986122886681098 - control_variate(relative, "geometric")
     torch.testing.assert_close(got.double(), exact, rtol=1e-5, atol=1e-6)

@@ -1,0 +1,40 @@
+"""The code and the commands that README shows work as they are printed."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from whatwhere.examples import air, data
+from whatwhere.inference.config import make_parser
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def test_python_blocks_run():
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+
+
+def commands(program: str) -> list[list[str]]:
+    blocks = "".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL)).replace("\\\n", " ")
+    lines = (line.split("#")[0] for line in blocks.splitlines())
+    return [shlex.split(line)[1:] for line in lines if line.startswith(f"{program} ")]
+
+
+def test_the_commands_of_air_have_the_options_shown():
+    shown = commands("whatwhere-air")
+    assert {arguments[0] for arguments in shown} == set(air.COMMANDS)
+    for command, *options in shown:
+        presets = air.PRESETS if command == "train" else None
+        make_parser(air.COMMANDS[command], presets).parse_args(options)
+
+
+def test_the_commands_of_data_have_the_options_shown():
+    assert commands("whatwhere-data")
+    with pytest.raises(SystemExit) as help_:
+        data.main(["--help"])
+    assert help_.value.code == 0
