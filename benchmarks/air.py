@@ -29,7 +29,7 @@ from whatwhere.models import AIR
 from . import air_reference
 from .footprint import Step, count_operations, peak_memory, saved_bytes
 from .harness import Measurement, measure
-from .machine import describe_machine
+from .machine import describe_machine, keep_freed_memory
 from .report import (
     conditions,
     markdown_table,
@@ -137,6 +137,7 @@ def make_step(objective: Objective, way: Way, images: Tensor, threads: int) -> S
 def run(config: AIRBenchmark) -> dict[str, Any]:
     """Measure everything and return the report."""
     settle(config.threads)
+    kept = keep_freed_memory()
     device = torch.device(config.device)
     images = digit_images(config.batch, device)
     ways: list[Way] = ["plain torch", "Pyro"]
@@ -160,7 +161,8 @@ def run(config: AIRBenchmark) -> dict[str, Any]:
             },
         }
     options = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
-    return {"benchmark": "air", "options": options, "machine": describe_machine(device), "results": results}
+    machine = {**describe_machine(device), "freed_memory_kept": kept}
+    return {"benchmark": "air", "options": options, "machine": machine, "results": results}
 
 
 def contender_fields(

@@ -30,7 +30,8 @@ def normal_log_prob(value: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
 
 def image_log_prob(images: Tensor, means: Tensor, scale: float) -> Tensor:
     """Log-density of independent normal pixels, summed over the last three axes."""
-    errors = (images - means).square().flatten(-3).sum(-1)
+    images, means = torch.broadcast_tensors(images, means)
+    errors = F.mse_loss(means, images, reduction="none").flatten(-3).sum(-1)
     pixels = math.prod(images.shape[-3:])
     return -0.5 * errors / scale**2 - pixels * (0.5 * LOG_2PI + math.log(scale))
 
@@ -61,7 +62,8 @@ def marginal_elbo_loss(model: AIR, guide: AIRGuide, images: Tensor) -> Tensor:
 
     glimpses = model.decoder(torch.stack(whats, -2))
     objects = paste(glimpses, air_inverse_scale(torch.stack(wheres, -2)), model.image_shape[1:])
-    canvases = torch.cat([torch.zeros_like(objects[:, :1]), objects.cumsum(1)], 1)
+    prefixes = objects.new_ones(slots + 1, slots).tril(-1)  # row n: the first n objects
+    canvases = torch.einsum("mn,bnchw->bmchw", prefixes, objects)
     log_likelihood = image_log_prob(images.unsqueeze(1), canvases, model.likelihood_scale)  # (B, N + 1)
     zero = images.new_zeros(batch, 1)
     logit = torch.stack(logits, -1)

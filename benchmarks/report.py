@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from whatwhere.inference.files import atomic_write
+from whatwhere.files import atomic_write
 
 from .harness import Measurement
 

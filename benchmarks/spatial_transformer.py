@@ -31,7 +31,7 @@ from whatwhere.models.components.attention import (
 
 from .footprint import saved_bytes
 from .harness import measure
-from .machine import describe_machine
+from .machine import describe_machine, keep_freed_memory
 from .report import conditions, markdown_table, milliseconds, percent_over, timing_fields, write_report
 
 IMAGE: Size = (50, 50)
@@ -149,13 +149,14 @@ def compare(direction: str, model: str, config: SpatialTransformerBenchmark) -> 
 def run(config: SpatialTransformerBenchmark) -> dict[str, Any]:
     """Measure everything and return the report."""
     torch.set_num_threads(config.threads)
+    kept = keep_freed_memory()
     results = {
         f"{direction}, {model}": compare(direction, model, config)
         for direction in IMPLEMENTATIONS
         for model in MODELS
     }
     options = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
-    machine = describe_machine(torch.device(config.device))
+    machine = {**describe_machine(torch.device(config.device)), "freed_memory_kept": kept}
     return {"benchmark": "spatial_transformer", "options": options, "machine": machine, "results": results}
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ..files import atomic_path
 from .digits import Digits, Split
 from .errors import DataError
-from .files import atomic_path
 
 MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",

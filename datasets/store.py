@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 
 from .._version import __version__
+from ..files import atomic_path
 from .errors import DataError
-from .files import atomic_path
 from .schema import SCHEMA, SCHEMA_VERSION, Source, naming, open_file
 from .video import Indices, VideoBatch, VideoData, as_indices, to_batch
 

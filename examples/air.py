@@ -31,6 +31,7 @@ from whatwhere.datasets import (
     load_images,
     multi_object_images,
 )
+from whatwhere.files import atomic_write
 from whatwhere.guides import AIRGuide
 from whatwhere.inference.checkpoint import CheckpointError, load_checkpoint
 from whatwhere.inference.config import from_primitives, parse_config, runtime_field
@@ -43,7 +44,6 @@ from whatwhere.inference.evaluation import (
     infer_scene,
     object_boxes,
 )
-from whatwhere.inference.files import atomic_write
 from whatwhere.inference.nonfinite import NonFiniteError
 from whatwhere.inference.objectives import NVIL, VIMCO, MarginalELBO, MultiSampleELBO, Reinforce
 from whatwhere.inference.optimizers import make_optimizer
@@ -51,7 +51,7 @@ from whatwhere.inference.pictures import reconstruction_picture, sample_picture,
 from whatwhere.inference.schedules import Annealed, ExponentialDecay, Linear
 from whatwhere.inference.training import Trainer, TrainingConfig
 from whatwhere.models import AIR
-from whatwhere.models.components.networks import GlimpseDecoder, GlimpseEncoder
+from whatwhere.models.components.networks import GlimpseDecoder, GlimpseEncoder, mlp
 from whatwhere.models.priors import GeometricCount, NormalPrior
 
 Estimator = Literal["marginal", "vimco", "nvil", "reinforce"]
@@ -93,6 +93,8 @@ class NetworkConfig:
     """Components of `z_what`."""
     glimpse_size: int = 28
     """Side of the attention window's crop, in pixels."""
+    image_hidden: tuple[int, ...] = ()
+    """Hidden layers between the image and the guide's LSTM; Pyro gives it the pixels."""
     rnn_hidden: int = 256
     """Units of the guide's LSTM."""
     head_hidden: tuple[int, ...] = (200,)
@@ -267,9 +269,18 @@ def build(config: AIRConfig) -> Programs:
         network.max_count,
         network.rnn_hidden,
         network.head_hidden,
+        image_encoder(network, image_shape),
         use_baseline=config.estimator == "nvil",
     )
     return Programs(model, guide)
+
+
+def image_encoder(network: NetworkConfig, image_shape: tuple[int, int, int]) -> nn.Module | None:
+    """The network between the image and the LSTM, or nothing."""
+    if not network.image_hidden:
+        return None
+    pixels = math.prod(image_shape)
+    return nn.Sequential(nn.Flatten(-3), mlp([pixels, *network.image_hidden]), nn.ReLU())
 
 
 def with_image_shape(config: AIRConfig, data: VideoData) -> AIRConfig:

@@ -19,11 +19,11 @@ from typing import NoReturn
 
 import numpy as np
 
-from whatwhere.datasets.files import atomic_path
 from whatwhere.datasets.folder import load_folder
 from whatwhere.datasets.multi_object import RECIPES, multi_object_images
 from whatwhere.datasets.preview import contact_sheet
 from whatwhere.datasets.store import check, load_video, save_video
+from whatwhere.files import atomic_path
 
 
 def main(argv: Sequence[str] | None = None) -> int:

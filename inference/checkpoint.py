@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from .._version import __version__
+from ..files import atomic_write
 from .config import differences
 from .distributed import unwrap
-from .files import atomic_write
 
 __all__ = [
     "FORMAT_VERSION",

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from .files import atomic_write
+from ..files import atomic_write
 
 __all__ = [
     "SLOT_COLOURS",

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from .files import atomic_write
+from ..files import atomic_write
 
 __all__ = ["JSONLog", "LogSink", "TensorBoardLog", "read_log"]
 

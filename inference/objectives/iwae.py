@@ -18,7 +18,7 @@ class IWAE(MultiSampleELBO):
     with normalised weights $\tilde w_k$. L_1 is the ELBO, L_K grows with K towards log p(x). Every guide site
     must be reparameterised; discrete variables need `VIMCO`.
 
-    Reference: Burda, Grosse and Salakhutdinov, Importance Weighted Autoencoders, 2016, equations 8 and 13.
+    Reference: Burda, Grosse and Salakhutdinov, Importance Weighted Autoencoders, 2016, equation 8.
 
     Raises:
         NoGradientError: (when evaluated) A guide site is not reparameterised.

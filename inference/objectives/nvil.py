@@ -63,7 +63,8 @@ class NVIL(MultiSampleELBO):
                 signal = cost - baseline.detach()
                 error = scale_and_mask((cost - baseline).square(), mask=site_mask(sites[name])).mean(0)
                 regression = error if regression is None else regression + error
-            surrogate = surrogate + weighted(truncate(signal, self.weight_floor), scores[name][1]) / len(cost)
+            score = weighted(truncate(signal, self.weight_floor), scores[name][1])
+            surrogate = surrogate + score / self.num_particles
         return surrogate, regression
 
 

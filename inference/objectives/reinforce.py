@@ -64,7 +64,6 @@ class Reinforce(MultiSampleELBO):
             surrogate = reparameterised_part(traces).mean(0)
             scores = traces.guide.by_name()
             for name, cost in downstream_costs(traces).items():
-                surrogate = surrogate + weighted(truncate(cost, self.weight_floor), scores[name][1]) / len(
-                    cost
-                )
+                score = weighted(truncate(cost, self.weight_floor), scores[name][1])
+                surrogate = surrogate + score / self.num_particles
         return Estimate(bound, surrogate, scale, summarise(bound, log_weight, log_likelihood, log_weight))

@@ -1,6 +1,6 @@
 """Log-probabilities of many sites at the price of few calls."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -11,8 +11,9 @@ from torch.distributions import Independent
 
 from .layout import Layout, Placement, Site
 
-STACK_LIMIT = 1 << 17
-"""Values with more elements are scored in place: copying them costs more than the calls that are saved."""
+STACK_LIMIT = {"cpu": 1 << 17, "cuda": 1 << 24}
+"""Elements of the values that are scored in one call, by type of device: on a CPU, larger copies leave the
+cache and cost more than the calls that they save."""
 
 
 class ScoredGroup(NamedTuple):
@@ -60,6 +61,14 @@ class _Parts(NamedTuple):
     masks: tuple[Tensor, ...]
 
 
+class _Member(NamedTuple):
+    """A site, its plates, and its unwrapped distribution if that is of a known family."""
+
+    site: Site
+    placement: Placement
+    parts: _Parts | None
+
+
 def score_sites(
     sites: Sequence[Site],
     roles: Sequence[str],
@@ -87,33 +96,43 @@ def score_sites(
         SiteShapeError: A log-probability has dimensions that no plate declares.
         ValueError: A value is outside the support of its distribution.
     """
-    families: dict[Any, list[tuple[Site, Placement, _Parts | None]]] = {}
+    families: dict[Any, list[_Member]] = {}
     for site, role in zip(sites, roles, strict=True):
         placement = layout.place(site, owner)
-        parts = _parts(site) if True else None
+        parts = _parts(site) if mask_score or role != "score" else None
         key = (role, site["name"]) if parts is None else (role, placement, *_signature(site, parts))
-        families.setdefault(key, []).append((site, placement, parts))
-    groups = []
-    for (role, *_), members in families.items():
-        site, placement, parts = members[0]
-        names = tuple(member["name"] for member, _, _ in members)
-        if parts is None or len(members) == 1:
-            unmasked = _score_alone(site)
-            masked = scale_and_mask(unmasked, mask=site["mask"])
-            log_prob = layout.reduce(masked, site, placement, leading)[None]
-            plain = (
-                log_prob
-                if mask_score or role != "score"
-                else layout.reduce(unmasked, site, placement, leading)[None]
-            )
-        else:
-            stacked = _score_together([(member, part) for member, _, part in members if part is not None])
-            log_prob = layout.reduce(
-                _pad(stacked, layout.max_plate_nesting + 2), site, placement, leading + 1
-            )
-            plain = log_prob
-        groups.append(ScoredGroup(role, names, log_prob, plain))
-    return ScoredSites(tuple(groups))
+        families.setdefault(key, []).append(_Member(site, placement, parts))
+    return ScoredSites(
+        tuple(
+            _score_group(role, members, layout, leading, mask_score)
+            for (role, *_), family in families.items()
+            for members in _chunks(family)
+        )
+    )
+
+
+def _chunks(family: Sequence[_Member]) -> Iterator[Sequence[_Member]]:
+    """Splits alike sites into pieces that are not too large to be copied."""
+    value = family[0].site["value"]
+    size = max(1, STACK_LIMIT.get(value.device.type, STACK_LIMIT["cpu"]) // max(1, value.numel()))
+    for start in range(0, len(family), size):
+        yield family[start : start + size]
+
+
+def _score_group(
+    role: str, members: Sequence[_Member], layout: Layout, leading: int, mask_score: bool
+) -> ScoredGroup:
+    site, placement, _ = members[0]
+    names = tuple(member.site["name"] for member in members)
+    if len(members) > 1:
+        stacked = _pad(_score_together(members), layout.max_plate_nesting + 2)
+        log_prob = layout.reduce(stacked, site, placement, leading + 1)
+        return ScoredGroup(role, names, log_prob, log_prob)
+    unmasked = _score_alone(site)
+    log_prob = layout.reduce(scale_and_mask(unmasked, mask=site["mask"]), site, placement, leading)[None]
+    if mask_score or role != "score":
+        return ScoredGroup(role, names, log_prob, log_prob)
+    return ScoredGroup(role, names, log_prob, layout.reduce(unmasked, site, placement, leading)[None])
 
 
 def _score_alone(site: Site) -> Tensor:
@@ -138,7 +157,7 @@ def _parts(site: Site) -> _Parts | None:
         else:
             masks.append(fn._mask)
         fn = fn.base_dist
-    if fn._validate_args or site["value"].numel() > STACK_LIMIT:
+    if fn._validate_args:
         return None
     if type(fn) is Normal:
         return _Parts(Normal, (fn.loc, fn.scale), event_dims, tuple(masks))
@@ -153,23 +172,22 @@ def _signature(site: Site, parts: _Parts) -> tuple[Any, ...]:
     return parts.family, parts.event_dims, value.dtype, value.device, shapes
 
 
-def _score_together(members: Sequence[tuple[Site, _Parts]]) -> Tensor:
+def _score_together(members: Sequence[_Member]) -> Tensor:
     """Evaluates n sites of equal signature; returns shape (n, *batch_shape)."""
-    first = members[0][1]
-    value = torch.stack([site["value"] for site, _ in members])
-    parameters = [
-        _stack([part.parameters[i] for _, part in members], value.dim()) for i in range(len(first.parameters))
-    ]
-    if any(parameter.dim() > value.dim() for parameter in parameters):
-        value = _pad(value, max(parameter.dim() for parameter in parameters))
-    if first.family is Normal:
+    parts = [member.parts for member in members if member.parts is not None]
+    family, _, event_dims, _ = parts[0]
+    value = torch.stack([member.site["value"] for member in members])
+    columns = zip(*(part.parameters for part in parts), strict=True)
+    parameters = [_stack(column, value.dim()) for column in columns]
+    value = _pad(value, max(parameter.dim() for parameter in parameters))
+    if family is Normal:
         log_prob = Normal(*parameters, validate_args=False).log_prob(value)
     else:
         log_prob = Bernoulli(logits=parameters[0], validate_args=False).log_prob(value)
-    if first.event_dims:
-        log_prob = log_prob.sum(list(range(-first.event_dims, 0)))
-    for i in range(len(first.masks)):
-        mask = _stack([part.masks[i] for _, part in members], log_prob.dim())
+    if event_dims:
+        log_prob = log_prob.sum(list(range(-event_dims, 0)))
+    for masks in zip(*(part.masks for part in parts), strict=True):
+        mask = _stack(masks, log_prob.dim())
         log_prob = scale_and_mask(_pad(log_prob, mask.dim()), mask=mask)
     return log_prob
 

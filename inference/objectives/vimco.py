@@ -47,7 +47,7 @@ class VIMCO(MultiSampleELBO):
     No network and no running average is needed. The control variate of particle k is independent of particle
     k given the datum, hence no bias for any K >= 2.
 
-    Reference: Mnih and Rezende, Variational Inference for Monte Carlo Objectives, 2016, equations 7 to 10.
+    Reference: Mnih and Rezende, Variational Inference for Monte Carlo Objectives, 2016.
     Not to be confused with the estimator of the released SQAIR code, see `SQAIRSignal`.
 
     Args:

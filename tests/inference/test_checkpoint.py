@@ -229,7 +229,7 @@ KILLED = textwrap.dedent(
 
     path, rng, steps, interrupted = sys.argv[1], random.Random(0), [0], 0
     save_checkpoint(path, Checkpoint(0, {"m": {"w": torch.zeros(500_000)}}))
-    for _ in range(25):
+    while len(steps) <= 25 or (interrupted < 3 and len(steps) < 200):
         child = os.fork()
         if child == 0:
             step = steps[-1]

@@ -25,7 +25,7 @@ class Loop:
     steps: int = 100
     """How many steps;
     on two lines."""
-    folder: Path = runtime_field(Path("runs"))  # noqa: RUF009 - it returns a field
+    folder: Path = runtime_field(Path("runs"))
     """Where."""
 
 

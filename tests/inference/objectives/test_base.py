@@ -106,6 +106,18 @@ def test_loss_in_all_its_forms(toy, with_values):
     torch.testing.assert_close(same.bound, diagnostics.bound)
 
 
+def test_loss_without_gradients_records_none(toy):
+    enabled = []
+
+    def guide(x):
+        enabled.append(torch.is_grad_enabled())
+        toy.guide(x)
+
+    VIMCO(2).loss(toy.model, guide, toy.x)
+    VIMCO(2).differentiable_loss(toy.model, guide, toy.x)
+    assert enabled == [False, True]
+
+
 def test_diagnostics_by_hand(single_toy, with_values):
     log_q, log_prior, log_likelihood = (table.detach()[:, 0] for table in single_toy.tables())
     indices = [3, 0, 1]

@@ -112,15 +112,16 @@ def test_masks(mask_score, validate, with_values):
     def program(logit, loc):
         with pyro.plate("data", 2, dim=-1), poutine.mask(mask=mask):
             pyro.sample("z", dist.Bernoulli(logits=torch.tensor(logit)))
+            pyro.sample("y", dist.Bernoulli(logits=torch.tensor(-logit)))
             pyro.sample("u", dist.Normal(loc, 1.0))
             pyro.sample("v", dist.Normal(loc, 1.0).mask(False))
 
     with pyro.validation_enabled(validate):
-        guide = with_values(lambda: program(0.7, 0.2), {"z": z, "u": u, "v": u})
+        guide = with_values(lambda: program(0.7, 0.2), {"z": z, "y": z, "u": u, "v": u})
         got = VIMCO(3, mask_score=mask_score).log_weights(lambda: program(-0.1, 0.0), guide)
-    log_weight = bernoulli(z, -0.1) - bernoulli(z, 0.7) + normal(u, 0.0, 1.0) - normal(u, 0.2, 1.0)
+    score = bernoulli(z, 0.7) + bernoulli(z, -0.7)
+    log_weight = bernoulli(z, -0.1) + bernoulli(z, 0.1) - score + normal(u, 0.0, 1.0) - normal(u, 0.2, 1.0)
     torch.testing.assert_close(got.log_weight, torch.where(mask, log_weight, 0.0))
-    score = bernoulli(z, 0.7)
     torch.testing.assert_close(got.log_score, torch.where(mask, score, 0.0) if mask_score else score)
 
 

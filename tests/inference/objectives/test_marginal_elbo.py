@@ -17,6 +17,7 @@ from whatwhere.inference.objectives import (
     NoGradientError,
     PresenceError,
     Reinforce,
+    SiteShapeError,
 )
 
 
@@ -277,6 +278,16 @@ def test_model_that_does_not_mask_is_refused():
     program = sampled(("z_pres/0", PRESENT), ("z/0", NORMAL))
     with pytest.raises(PresenceError, match=r"model site `z/0` masked by the presence of its step"):
         MarginalELBO().evaluate(program, program)
+
+
+def test_model_with_more_dimensions_than_the_patterns_is_refused():
+    def model():
+        with pyro.plate("data", 2, dim=-1):
+            present = pyro.sample("z_pres/0", PRESENT)
+            pyro.sample("x", dist.Normal(present + torch.zeros(7, 1, 1, 1), 1.0), obs=torch.zeros(2))
+
+    with pytest.raises(SiteShapeError, match=r"site `x` .* got \(7, 2, 1, 2\)"):
+        MarginalELBO().evaluate(model, sampled(("z_pres/0", PRESENT)))
 
 
 def test_missing_sites_are_reported():

@@ -73,7 +73,9 @@ def test_alike_sites_are_scored_in_one_call():
     )
 
 
-def test_gradients_are_those_of_single_sites(monkeypatch):
+@pytest.mark.parametrize(("limit", "calls"), [(1, 4), (60, 4), (120, 2), (239, 2), (180, 2), (240, 1)])
+def test_gradients_are_those_of_single_sites(monkeypatch, limit, calls):
+    """Four sites of 60 elements each, in as many calls as the limit asks for."""
     with pyro.validation_enabled(False):
         parameter = torch.randn(5, requires_grad=True)
 
@@ -83,13 +85,14 @@ def test_gradients_are_those_of_single_sites(monkeypatch):
                     pyro.sample(f"z/{i}", dist.Normal(parameter * i, torch.exp(parameter)).to_event(1))
 
         trace = run_program(program, LAYOUT, (), {})
+        trace.compute_log_prob()
+        monkeypatch.setitem(scoring.STACK_LIMIT, "cpu", limit)
         _, together = score(trace)
-        monkeypatch.setattr(scoring, "STACK_LIMIT", 0)
-        _, alone = score(trace)
-    assert [len(scored.groups) for scored in (together, alone)] == [1, 4]
+    assert len(together.groups) == calls
+    by_pyro = sum(trace.nodes[f"z/{i}"]["log_prob"] for i in range(4))
     got, expected = (
-        torch.autograd.grad(scored.total("path").square().sum(), parameter, retain_graph=True)
-        for scored in (together, alone)
+        torch.autograd.grad(total.square().sum(), parameter, retain_graph=True)
+        for total in (together.total("path"), by_pyro)
     )
     torch.testing.assert_close(got, expected)
 

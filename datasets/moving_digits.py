@@ -1,0 +1,339 @@
+"""Videos of several moving digits: SQAIR's moving multi-MNIST, and the version whose digits come and go."""
+
+import os
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from .digits import Digits, Source, Split, load_digits
+from .multi_object import Sprite, StaticSqairRecipe
+from .streams import stream
+from .trajectories import Floats, Motion, MotionState
+from .video import Indices, VideoBatch, VideoData, as_indices, to_batch
+
+Bytes = npt.NDArray[np.uint8]
+
+_SIDE = 28  # of a digit's picture
+
+
+@dataclass(frozen=True)
+class MovingDigitsRecipe:
+    """How a video of moving digits is made.
+
+    The first frame is one of `StaticSqairRecipe`: digits that do not overlap, each its tight box of ink. From
+    there every digit moves as `Motion` says, drawn at its rounded position; digits may pass over each other
+    (joined by the elementwise maximum) and leave the frame on the right or at the bottom, where they are cut
+    off, but they come back.
+
+    With `intermittent` digits appear and disappear: each is *on* from a uniform frame a in {1..T} to a uniform
+    frame b in {a..T}; with `return_probability` it is on a second time, where a frame is left for that after a
+    frame without it: from a uniform frame in {b+2..T} to a uniform later one or the same. It keeps moving
+    while it is off. The appendix of the paper only says that digits appear and disappear at arbitrary times,
+    so the distribution is this project's.
+
+    Source: section 4.1 and appendix F of Kosiorek et al. (2018), Sequential Attend, Infer, Repeat, and its
+    code, which fixes what the paper leaves open.
+
+    Raises:
+        ValueError: if a number is impossible or numbers contradict each other.
+    """
+
+    min_objects: int = 0
+    """Smallest number of digits in a video."""
+    max_objects: int = 2
+    """Greatest number of digits in a video; the number is uniform."""
+    image_size: int = 50
+    """Side of the frames in pixels."""
+    frames: int = 10
+    """Number of frames T."""
+    motion: Motion = field(default_factory=Motion)
+    """How the digits move."""
+    intermittent: bool = False
+    """Whether digits appear and disappear; without it all are on in all frames."""
+    return_probability: float = 0.0
+    """Probability that an intermittent digit is on a second time; 0.5 is recommended for rediscovery."""
+    noise_std: float = 0.0
+    """Standard deviation of Gaussian noise added to every pixel, grey values being in [0, 1]; the sum is
+    clipped to [0, 1]. The original has none.
+    """
+
+    def __post_init__(self) -> None:
+        self.first_frame  # noqa: B018  # its constructor checks the three numbers that both have
+        if self.frames < 1:
+            raise ValueError(f"`frames` must be at least 1, got {self.frames}.")
+        if not 0 <= self.return_probability <= 1:
+            raise ValueError(f"`return_probability` must be in [0, 1], got {self.return_probability}.")
+        if self.return_probability and not self.intermittent:
+            raise ValueError("`return_probability` needs `intermittent`: digits that are always on never return.")
+        if not (np.isfinite(self.noise_std) and self.noise_std >= 0):
+            raise ValueError(f"`noise_std` must be finite and not negative, got {self.noise_std}.")
+
+    @property
+    def first_frame(self) -> StaticSqairRecipe:
+        """How the digits are placed in the first frame."""
+        return StaticSqairRecipe(self.min_objects, self.max_objects, self.image_size)
+
+
+class MovingDigits:
+    """Videos of moving digits, made when they are asked for: the interface of `VideoData` without its memory.
+
+    Video `i` is a pure function of `(recipe, digits, seed, purpose, i)`: the same in whichever batch, process
+    or order it is made. Recipes that differ in `noise_std` give the same scenes, and so do those that differ
+    in `intermittent`, seen when their digits are on.
+
+    Labels, as in `VideoData`; the slots of a video are its digits in the order in which they were placed, so
+    a slot is an *identity*: it is the same digit in all frames.
+
+    - `count`: digits that are on, as published, so those that are out of the frame count too; see
+      `visible_count` for the others.
+    - `classes`: the digit's class, constant.
+    - `boxes`: the top-left corner before rounding, not cut off at the frame's border: the ink is drawn at
+      `round(left), round(top)` (halves to even, in float32) and fills `width x height`. Zeros while the digit
+      is off, see `on`.
+    - `visible`: the fraction of the digit's ink (sum of grey values) inside the frame, as drawn. Ink hidden
+      by another digit counts as visible. 0 while the digit is off.
+
+    Making videos costs little beside learning from them: {timings}
+
+    Args:
+        recipe: how a video is made.
+        digits: pictures of the digits.
+        size: number of videos.
+        seed: seed of the videos.
+        purpose: data sets of different purposes are independent for one and the same seed.
+
+    Raises:
+        ValueError: if `size` is not positive, `seed` is not in [0, 2^64), or there are fewer digits than
+            `recipe.max_objects`.
+    """
+
+    def __init__(
+        self,
+        recipe: MovingDigitsRecipe,
+        digits: Digits,
+        size: int,
+        seed: int,
+        *,
+        purpose: str = "moving_digits",
+    ) -> None:
+        if size < 1:
+            raise ValueError(f"`size` must be at least 1, got {size}.")
+        if not 0 <= seed < 2**64:
+            raise ValueError(f"`seed` must be in [0, 2^64), got {seed}.")
+        if len(digits) < recipe.max_objects:
+            raise ValueError(f"`digits` must have at least {recipe.max_objects} digits, got {len(digits)}.")
+        self.recipe, self.digits, self.seed, self.purpose = recipe, digits, seed, purpose
+        self.shape = (size, recipe.frames, 1, recipe.image_size, recipe.image_size)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def batch(self, indices: Indices) -> VideoBatch:
+        """The videos at `indices` as tensors on the CPU, grey values in [0, 1].
+
+        Raises:
+            IndexError: if an index is out of range.
+            ValueError: if the digits of a video find no place in the first frame.
+        """
+        return to_batch(*self._make(as_indices(indices, len(self))))
+
+    def subset(self, indices: Indices) -> VideoData:
+        """The videos at `indices` as bytes, to keep or to save.
+
+        Raises:
+            DataError: if `indices` is empty.
+            IndexError: if an index is out of range.
+            ValueError: if the digits of a video find no place in the first frame.
+        """
+        video, labels = self._make(as_indices(indices, len(self)))
+        return VideoData(video, **labels)
+
+    def _make(self, indices: npt.NDArray[np.int64]) -> tuple[Bytes, dict[str, npt.NDArray[Any]]]:
+        rngs = [stream(self.purpose, self.seed, index) for index in indices.tolist()]
+        scenes = [_Scene.draw(self.recipe, self.digits, rng) for rng in rngs]
+        tracks = _Tracks.follow(self.recipe, scenes)
+        video = np.zeros((len(scenes), *self.shape[1:]), dtype=np.uint8)
+        tracks.paint(video[:, :, 0])
+        if self.recipe.noise_std:
+            for frames, rng in zip(video, rngs, strict=True):
+                _add_noise(frames, self.recipe.noise_std, rng)
+        return video, tracks.labels(len(scenes), self.recipe)
+
+
+def moving_digits(
+    recipe: MovingDigitsRecipe,
+    split: Split,
+    size: int,
+    seed: int,
+    *,
+    source: Source = "mnist",
+    folder: str | os.PathLike[str] | None = None,
+) -> MovingDigits:
+    """Videos of moving digits: training videos of training digits, test videos of test digits.
+
+    Args:
+        recipe: how a video is made.
+        split: `"train"` or `"test"`.
+        size: number of videos; the paper has 60,000 for training and 10,000 for testing.
+        seed: seed of the videos, and of the glyphs if they are the source.
+        source: `"mnist"` or `"glyphs"`, as in `load_digits`.
+        folder: where the MNIST files are, as in `load_digits`.
+
+    Raises:
+        DataError: if the MNIST files cannot be found, fetched or read.
+        ValueError: if an argument is not one of those above.
+    """
+    digits = load_digits(source, split, seed=seed, folder=folder)
+    return MovingDigits(recipe, digits, size, seed, purpose=f"moving_digits/{split}")
+
+
+def present(batch: VideoBatch) -> Tensor:
+    """Which slots hold an object in each frame `(B, T, N)`, boolean: those whose box has a width.
+
+    Raises:
+        ValueError: if the batch has no boxes.
+    """
+    if batch.boxes is None:
+        raise ValueError("`batch` has no `boxes`, from which to tell which objects are present.")
+    return batch.boxes[..., 2] > 0
+
+
+def visible_count(batch: VideoBatch, threshold: float = 0.0) -> Tensor:
+    """Number of objects in each frame `(B, T)`, int64, of which something is to be seen.
+
+    Labels count objects outside the frame, as published; a model that sees one frame cannot.
+
+    Args:
+        batch: videos with the label `visible`.
+        threshold: count what is visible to at least this fraction, in [0, 1]; with 0, what is visible at all.
+
+    Raises:
+        ValueError: if the batch has no such label, or `threshold` is out of range.
+    """
+    if batch.visible is None:
+        raise ValueError("`batch` has no label `visible`, from which to count.")
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"`threshold` must be in [0, 1], got {threshold}.")
+    return ((batch.visible > 0) & (batch.visible >= threshold)).sum(-1)
+
+
+class _Scene(NamedTuple):
+    """What is random in a video, except the noise of its pixels; it has n digits."""
+
+    sprites: list[Sprite]
+    """The digits, at their places in the first frame."""
+    motion: MotionState
+    """Arrays `(n, 2)`."""
+    noise: Floats
+    """Of the accelerations, `(T, n, 2)`."""
+    on: npt.NDArray[np.bool_]
+    """In which frames each digit is on, `(T, n)`."""
+
+    @classmethod
+    def draw(cls, recipe: MovingDigitsRecipe, digits: Digits, rng: np.random.Generator) -> "_Scene":
+        count = int(rng.integers(recipe.min_objects, recipe.max_objects + 1))
+        sprites = recipe.first_frame.draw(digits, count, rng).sprites
+        motion = recipe.motion.draw(count, recipe.image_size, rng)
+        noise = recipe.motion.draw_noise(count, recipe.frames, rng)
+        on = np.ones((recipe.frames, count), dtype=bool)
+        if recipe.intermittent:
+            for digit in range(count):
+                on[:, digit] = _intervals(recipe.frames, recipe.return_probability, rng)
+        return cls(sprites, motion, noise, on)
+
+
+class _Tracks(NamedTuple):
+    """The D digits of several videos in all T frames; those of one video follow each other."""
+
+    sprites: list[Sprite]
+    """Their ink."""
+    video: npt.NDArray[np.int64]
+    """The video that each is in, `(D,)`."""
+    slot: npt.NDArray[np.int64]
+    """Its number there, `(D,)`."""
+    corners: npt.NDArray[np.float32]
+    """Top and left of each, before rounding, `(T, D, 2)`."""
+    on: npt.NDArray[np.bool_]
+    """`(T, D)`."""
+
+    @classmethod
+    def follow(cls, recipe: MovingDigitsRecipe, scenes: list[_Scene]) -> "_Tracks":
+        sprites = [sprite for scene in scenes for sprite in scene.sprites]
+        counts = [len(scene.sprites) for scene in scenes]
+        video = np.repeat(np.arange(len(scenes)), counts)
+        slot = np.array([slot for count in counts for slot in range(count)], dtype=np.int64)
+        first = np.array([(s.top, s.left) for s in sprites], dtype=np.float64).reshape(-1, 2)
+        nothing = np.zeros((recipe.frames, 0, 2))
+        motion = (np.concatenate([nothing[0], *(s.motion[i] for s in scenes)]) for i in range(3))
+        noise = np.concatenate([nothing, *(scene.noise for scene in scenes)], axis=1)
+        corners = recipe.motion.trajectory(first, MotionState(*motion), noise, recipe.image_size)
+        on = np.concatenate([nothing[..., 0] > 0, *(scene.on for scene in scenes)], axis=1)
+        # Rounded to what the labels can hold before anything is drawn, so that they tell where it was drawn.
+        return cls(sprites, video, slot, corners.astype(np.float32), on)
+
+    def pixels(self) -> npt.NDArray[np.int64]:
+        """The first row and column that each is drawn at, `(T, D, 2)`."""
+        return np.rint(self.corners).astype(np.int64)
+
+    def paint(self, videos: Bytes) -> None:
+        """Draws all digits into black frames `(B, T, H, W)`."""
+        places, on = self.pixels().swapaxes(0, 1).tolist(), self.on.T.tolist()
+        for digit, video in enumerate(self.video.tolist()):
+            ink = self.sprites[digit].ink
+            height, width = ink.shape
+            for frame, (top, left), shown in zip(videos[video], places[digit], on[digit], strict=True):
+                if shown:
+                    window = frame[top : top + height, left : left + width]
+                    np.maximum(window, ink[: window.shape[0], : window.shape[1]], out=window)
+
+    def visible(self, size: int) -> npt.NDArray[np.float32]:
+        """Fraction of the ink inside the frame, `(T, D)`."""
+        table = np.zeros((len(self.sprites), _SIDE + 1, _SIDE + 1))
+        for sums, sprite in zip(table, self.sprites, strict=True):
+            height, width = sprite.ink.shape
+            sums[1 : height + 1, 1 : width + 1] = sprite.ink
+        table = table.cumsum(1).cumsum(2)  # [d, i, j]: ink in the first i rows and j columns
+        inside = np.minimum(size - self.pixels(), _SIDE)
+        ink = table[np.arange(len(table)), inside[..., 0], inside[..., 1]]
+        return (self.on * ink / np.maximum(table[:, -1, -1], 1)).astype(np.float32)
+
+    def labels(self, videos: int, recipe: MovingDigitsRecipe) -> dict[str, npt.NDArray[Any]]:
+        """The labels of `VideoData`."""
+        slots = recipe.max_objects
+        count = np.zeros((videos, recipe.frames), dtype=np.int64)
+        classes = np.full((videos, slots), -1, dtype=np.int64)
+        boxes = np.zeros((videos, recipe.frames, slots, 4), dtype=np.float32)
+        visible = np.zeros((videos, recipe.frames, slots), dtype=np.float32)
+        where = self.video, slice(None), self.slot
+        np.add.at(count, self.video, self.on.T)
+        classes[self.video, self.slot] = [sprite.label for sprite in self.sprites]
+        sizes = np.array([sprite.ink.shape for sprite in self.sprites], dtype=np.float32).reshape(-1, 2)
+        sizes = np.broadcast_to(sizes, self.corners.shape)
+        full = np.concatenate([self.corners[..., ::-1], sizes[..., ::-1]], axis=-1)  # (T, D, 4)
+        boxes[where] = (full * self.on[..., None]).swapaxes(0, 1)
+        visible[where] = self.visible(recipe.image_size).T
+        return {"count": count, "classes": classes, "boxes": boxes, "visible": visible}
+
+
+def _intervals(frames: int, return_probability: float, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+    """In which frames an intermittent digit is on, `(T,)`."""
+    on = np.zeros(frames, dtype=bool)
+    first = int(rng.integers(frames))
+    last = int(rng.integers(first, frames))
+    on[first : last + 1] = True
+    if rng.random() < return_probability and last + 2 < frames:
+        first = int(rng.integers(last + 2, frames))
+        last = int(rng.integers(first, frames))
+        on[first : last + 1] = True
+    return on
+
+
+def _add_noise(frames: Bytes, std: float, rng: np.random.Generator) -> None:
+    noise = rng.standard_normal(frames.shape, dtype=np.float32)
+    noise *= np.float32(255 * std)
+    noise += frames
+    np.clip(np.rint(noise, out=noise), 0, 255, out=noise)
+    frames[...] = noise
