@@ -5,10 +5,12 @@ from .errors import DataError
 from .folder import load_folder, load_images
 from .glyphs import make_glyphs
 from .mnist import load_mnist
+from .moving_digits import MovingDigits, MovingDigitsRecipe, moving_digit_videos, present, visible_count
 from .multi_object import RECIPES, PyroRecipe, Recipe, StaticSqairRecipe, compose, multi_object_images
 from .preview import contact_sheet
 from .schedule import BatchSchedule
-from .store import VideoStore, check, load_video, save_video
+from .store import VideoStore, check, load_video, save_video, save_video_parts
+from .trajectories import Motion, MotionState
 from .video import VideoBatch, VideoData
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "VideoStore",
     "load_video",
     "save_video",
+    "save_video_parts",
     "check",
     "load_images",
     "load_folder",
@@ -32,5 +35,12 @@ __all__ = [
     "StaticSqairRecipe",
     "compose",
     "multi_object_images",
+    "Motion",
+    "MotionState",
+    "MovingDigitsRecipe",
+    "MovingDigits",
+    "moving_digit_videos",
+    "present",
+    "visible_count",
     "contact_sheet",
 ]

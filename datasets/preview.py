@@ -18,7 +18,8 @@ def contact_sheet(data: VideoData, *, zoom: int = 3) -> Image.Image:
     """All frames side by side, with the boxes of the objects and the counts.
 
     Still images fill a square grid; of videos there is one to a row, time running from left to right. Boxes
-    are drawn just outside the pixels that they contain, and not where nothing of the object is visible.
+    are cut off at the border of the frame, drawn just outside the pixels that they contain, and not where
+    nothing of the object is visible.
 
     Args:
         data: what to show; take a `subset` of what is too much for one picture.
@@ -59,10 +60,13 @@ def _draw_labels(
         for slot, box in enumerate(data.boxes[video, frame]):
             if data.visible is not None and data.visible[video, frame, slot] == 0:
                 continue
-            left, top, width, height = (float(x) * zoom for x in box)
-            if width > 0 and height > 0:
-                x, y = corner[0] + left, corner[1] + top
+            # What is outside the frame would be drawn over its neighbours.
+            left, top = np.maximum(box[:2], 0) * zoom
+            right, bottom = np.minimum(box[:2] + box[2:], data.video.shape[:-3:-1]) * zoom
+            if right > left and bottom > top:
+                x, y = (float(value) for value in corner)
                 colour = BOX_COLOURS[slot % len(BOX_COLOURS)]
-                draw.rectangle((x - 1, y - 1, x + width, y + height), outline=colour)
+                outline = (x + left - 1, y + top - 1, x + right, y + bottom)
+                draw.rectangle([float(value) for value in outline], outline=colour)
     if data.count is not None:
         draw.text((corner[0] + 2, corner[1]), str(data.count[video, frame]), fill="#00ff00")

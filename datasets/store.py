@@ -2,12 +2,13 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
 from .._version import __version__
 from ..files import atomic_path
@@ -43,6 +44,32 @@ def save_video(
         TypeError: if `parameters` cannot be represented as JSON.
         ValueError: if `parameters` take more than 60 kB as JSON, more than HDF5 allows for an attribute.
     """
+    save_video_parts(path, (data,), generator=generator, parameters=parameters, seed=seed)
+
+
+def save_video_parts(
+    path: str | os.PathLike[str],
+    parts: Iterable[VideoData],
+    *,
+    generator: str = "",
+    parameters: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+) -> None:
+    """Writes a data set that is too large for memory: `parts` are taken and written one after the other.
+
+    Args:
+        path: as in `save_video`.
+        parts: consecutive parts of the data set, with the same labels and, but for the number of videos, the
+            same shapes.
+        generator: as in `save_video`.
+        parameters: as in `save_video`.
+        seed: as in `save_video`.
+
+    Raises:
+        OSError: if the file cannot be written.
+        TypeError: if `parameters` cannot be represented as JSON.
+        ValueError: as in `save_video`, or if there are no parts, or they do not fit together.
+    """
     encoded = json.dumps(dict(parameters or {}))
     if len(encoded) > _MAX_ATTRIBUTE_BYTES:
         raise ValueError(
@@ -58,10 +85,10 @@ def save_video(
     if seed is not None:
         attributes["seed"] = np.uint64(seed)
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
-        chunks = _chunks(data.video.shape)
-        file.create_dataset("video", data=data.video, chunks=chunks, compression="gzip", compression_opts=4)
-        for name, value in data.labels().items():
-            file.create_dataset(name, data=value)
+        for part in parts:
+            _append(file, {"video": part.video, **part.labels()})
+        if not len(file):
+            raise ValueError("`parts` must be at least one, got none.")
         file.attrs.update(attributes)
 
 
@@ -120,7 +147,21 @@ class VideoStore:
             IndexError: if an index is out of range.
             DataError: if the pixels cannot be read or are out of range.
         """
-        where = as_indices(indices, len(self))
+        return to_batch(*self._read(as_indices(indices, len(self))))
+
+    def subset(self, indices: Indices) -> VideoData:
+        """The videos at `indices` as bytes in memory, in that order.
+
+        Raises:
+            IndexError: if an index is out of range.
+            DataError: if `indices` is empty, or the pixels cannot be read or are out of range.
+        """
+        video, labels = self._read(as_indices(indices, len(self)))
+        return VideoData(video, **labels)
+
+    def _read(
+        self, where: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.uint8], dict[str, npt.NDArray[Any]]]:
         unique, inverse = np.unique(where, return_inverse=True)
         video = np.empty((len(unique), *self.shape[1:]), dtype=np.uint8)
         with naming(self.path):
@@ -128,7 +169,7 @@ class VideoStore:
             # One by one: h5py's selection of a list of rows takes ten times as long.
             for row, index in enumerate(unique.tolist()):
                 video[row] = source.read(index, index + 1)[0]
-        return to_batch(video[inverse], {name: value[where] for name, value in self._labels.items()})
+        return video[inverse], {name: value[where] for name, value in self._labels.items()}
 
     def _open(self) -> Source:
         # A handle that came with a fork belongs to the parent.
@@ -167,6 +208,29 @@ def check(path: str | os.PathLike[str]) -> Report:
             return Report(str(path), source.problems(), shapes, source.attributes)
     except DataError as error:
         return Report(str(path), [str(error).removeprefix(f"{path}: ")], {}, {})
+
+
+def _append(file: h5py.File, arrays: dict[str, npt.NDArray[Any]]) -> None:
+    """Adds videos and labels to those that are in the file, or makes the datasets if there are none."""
+    if not len(file):
+        for name, value in arrays.items():
+            pixels = name == "video"
+            file.create_dataset(
+                name,
+                data=value,
+                maxshape=(None, *value.shape[1:]),
+                chunks=_chunks(value.shape) if pixels else True,
+                compression="gzip" if pixels else None,
+                compression_opts=4 if pixels else None,
+            )
+        return
+    found, expected = ({name: x.shape[1:] for name, x in y.items()} for y in (arrays, file))
+    if found != expected:
+        raise ValueError(f"`parts` must be alike: the first has {expected} for a video, another {found}.")
+    for name, value in arrays.items():
+        start = len(file[name])
+        file[name].resize(start + len(value), axis=0)
+        file[name][start:] = value
 
 
 def _chunks(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -54,7 +55,7 @@ from whatwhere.models import AIR
 from whatwhere.models.components.networks import GlimpseDecoder, GlimpseEncoder, mlp
 from whatwhere.models.priors import GeometricCount, NormalPrior
 
-Estimator = Literal["marginal", "vimco", "nvil", "reinforce"]
+Estimator = Literal["marginal", "marginal_iwae", "vimco", "nvil", "reinforce"]
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,8 @@ class PriorConfig:
     """Share of training after which the ratio begins to change, geometrically."""
     anneal_to: float = 0.6
     """Share of training at which it has reached its end."""
+    exploration: float = 0.0
+    """Exploration of presence by the guide, at the start; it falls to zero linearly until `anneal_to`."""
     inverse_scale: float = 3.0
     """Prior mean of the image's side over the object's."""
     inverse_scale_std: float = 0.2
@@ -270,6 +273,7 @@ def build(config: AIRConfig) -> Programs:
         network.rnn_hidden,
         network.head_hidden,
         image_encoder(network, image_shape),
+        exploration=prior.exploration,
         use_baseline=config.estimator == "nvil",
     )
     return Programs(model, guide)
@@ -295,6 +299,7 @@ def make_objective(estimator: Estimator, particles: int) -> MultiSampleELBO:
     """The objective of a name; losses are means over the batch."""
     classes: dict[str, Callable[..., MultiSampleELBO]] = {
         "marginal": MarginalELBO,
+        "marginal_iwae": partial(MarginalELBO, bound="iwae"),
         "vimco": VIMCO,
         "nvil": NVIL,
         "reinforce": Reinforce,
@@ -357,7 +362,7 @@ def train(config: AIRConfig, process: Process) -> int:
         schedule=ExponentialDecay(
             config.final_learning_rate / config.learning_rate, every=config.training.steps
         ),
-        on_step=anneal_prior(config, programs.model),
+        on_step=annealing(config, programs),
         evaluate=evaluate if monitor.count is not None else None,
         process=process,
     )
@@ -371,18 +376,18 @@ def train(config: AIRConfig, process: Process) -> int:
     return result.exit_code
 
 
-def anneal_prior(config: AIRConfig, model: AIR) -> list[Callable[[int], None]]:
-    """What changes the ratio of the count prior in training: nothing, or one schedule of its logarithm."""
+def annealing(config: AIRConfig, programs: Programs) -> list[Callable[[int], None]]:
+    """What changes with the step: the ratio of the count prior, and the exploration of presence."""
     prior, steps = config.prior, config.training.steps
-    if prior.final_count_ratio is None or not isinstance(model.count_prior, GeometricCount):
-        return []
-    ratio = Linear(
-        math.log(prior.count_ratio),
-        math.log(prior.final_count_ratio),
-        begin=round(prior.anneal_from * steps),
-        steps=max(1, round((prior.anneal_to - prior.anneal_from) * steps)),
-    )
-    return [Annealed(model.count_prior.log_ratio, ratio)]
+    begin, end = round(prior.anneal_from * steps), round(prior.anneal_to * steps)
+    hooks: list[Callable[[int], None]] = []
+    count_prior = programs.model.count_prior
+    if prior.final_count_ratio is not None and isinstance(count_prior, GeometricCount):
+        logs = math.log(prior.count_ratio), math.log(prior.final_count_ratio)
+        hooks.append(Annealed(count_prior.log_ratio, Linear(*logs, begin, max(1, end - begin))))
+    if prior.exploration > 0:
+        hooks.append(Annealed(programs.guide.exploration, Linear(prior.exploration, 0.0, 0, max(1, end))))
+    return hooks
 
 
 def compile_networks(programs: Programs) -> None:
@@ -410,7 +415,7 @@ def report_held_out(
         scene.canvas.cpu(),
         object_boxes(scene.objects).cpu(),
         (scene.slots.z_pres > 0).cpu(),
-        true_counts=None if first.count is None else first.count.cpu(),
+        true_counts=None if first.counts is None else first.counts.cpu(),
         objects=scene.objects.cpu(),
     )
     save_picture(folder / "reconstructions.png", picture)

@@ -2,28 +2,36 @@
 
     whatwhere-data multi-mnist --recipe pyro --split train --size 60000 --output train.h5
     whatwhere-data glyphs --recipe static_sqair --max-objects 3 --size 10000 --output glyphs.h5
+    whatwhere-data moving-digits --source glyphs --frames 10 --size 10000 --output moving.h5
     whatwhere-data import my_images/ --resize 50 50 --grey --output mine.h5
     whatwhere-data check mine.h5
     whatwhere-data show mine.h5 --output mine.png
 
 `multi-mnist` and `glyphs` make the same images of different digits: MNIST's, which are fetched once if they
-are not here, or digits of the fonts that come with Matplotlib, which need no network.
+are not here, or digits of the fonts that come with Matplotlib, which need no network. `moving-digits` makes
+SQAIR's videos of either. `show` draws a video as a strip of its frames.
 """
 
 import argparse
 import dataclasses
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 
 from whatwhere.datasets.folder import load_folder
+from whatwhere.datasets.moving_digits import MovingDigits, MovingDigitsRecipe, moving_digit_videos
 from whatwhere.datasets.multi_object import RECIPES, multi_object_images
 from whatwhere.datasets.preview import contact_sheet
-from whatwhere.datasets.store import check, load_video, save_video
+from whatwhere.datasets.store import VideoStore, check, save_video, save_video_parts
+from whatwhere.datasets.video import VideoData
 from whatwhere.files import atomic_path
+
+PART_BYTES = 64 * 1024**2
+"""How much of a data set of videos is in memory while its file is written."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,9 +70,13 @@ def build_parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=f"make still images of several {kind}")
         command.set_defaults(run=make, source=source, digits=None)
-        add_recipe_arguments(command)
+        command.add_argument("--recipe", choices=sorted(RECIPES), default="pyro", help="default: %(default)s")
+        add_common_arguments(command, "images")
         if source == "mnist":
-            command.add_argument("--digits", metavar="FOLDER", help="folder of MNIST's four files")
+            add_digits_argument(command)
+    command = commands.add_parser("moving-digits", help="make videos of moving digits")
+    command.set_defaults(run=make_moving)
+    add_moving_arguments(command)
     command = commands.add_parser("import", help="collect a folder of PNG or JPEG files")
     command.set_defaults(run=import_folder)
     command.add_argument("folder")
@@ -87,16 +99,47 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what the two generating commands have in common."""
-    parser.add_argument("--recipe", choices=sorted(RECIPES), default="pyro", help="default: %(default)s")
+def add_common_arguments(parser: argparse.ArgumentParser, items: str) -> None:
+    """Adds what the generating commands have in common."""
     parser.add_argument("--split", choices=("train", "test"), default="train", help="default: %(default)s")
-    parser.add_argument("--size", type=int, default=60_000, metavar="N", help="images (default: %(default)s)")
+    parser.add_argument(
+        "--size", type=int, default=60_000, metavar="N", help=f"{items} (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--min-objects", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--max-objects", type=int, default=2, help="default: %(default)s")
     parser.add_argument("--image-size", type=int, default=50, help="side in pixels (default: %(default)s)")
     parser.add_argument("--output", required=True, metavar="FILE", help="HDF5 file to write")
+
+
+def add_digits_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds where MNIST is."""
+    parser.add_argument("--digits", metavar="FOLDER", help="folder of MNIST's four files")
+
+
+def add_moving_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `moving-digits`."""
+    parser.add_argument(
+        "--source", choices=("mnist", "glyphs"), default="mnist", help="the digits (default: %(default)s)"
+    )
+    add_digits_argument(parser)
+    add_common_arguments(parser, "videos")
+    parser.add_argument("--frames", type=int, default=10, help="of a video (default: %(default)s)")
+    parser.add_argument("--intermittent", action="store_true", help="let digits appear and disappear")
+    parser.add_argument(
+        "--return-probability",
+        type=float,
+        default=0.0,
+        metavar="P",
+        help="probability that an intermittent digit comes a second time (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--noise-std",
+        type=float,
+        default=0.0,
+        metavar="STD",
+        help="noise of the pixels, grey values being in [0, 1] (default: %(default)s)",
+    )
 
 
 def make(arguments: argparse.Namespace) -> int:
@@ -116,6 +159,44 @@ def make(arguments: argparse.Namespace) -> int:
     save_video(arguments.output, data, generator=arguments.recipe, parameters=parameters, seed=arguments.seed)
     print(f"{arguments.output}: {len(data)} images")
     return 0
+
+
+def make_moving(arguments: argparse.Namespace) -> int:
+    """Makes videos of moving digits."""
+    recipe = MovingDigitsRecipe(
+        min_objects=arguments.min_objects,
+        max_objects=arguments.max_objects,
+        image_size=arguments.image_size,
+        frames=arguments.frames,
+        intermittent=arguments.intermittent,
+        return_probability=arguments.return_probability,
+        noise_std=arguments.noise_std,
+    )
+    videos = moving_digit_videos(
+        recipe,
+        arguments.split,
+        arguments.size,
+        arguments.seed,
+        source=arguments.source,
+        folder=arguments.digits,
+    )
+    parameters = {**dataclasses.asdict(recipe), "split": arguments.split, "source": arguments.source}
+    save_video_parts(
+        arguments.output,
+        in_parts(videos),
+        generator="moving_digits",
+        parameters=parameters,
+        seed=arguments.seed,
+    )
+    print(f"{arguments.output}: {len(videos)} videos of {recipe.frames} frames")
+    return 0
+
+
+def in_parts(videos: MovingDigits) -> Iterator[VideoData]:
+    """All videos, as many at a time as `PART_BYTES` hold."""
+    part = max(1, PART_BYTES // math.prod(videos.shape[1:]))
+    for start in range(0, len(videos), part):
+        yield videos.subset(range(start, min(start + part, len(videos))))
 
 
 def import_folder(arguments: argparse.Namespace) -> int:
@@ -141,8 +222,8 @@ def check_file(arguments: argparse.Namespace) -> int:
 
 def show(arguments: argparse.Namespace) -> int:
     """Draws images and boxes."""
-    data = load_video(arguments.file)
-    number = arguments.number if arguments.number is not None else (64 if data.video.shape[1] == 1 else 8)
+    data = VideoStore(arguments.file)
+    number = arguments.number if arguments.number is not None else (64 if data.shape[1] == 1 else 8)
     if not 0 <= arguments.start < len(data):
         raise ValueError(f"--start must be in [0, {len(data)}), got {arguments.start}.")
     if number < 1:

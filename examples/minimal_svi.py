@@ -30,6 +30,7 @@ def main(steps: int = 2_000, batch_size: int = 64, images: int = 5_000) -> float
         if step % 100 == 0 or step == steps - 1:
             with torch.no_grad():
                 counts = guide(batch.images).z_pres.sum(-1)
+            assert batch.count is not None  # generated images have labels
             accuracy = (counts == batch.count[:, 0]).float().mean().item()
             print(
                 f"step {step}: bound {-loss / batch_size:.1f} nats per image, count accuracy {accuracy:.0%}"

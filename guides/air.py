@@ -39,6 +39,18 @@ def present_or_standard(parameters: LocScale, present: Tensor) -> dist.Independe
     return dist.Normal(loc, scale).to_event(1)
 
 
+def explore(logits: Tensor, exploration: Tensor) -> Tensor:
+    """Logits of `p = e / 2 + (1 - e) sigmoid(logits)`, exact for e = 0 too.
+
+    Args:
+        logits: any shape.
+        exploration: e, a scalar in [0, 1).
+    """
+    floor, rest = (exploration / 2).log(), torch.log1p(-exploration)
+    present = torch.logaddexp(floor, rest + F.logsigmoid(logits))
+    return present - torch.logaddexp(floor, rest + F.logsigmoid(-logits))
+
+
 class BaselineMemory(NamedTuple):
     """What `AIRBaseline` carries from slot to slot."""
 
@@ -98,8 +110,12 @@ class AIRGuide(PyroModule):
         head_hidden: widths of the hidden layers between the LSTM and presence and place.
         image_encoder: features `(B, F)` of an image, given to the LSTM in place of its pixels;
             computed once an image, whatever the number of slots and particles.
+        exploration: share of presence that is decided by a fair coin, `p = e / 2 + (1 - e) sigmoid(logit)`;
+            a buffer, to be annealed to zero. Without it slots that are never present never learn.
         use_baseline: adds an `AIRBaseline`, which `NVIL` needs.
     """
+
+    exploration: Tensor
 
     def __init__(
         self,
@@ -112,6 +128,7 @@ class AIRGuide(PyroModule):
         hidden_size: int = 256,
         head_hidden: tuple[int, ...] = (200,),
         image_encoder: nn.Module | None = None,
+        exploration: float = 0.0,
         use_baseline: bool = False,
     ) -> None:
         super().__init__()
@@ -124,6 +141,7 @@ class AIRGuide(PyroModule):
         self.rnn = SplitInputLSTM(features, 1 + where_size + what_size, hidden_size)
         self.head = mlp([hidden_size, *head_hidden, 1 + 2 * where_size])
         self.baseline = AIRBaseline(features, 1 + where_size + what_size) if use_baseline else None
+        self.register_buffer("exploration", torch.tensor(float(exploration)))
         self.glimpse_size = glimpse_size
         self.what_size = what_size
         self.image_shape = image_shape
@@ -160,7 +178,7 @@ class AIRGuide(PyroModule):
         """The three statements of slot `i`; what is absent comes out as zeros."""
         logit, loc, raw_scale = self.head(hidden).split([1, self.where_prior.size, self.where_prior.size], -1)
         with poutine.mask(mask=previous > 0):
-            presence = slot_presence(logit.squeeze(-1), previous)
+            presence = slot_presence(explore(logit.squeeze(-1), self.exploration), previous)
             z_pres = pyro.sample(f"z_pres/{i}", presence, infer=infer)
         with poutine.mask(mask=z_pres > 0):
             place = LocScale(self.where_prior.loc + loc, self.where_prior.scale * F.softplus(raw_scale))

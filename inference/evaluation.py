@@ -30,7 +30,7 @@ class Images(NamedTuple):
 
     images: Tensor
     """`(B, C, H, W)` in [0, 1]."""
-    count: Tensor | None = None
+    counts: Tensor | None = None
     """Number of objects, `(B,)`."""
     boxes: Tensor | None = None
     """`(B, N, 4)`, `(left, top, width, height)` in pixels; zero width where there is no object."""
@@ -91,10 +91,10 @@ def count_accuracy(model: Program, guide: Program, data: Iterable[Images]) -> fl
     """Share of images whose number of objects, in one posterior sample, is the true one."""
     hits, total = 0, 0
     for batch in data:
-        if batch.count is None:
+        if batch.counts is None:
             raise ValueError("`data` has no true counts.")
         counts = infer_scene(model, guide, batch.images).slots.z_pres.sum(-1).round()
-        hits += int((counts == batch.count).sum())
+        hits += int((counts == batch.counts).sum())
         total += len(counts)
     return hits / total
 
@@ -139,8 +139,8 @@ def evaluate_scenes(
         )
         scene = infer_scene(model, guide, batch.images)
         found.append((scene.slots.z_pres > 0, object_boxes(scene.objects)))
-        if batch.count is not None:
-            true_counts.append(batch.count)
+        if batch.counts is not None:
+            true_counts.append(batch.counts)
         if batch.boxes is not None:
             truth.append((batch.boxes, batch.boxes[..., 2] > 0))
     if not sizes:
