@@ -94,16 +94,16 @@ class MovingDigits:
     - `classes`: the digit's class, constant.
     - `boxes`: the top-left corner before rounding, not cut off at the frame's border: the ink is drawn at
       `round(left), round(top)` (halves to even, in float32) and fills `width x height`. Zeros while the digit
-      is off, see `on`.
+      is off, see `present`.
     - `visible`: the fraction of the digit's ink (sum of grey values) inside the frame, as drawn. Ink hidden
       by another digit counts as visible. 0 while the digit is off.
 
     Making videos costs little beside learning from them: a batch of 32 with the default recipe takes 4 ms on
-    one core of a server (14 ms with noise, 15 ms for 100 frames, 9 ms for up to 5 digits in frames of 100 x
-    100). That is 1.5 % (5 % with noise) of a training step of SQAIR, about 300 ms on such a machine. Reading
-    the batch from a file that `save_video` wrote takes 2 ms, and needs a file; taking it from memory takes
-    0.3 ms, and 1.5 GB for 60,000 videos. So videos are made when they are needed; a file is for other
-    programs, or for longer videos.
+    one core of a server (13 ms with noise, 15 ms for 100 frames, 8 ms for up to 5 digits in frames of 100 x
+    100). A training step of SQAIR takes about 300 ms on such a machine, of which this is 1.5 % (4.5 % with
+    noise). Reading the batch from a file that `save_video` wrote takes 2 ms, and the file has to be made
+    first; taking it from memory takes 0.3 ms, and 1.5 GB for 60,000 videos. So this is the default way, and
+    files are for other programs, or where 1 % matters.
 
     Args:
         recipe: how a video is made.
@@ -126,10 +126,7 @@ class MovingDigits:
         *,
         purpose: str = "moving_digits",
     ) -> None:
-        if size < 1:
-            raise ValueError(f"`size` must be at least 1, got {size}.")
-        if not 0 <= seed < 2**64:
-            raise ValueError(f"`seed` must be in [0, 2^64), got {seed}.")
+        _check(size, seed)
         if len(digits) < recipe.max_objects:
             raise ValueError(f"`digits` must have at least {recipe.max_objects} digits, got {len(digits)}.")
         self.recipe, self.digits, self.seed, self.purpose = recipe, digits, seed, purpose
@@ -193,6 +190,7 @@ def moving_digit_videos(
         DataError: if the MNIST files cannot be found, fetched or read.
         ValueError: if an argument is not one of those above.
     """
+    _check(size, seed)
     digits = load_digits(source, split, seed=seed, folder=folder)
     return MovingDigits(recipe, digits, size, seed, purpose=f"moving_digits/{split}")
 
@@ -298,14 +296,14 @@ class _Tracks(NamedTuple):
 
     def visible(self, size: int) -> npt.NDArray[np.float32]:
         """Fraction of the ink inside the frame, `(T, D)`."""
-        table = np.zeros((len(self.sprites), _SIDE + 1, _SIDE + 1))
-        for sums, sprite in zip(table, self.sprites, strict=True):
+        inks = np.zeros((len(self.sprites), _SIDE + 1, _SIDE + 1))
+        for padded, sprite in zip(inks, self.sprites, strict=True):
             height, width = sprite.ink.shape
-            sums[1 : height + 1, 1 : width + 1] = sprite.ink
-        table = table.cumsum(1).cumsum(2)  # [d, i, j]: ink in the first i rows and j columns
+            padded[1 : height + 1, 1 : width + 1] = sprite.ink
+        sums = inks.cumsum(1).cumsum(2)  # [d, i, j]: ink in the first i rows and j columns
         inside = np.minimum(size - self.pixels(), _SIDE)
-        ink = table[np.arange(len(table)), inside[..., 0], inside[..., 1]]
-        return (self.on * ink / np.maximum(table[:, -1, -1], 1)).astype(np.float32)
+        found = sums[np.arange(len(sums)), inside[..., 0], inside[..., 1]]
+        return (self.on * found / np.maximum(sums[:, -1, -1], 1)).astype(np.float32)
 
     def labels(self, videos: int, recipe: MovingDigitsRecipe) -> dict[str, npt.NDArray[Any]]:
         """The labels of `VideoData`."""
@@ -318,11 +316,18 @@ class _Tracks(NamedTuple):
         np.add.at(count, self.video, self.on.T)
         classes[self.video, self.slot] = [sprite.label for sprite in self.sprites]
         sizes = np.array([sprite.ink.shape for sprite in self.sprites], dtype=np.float32).reshape(-1, 2)
-        sizes = np.broadcast_to(sizes, self.corners.shape)
-        full = np.concatenate([self.corners[..., ::-1], sizes[..., ::-1]], axis=-1)  # (T, D, 4)
+        full = np.empty((*self.on.shape, 4), dtype=np.float32)  # (T, D, 4)
+        full[..., :2], full[..., 2:] = self.corners[..., ::-1], sizes[:, ::-1]
         boxes[where] = (full * self.on[..., None]).swapaxes(0, 1)
         visible[where] = self.visible(recipe.image_size).T
         return {"count": count, "classes": classes, "boxes": boxes, "visible": visible}
+
+
+def _check(size: int, seed: int) -> None:
+    if size < 1:
+        raise ValueError(f"`size` must be at least 1, got {size}.")
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"`seed` must be in [0, 2^64), got {seed}.")
 
 
 def _intervals(frames: int, return_probability: float, rng: np.random.Generator) -> npt.NDArray[np.bool_]:

@@ -56,17 +56,17 @@ def _picture(pixels: np.ndarray) -> Image.Image:
 def _draw_labels(
     draw: ImageDraw.ImageDraw, data: VideoData, video: int, frame: int, corner: tuple[int, int], zoom: int
 ) -> None:
+    height, width = data.video.shape[3:]
     if data.boxes is not None:
         for slot, box in enumerate(data.boxes[video, frame]):
             if data.visible is not None and data.visible[video, frame, slot] == 0:
                 continue
             # What is outside the frame would be drawn over its neighbours.
-            left, top = np.maximum(box[:2], 0) * zoom
-            right, bottom = np.minimum(box[:2] + box[2:], data.video.shape[:-3:-1]) * zoom
-            if right > left and bottom > top:
-                x, y = (float(value) for value in corner)
+            start = np.maximum(box[:2], 0) * zoom
+            end = np.minimum(box[:2] + box[2:], (width, height)) * zoom
+            if (end > start).all():
                 colour = BOX_COLOURS[slot % len(BOX_COLOURS)]
-                outline = (x + left - 1, y + top - 1, x + right, y + bottom)
-                draw.rectangle([float(value) for value in outline], outline=colour)
+                outline = np.concatenate([corner + start - 1, corner + end])
+                draw.rectangle(outline.tolist(), outline=colour)
     if data.count is not None:
         draw.text((corner[0] + 2, corner[1]), str(data.count[video, frame]), fill="#00ff00")

@@ -15,7 +15,6 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -55,7 +54,7 @@ from whatwhere.models import AIR
 from whatwhere.models.components.networks import GlimpseDecoder, GlimpseEncoder, mlp
 from whatwhere.models.priors import GeometricCount, NormalPrior
 
-Estimator = Literal["marginal", "marginal_iwae", "vimco", "nvil", "reinforce"]
+Estimator = Literal["marginal", "vimco", "nvil", "reinforce"]
 
 
 @dataclass(frozen=True)
@@ -120,8 +119,6 @@ class PriorConfig:
     """Share of training after which the ratio begins to change, geometrically."""
     anneal_to: float = 0.6
     """Share of training at which it has reached its end."""
-    exploration: float = 0.0
-    """Exploration of presence by the guide, at the start; it falls to zero linearly until `anneal_to`."""
     inverse_scale: float = 3.0
     """Prior mean of the image's side over the object's."""
     inverse_scale_std: float = 0.2
@@ -154,7 +151,13 @@ class AIRConfig:
     """Particles of the objective; `vimco` needs at least 2."""
     batch_size: int = 64
     """Images in a step, of all processes together."""
-    learning_rate: float = 1e-3
+    exploration: float = 0.1
+    """Share of the guide's decisions on presence that a fair coin takes at the start; it falls linearly to
+    zero. Without it a slot that is never used never learns, and pairs that overlap stay one object.
+    """
+    exploration_end: float = 0.6
+    """Share of training at which it has reached zero."""
+    learning_rate: float = 2e-3
     """Learning rate of Adam at the start; Pyro uses 1e-4 throughout, and ten times as many steps."""
     final_learning_rate: float = 1e-4
     """Learning rate at the last step; the decay is exponential."""
@@ -197,6 +200,7 @@ PRESETS = {
         data=DataConfig(source="mnist"),
         prior=PriorConfig(count_ratio=1.0, final_count_ratio=1e-7, anneal_from=0.003, anneal_to=1 / 3),
         estimator="nvil",
+        exploration=0.0,
         learning_rate=1e-4,
         final_learning_rate=1e-4,
         training=TrainingConfig(steps=300_000, evaluate_every=5_000, checkpoint_every=5_000),
@@ -273,7 +277,7 @@ def build(config: AIRConfig) -> Programs:
         network.rnn_hidden,
         network.head_hidden,
         image_encoder(network, image_shape),
-        exploration=prior.exploration,
+        exploration=config.exploration,
         use_baseline=config.estimator == "nvil",
     )
     return Programs(model, guide)
@@ -299,7 +303,6 @@ def make_objective(estimator: Estimator, particles: int) -> MultiSampleELBO:
     """The objective of a name; losses are means over the batch."""
     classes: dict[str, Callable[..., MultiSampleELBO]] = {
         "marginal": MarginalELBO,
-        "marginal_iwae": partial(MarginalELBO, bound="iwae"),
         "vimco": VIMCO,
         "nvil": NVIL,
         "reinforce": Reinforce,
@@ -379,14 +382,15 @@ def train(config: AIRConfig, process: Process) -> int:
 def annealing(config: AIRConfig, programs: Programs) -> list[Callable[[int], None]]:
     """What changes with the step: the ratio of the count prior, and the exploration of presence."""
     prior, steps = config.prior, config.training.steps
-    begin, end = round(prior.anneal_from * steps), round(prior.anneal_to * steps)
     hooks: list[Callable[[int], None]] = []
     count_prior = programs.model.count_prior
     if prior.final_count_ratio is not None and isinstance(count_prior, GeometricCount):
+        begin, end = round(prior.anneal_from * steps), round(prior.anneal_to * steps)
         logs = math.log(prior.count_ratio), math.log(prior.final_count_ratio)
         hooks.append(Annealed(count_prior.log_ratio, Linear(*logs, begin, max(1, end - begin))))
-    if prior.exploration > 0:
-        hooks.append(Annealed(programs.guide.exploration, Linear(prior.exploration, 0.0, 0, max(1, end))))
+    if config.exploration > 0:
+        fall = Linear(config.exploration, 0.0, steps=max(1, round(config.exploration_end * steps)))
+        hooks.append(Annealed(programs.guide.exploration, fall))
     return hooks
 
 

@@ -45,6 +45,22 @@ def test_box_surrounds_its_pixels(visible: float) -> None:
     assert (sheet[15:24, 9:30] == 255).all()
 
 
+@pytest.mark.parametrize(("left", "top", "outline"), [(-2, 3, (0, 3, 5, 10)), (8, 9, (8, 9, 12, 12))])
+def test_boxes_are_cut_off_at_the_border(left: int, top: int, outline: tuple[int, int, int, int]) -> None:
+    box = np.array([left, top, 7, 7], np.float32).reshape(1, 1, 1, 4)
+    sheet = np.asarray(contact_sheet(VideoData(np.zeros((1, 1, 1, 12, 12), np.uint8), boxes=box), zoom=2))
+    rows, columns = np.nonzero((sheet == ImageColor.getrgb(BOX_COLOURS[0])).all(-1))
+    corners = columns.min() + 1, rows.min() + 1, columns.max(), rows.max()
+    assert corners == tuple(GAP + 2 * x for x in outline)
+
+
+@pytest.mark.parametrize("box", [(-8.0, 0.0, 7.0, 7.0), (3.0, 12.0, 7.0, 7.0)])
+def test_boxes_outside_are_not_drawn(box: tuple[float, float, float, float]) -> None:
+    blank = np.zeros((1, 1, 1, 12, 12), np.uint8)
+    boxes = np.array(box, np.float32).reshape(1, 1, 1, 4)
+    assert contact_sheet(VideoData(blank, boxes=boxes)) == contact_sheet(VideoData(blank))
+
+
 def test_counts_are_written(videos: VideoData) -> None:
     blank = np.zeros((1, 1, 1, 20, 20), np.uint8)
     without = contact_sheet(VideoData(blank))

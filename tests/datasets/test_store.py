@@ -11,7 +11,16 @@ import pytest
 import torch
 
 from whatwhere import __version__
-from whatwhere.datasets import VideoBatch, VideoData, VideoStore, check, load_video, save_video, store
+from whatwhere.datasets import (
+    VideoBatch,
+    VideoData,
+    VideoStore,
+    check,
+    load_video,
+    save_video,
+    save_video_parts,
+    store,
+)
 
 
 @pytest.fixture
@@ -61,6 +70,27 @@ def test_file_is_as_documented(path: Path, videos: VideoData) -> None:
     }
 
 
+def test_parts_make_the_same_data_set(path: Path, videos: VideoData, tmp_path: Path) -> None:
+    parts = (videos.subset(rows) for rows in ([0, 1], [2], [3, 4]))
+    save_video_parts(tmp_path / "parts.h5", parts, generator="test", parameters={"a": [1, 2]}, seed=2**64 - 1)
+    whole, joined = (VideoStore(p).subset(range(5)) for p in (path, tmp_path / "parts.h5"))
+    np.testing.assert_array_equal(joined.video, whole.video)
+    assert joined.labels().keys() == whole.labels().keys()
+    for name, value in whole.labels().items():
+        np.testing.assert_array_equal(joined.labels()[name], value)
+    assert check(tmp_path / "parts.h5").attributes == check(path).attributes
+
+
+def test_parts_that_do_not_fit_together_are_refused(tmp_path: Path, videos: VideoData) -> None:
+    taller = np.zeros((1, 2, 1, 9, 7), np.uint8)
+    for other in (VideoData(videos.video), VideoData(taller, videos.count[:1])):  # type: ignore[index]
+        with pytest.raises(ValueError, match="`parts` must be alike"):
+            save_video_parts(tmp_path / "x.h5", [VideoData(videos.video, videos.count), other])
+    with pytest.raises(ValueError, match="`parts` must be at least one"):
+        save_video_parts(tmp_path / "x.h5", [])
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     "shape", [(1, 1, 1, 1, 1), (70, 1, 1, 20, 20), (2, 40, 3, 100, 100), (1, 2, 3, 700, 700)]
 )
@@ -80,6 +110,8 @@ def test_store_gives_the_batches_of_the_data_in_memory(
     assert len(lazy) == len(videos)
     assert lazy.shape == videos.video.shape
     assert_same_batch(lazy.batch(torch.tensor(indices, dtype=torch.long)), videos.batch(indices))
+    if indices:
+        assert_same_batch(lazy.subset(indices).batch(range(len(indices))), videos.batch(indices))
 
 
 def test_store_refuses_indices_out_of_range(path: Path) -> None:

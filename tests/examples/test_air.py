@@ -120,19 +120,24 @@ def test_images_of_a_folder_without_labels(train, tmp_path: Path):
     assert run("sample", "--checkpoint", tmp_path / "run/checkpoint.pt", "--output", tmp_path / "s.png") == 0
 
 
-def test_the_annealed_prior_reaches_its_end_and_is_in_the_checkpoint(tmp_path: Path):
+def test_prior_and_exploration_follow_their_schedules():
     config = AIRConfig(
         prior=PriorConfig(count_ratio=1.0, final_count_ratio=1e-4, anneal_from=0.25, anneal_to=0.75),
         network=air.NetworkConfig(image_shape=(1, 8, 8), glimpse_size=4),
+        exploration=0.2,
+        exploration_end=0.5,
         training=TrainingConfig(steps=100),
     )
-    model, _ = build(config)
-    (hook,) = air.anneal_prior(config, model)
-    ratios = []
+    programs = build(config)
+    hooks = air.annealing(config, programs)
+    ratios, explorations = [], []
     for step in (0, 25, 50, 75, 99):
-        hook(step)
-        ratios.append(model.count_prior.log_ratio.exp().item())
+        for hook in hooks:
+            hook(step)
+        ratios.append(programs.model.count_prior.log_ratio.exp().item())
+        explorations.append(programs.guide.exploration.item())
     assert ratios == pytest.approx([1.0, 1.0, 1e-2, 1e-4, 1e-4], rel=1e-4)
+    assert explorations == pytest.approx([0.2, 0.1, 0.0, 0.0, 0.0])
 
 
 def test_presets_are_the_papers_where_they_say_so():

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -6,7 +7,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from whatwhere.datasets import PyroRecipe, StaticSqairRecipe, digits, load_video, multi_object_images
+from whatwhere.datasets import (
+    MovingDigitsRecipe,
+    PyroRecipe,
+    StaticSqairRecipe,
+    digits,
+    load_video,
+    moving_digit_videos,
+    multi_object_images,
+)
+from whatwhere.examples import data as module
 from whatwhere.examples.data import main
 
 Captured = pytest.CaptureFixture[str]
@@ -78,6 +88,43 @@ def test_multi_mnist_reads_a_folder(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_video(path).video, expected.video)
 
 
+def make_moving(path: Path, *arguments: str) -> None:
+    command = ["moving-digits", "--source", "glyphs", "--frames", "4", "--output", str(path)]
+    assert main([*command, *arguments]) == 0
+
+
+def test_moving_digits_file_holds_the_videos_of_the_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.setattr(module, "PART_BYTES", 2 * 4 * 60**2)  # two videos at a time
+    path = tmp_path / "moving.h5"
+    scene = ["--max-objects", "3", "--min-objects", "1", "--image-size", "60", "--noise-std", "0.1"]
+    hard = ["--intermittent", "--return-probability", "0.5", "--split", "test", "--seed", "7", "--size", "5"]
+    make_moving(path, *scene, *hard)
+    assert capsys.readouterr().out == f"{path}: 5 videos of 4 frames\n"
+    recipe = MovingDigitsRecipe(1, 3, 60, 4, intermittent=True, return_probability=0.5, noise_std=0.1)
+    expected = moving_digit_videos(recipe, "test", 5, 7, source="glyphs").subset(range(5))
+    data = load_video(path)
+    np.testing.assert_array_equal(data.video, expected.video)
+    for name, value in expected.labels().items():
+        np.testing.assert_array_equal(data.labels()[name], value)
+    with h5py.File(path) as file:
+        assert file.attrs["generator"] == "moving_digits"
+        assert file.attrs["seed"] == 7
+        parameters = json.loads(file.attrs["parameters"])
+    assert parameters == {**dataclasses.asdict(recipe), "split": "test", "source": "glyphs"}
+
+
+def test_show_draws_a_video_as_a_strip(tmp_path: Path) -> None:
+    path, png = tmp_path / "moving.h5", tmp_path / "strip.png"
+    make_moving(path, "--size", "10")
+    shown = ["show", str(path), "--output", str(png), "--zoom", "1"]
+    assert main(shown) == 0
+    assert size_of(png) == (4 * 54 + 4, 8 * 54 + 4)
+    assert main([*shown, "--start", "3", "--number", "1"]) == 0
+    assert size_of(png) == (4 * 54 + 4, 54 + 4)
+
+
 def test_import_collects_a_folder(tmp_path: Path, capsys: Captured) -> None:
     folder, path = tmp_path / "pictures", tmp_path / "mine.h5"
     folder.mkdir()
@@ -132,6 +179,8 @@ def test_errors_are_one_line_with_status_2(tmp_path: Path, capsys: Captured) -> 
     assert "--number must be" in run_badly(capsys, "show", path, "--output", "x.png", "--number", 0)
     assert "`size` must be at least 1" in run_badly(capsys, "glyphs", "--size", 0, "--output", path)
     assert "no file `train-images" in run_badly(capsys, "multi-mnist", "--digits", tmp_path, "--output", path)
+    assert "`frames` must be" in run_badly(capsys, "moving-digits", "--frames", 0, "--output", path)
+    assert "no file `train-im" in run_badly(capsys, "moving-digits", "--digits", tmp_path, "--output", path)
     assert "no such folder" in run_badly(capsys, "import", tmp_path / "none", "--output", path)
     assert "invalid choice: 'mnist'" in run_badly(capsys, "mnist")
     assert "--output" in run_badly(capsys, "glyphs")

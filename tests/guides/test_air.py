@@ -4,7 +4,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from whatwhere.guides import AIRGuide
-from whatwhere.guides.air import present_or_standard
+from whatwhere.guides.air import explore, present_or_standard
 from whatwhere.models import AIR
 from whatwhere.models.components.networks import LocScale
 from whatwhere.models.components.recurrent import LSTMState, SplitInputLSTM
@@ -165,3 +165,14 @@ def test_absent_parameters_are_harmless_even_where_they_would_be_nan():
     log_prob = distribution.mask(torch.tensor([False, True])).log_prob(torch.ones(2, 1)).sum()
     (gradient,) = torch.autograd.grad(log_prob, loc)
     torch.testing.assert_close(gradient, torch.tensor([[0.0], [0.25]]))
+
+
+def test_exploration_mixes_a_fair_coin_into_presence():
+    logits = torch.tensor([-60.0, -1.0, 0.0, 3.0, 60.0], dtype=torch.float64)
+    for e in (0.0, 0.1, 0.9):
+        explored = explore(logits, torch.tensor(e, dtype=torch.float64)).sigmoid()
+        torch.testing.assert_close(explored, e / 2 + (1 - e) * logits.sigmoid(), rtol=1e-9, atol=0)
+    torch.testing.assert_close(explore(logits, torch.tensor(0.0)), logits)
+    logits.requires_grad_()
+    (gradient,) = torch.autograd.grad(explore(logits, torch.tensor(0.0)).sum(), logits)
+    torch.testing.assert_close(gradient, torch.ones_like(gradient))
