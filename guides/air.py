@@ -16,7 +16,7 @@ from pyro import poutine
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
-from ..models.air import Slots, stack_slots
+from ..models.air import Slots, check_images, stack_slots
 from ..models.components.attention import air_inverse_scale, crop
 from ..models.components.networks import GlimpseEncoder, LocScale, mlp
 from ..models.components.recurrent import LSTMState, SplitInputLSTM
@@ -153,7 +153,11 @@ class AIRGuide(PyroModule):
         Args:
             images: `(B, C, H, W)` in [0, 1].
             batch_size: ignored; it is there because model and guide are called alike.
+
+        Raises:
+            ValueError: if the images do not have `image_shape`, or are not floating point.
         """
+        check_images(images, self.image_shape)
         features = self.image_encoder(images)
         context = self.rnn.from_context(features)
         state = self.rnn.initial_state(features)

@@ -139,16 +139,31 @@ class AIR(PyroModule):
         return Scene(slots, objects, sum_present(slots.z_pres, objects))
 
     def _batch_size(self, images: Tensor | None, batch_size: int | None) -> int:
-        if images is None:
-            if batch_size is None:
-                raise ValueError("`AIR` needs `images`, or `batch_size` to sample from the prior.")
-            return batch_size
-        if images.dim() != 4 or images.shape[1:] != self.image_shape:
-            raise ValueError(
-                f"`images` must have shape (B, {', '.join(map(str, self.image_shape))}), "
-                f"but got {tuple(images.shape)}."
-            )
-        return len(images)
+        if images is not None:
+            check_images(images, self.image_shape)
+            return len(images)
+        if batch_size is None:
+            raise ValueError("`AIR` needs `images`, or `batch_size` to sample from the prior.")
+        return batch_size
+
+
+def check_images(images: Tensor, image_shape: tuple[int, int, int]) -> None:
+    """Refuse images that a model cannot mean, by shape and type; values are checked where data are loaded.
+
+    Args:
+        images: `(B, C, H, W)`, floating point in [0, 1].
+        image_shape: the expected channels, height and width.
+
+    Raises:
+        ValueError: says what was expected and what came.
+    """
+    if images.dim() != 4 or images.shape[1:] != image_shape:
+        raise ValueError(
+            f"`images` must have shape (B, {', '.join(map(str, image_shape))}), "
+            f"but got {tuple(images.shape)}."
+        )
+    if not images.is_floating_point():
+        raise ValueError(f"`images` must be floating point in [0, 1], but got {images.dtype}.")
 
 
 def sum_present(z_pres: Tensor, objects: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
 import pyro
+import pytest
 import torch
 from pyro import poutine
 from torch import Tensor, nn
@@ -176,3 +177,10 @@ def test_exploration_mixes_a_fair_coin_into_presence():
     logits.requires_grad_()
     (gradient,) = torch.autograd.grad(explore(logits, torch.tensor(0.0)).sum(), logits)
     torch.testing.assert_close(gradient, torch.ones_like(gradient))
+
+
+def test_images_of_another_size_or_type_are_refused():
+    with pytest.raises(ValueError, match=r"\(B, 1, 12, 12\), but got \(2, 12, 12\)"):
+        small_guide()(torch.rand(2, 12, 12))
+    with pytest.raises(ValueError, match="but got torch.int64"):
+        small_guide()(torch.zeros(2, 1, 12, 12, dtype=torch.int64))

@@ -149,6 +149,8 @@ def test_bad_input_is_refused():
     model = AIR()
     with pytest.raises(ValueError, match=r"\(B, 1, 50, 50\), but got \(2, 1, 40, 50\)"):
         model(torch.rand(2, 1, 40, 50))
+    with pytest.raises(ValueError, match=r"floating point in \[0, 1\], but got torch.uint8"):
+        model(torch.zeros(2, 1, 50, 50, dtype=torch.uint8))
     with pytest.raises(ValueError, match="`batch_size`"):
         model()
     with pytest.raises(ValueError, match="`scale` must be positive"):
