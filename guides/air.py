@@ -110,8 +110,9 @@ class AIRGuide(PyroModule):
         head_hidden: widths of the hidden layers between the LSTM and presence and place.
         image_encoder: features `(B, F)` of an image, given to the LSTM in place of its pixels;
             computed once an image, whatever the number of slots and particles.
-        exploration: share of presence that is decided by a fair coin, `p = e / 2 + (1 - e) sigmoid(logit)`;
-            a buffer, to be annealed to zero. Without it slots that are never present never learn.
+        exploration: share of presence that a fair coin decides in training mode,
+            `p = e / 2 + (1 - e) sigmoid(logit)`; a buffer, to be annealed to zero. Without it slots
+            that are never present never learn.
         use_baseline: adds an `AIRBaseline`, which `NVIL` needs.
     """
 
@@ -182,7 +183,10 @@ class AIRGuide(PyroModule):
         """The three statements of slot `i`; what is absent comes out as zeros."""
         logit, loc, raw_scale = self.head(hidden).split([1, self.where_prior.size, self.where_prior.size], -1)
         with poutine.mask(mask=previous > 0):
-            presence = slot_presence(explore(logit.squeeze(-1), self.exploration), previous)
+            logit = logit.squeeze(-1)
+            if self.training:
+                logit = explore(logit, self.exploration)
+            presence = slot_presence(logit, previous)
             z_pres = pyro.sample(f"z_pres/{i}", presence, infer=infer)
         with poutine.mask(mask=z_pres > 0):
             place = LocScale(self.where_prior.loc + loc, self.where_prior.scale * F.softplus(raw_scale))

@@ -179,8 +179,18 @@ def test_exploration_mixes_a_fair_coin_into_presence():
     torch.testing.assert_close(gradient, torch.ones_like(gradient))
 
 
+def test_exploration_is_for_training_only():
+    guide, images = small_guide(exploration=0.8), torch.rand(1, 1, 12, 12)
+    guide.head[-1].weight.data.zero_()
+    guide.head[-1].bias.data[0] = -3.0
+    plain = torch.tensor(-3.0).sigmoid()
+    for training, expected in ((True, 0.4 + 0.2 * plain), (False, plain)):
+        presence = guide_trace(guide.train(training), images).nodes["z_pres/0"]["fn"]
+        torch.testing.assert_close(presence.probs, expected.expand(1))
+
+
 def test_images_of_another_size_or_type_are_refused():
     with pytest.raises(ValueError, match=r"\(B, 1, 12, 12\), but got \(2, 12, 12\)"):
         small_guide()(torch.rand(2, 12, 12))
-    with pytest.raises(ValueError, match="but got torch.int64"):
+    with pytest.raises(ValueError, match=r"but got torch\.int64"):
         small_guide()(torch.zeros(2, 1, 12, 12, dtype=torch.int64))
