@@ -288,7 +288,7 @@ def image_encoder(network: NetworkConfig, image_shape: tuple[int, int, int]) -> 
     if not network.image_hidden:
         return None
     pixels = math.prod(image_shape)
-    return nn.Sequential(nn.Flatten(-3), mlp([pixels, *network.image_hidden]), nn.ReLU())
+    return nn.Sequential(nn.Flatten(-3), mlp([pixels, *network.image_hidden], activate_last=True))
 
 
 def with_image_shape(config: AIRConfig, data: VideoData) -> AIRConfig:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import pyro
-import pyro.distributions as dist
 import torch
 import torch.nn.functional as F
 from pyro import poutine
@@ -20,23 +19,7 @@ from ..models.air import Slots, check_images, stack_slots
 from ..models.components.attention import air_inverse_scale, crop
 from ..models.components.networks import GlimpseEncoder, LocScale, mlp
 from ..models.components.recurrent import LSTMState, SplitInputLSTM
-from ..models.priors import NormalPrior, slot_presence
-
-
-def present_or_standard(parameters: LocScale, present: Tensor) -> dist.Independent:
-    """A diagonal normal, standard where the slot is absent.
-
-    A mask hides the log-probability of an absent slot, but not a NaN in its gradient, so its
-    parameters must be harmless.
-
-    Args:
-        parameters: `(..., D)`.
-        present: `(...)`.
-    """
-    here = (present > 0).unsqueeze(-1)
-    loc = torch.where(here, parameters.loc, 0.0)
-    scale = torch.where(here, parameters.scale, 1.0)
-    return dist.Normal(loc, scale).to_event(1)
+from ..models.priors import NormalPrior, present_or_standard, slot_presence
 
 
 def explore(logits: Tensor, exploration: Tensor) -> Tensor:

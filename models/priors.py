@@ -16,6 +16,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from .components.networks import LocScale
+
 ABSENT_LOGIT = -88.0
 """Logit of what cannot be present: float32 still holds its probability, 6e-39, as a number above 0."""
 
@@ -60,6 +62,22 @@ def slot_presence(logits: Tensor, previous: Tensor) -> dist.Bernoulli:
         A Bernoulli. Mask its statement with `previous`: an absent slot has nothing to decide.
     """
     return dist.Bernoulli(logits=torch.where(previous > 0, logits, ABSENT_LOGIT))
+
+
+def present_or_standard(parameters: LocScale, present: Tensor) -> dist.Independent:
+    """A diagonal normal, standard where the slot is absent.
+
+    A mask hides the log-probability of an absent slot, but not a NaN in its gradient, so its
+    parameters must be harmless.
+
+    Args:
+        parameters: `(..., D)`.
+        present: `(...)`.
+    """
+    here = (present > 0).unsqueeze(-1)
+    loc = torch.where(here, parameters.loc, 0.0)
+    scale = torch.where(here, parameters.scale, 1.0)
+    return dist.Normal(loc, scale).to_event(1)
 
 
 class CountPrior(nn.Module, ABC):

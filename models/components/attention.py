@@ -164,10 +164,23 @@ def paste(glimpses: Tensor, coords: Tensor, size: Size) -> Tensor:
             "`paste` expects `glimpses` of shape (..., C, h, w) and `coords` of shape (..., 4) with equal "
             f"leading axes, but got {tuple(glimpses.shape)} and {tuple(coords.shape)}."
         )
-    glimpse_height, glimpse_width = glimpses.shape[-2:]
-    s_x, s_y, t_x, t_y = coords.unsqueeze(-1).unbind(-2)
-    xs = _to_pixels((_unit_grid(size[1], coords) - t_x) / s_x, glimpse_width)
-    ys = _to_pixels((_unit_grid(size[0], coords) - t_y) / s_y, glimpse_height)
-    rows = interpolation_matrix(ys, glimpse_height)  # rows.shape = (..., H, h)
-    columns = interpolation_matrix(xs, glimpse_width)  # columns.shape = (..., W, w)
+    height, width = glimpses.shape[-2:]
+    rows, columns = paste_matrices(coords, (height, width), size)
     return rows.unsqueeze(-3) @ glimpses @ columns.unsqueeze(-3).transpose(-1, -2)
+
+
+def paste_matrices(coords: Tensor, glimpse_size: Size, size: Size) -> tuple[Tensor, Tensor]:
+    """The two matrices of `paste`: `image = rows @ glimpse @ columns^T`.
+
+    Args:
+        coords: `(..., 4)`.
+        glimpse_size: height h and width w of the glimpses.
+        size: height H and width W of the image.
+
+    Returns:
+        rows `(..., H, h)` and columns `(..., W, w)`.
+    """
+    s_x, s_y, t_x, t_y = coords.unsqueeze(-1).unbind(-2)
+    xs = _to_pixels((_unit_grid(size[1], coords) - t_x) / s_x, glimpse_size[1])
+    ys = _to_pixels((_unit_grid(size[0], coords) - t_y) / s_y, glimpse_size[0])
+    return interpolation_matrix(ys, glimpse_size[0]), interpolation_matrix(xs, glimpse_size[1])

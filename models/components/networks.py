@@ -22,17 +22,20 @@ class LocScale(NamedTuple):
     """Standard deviation, `(..., D)`, positive."""
 
 
-def mlp(sizes: Sequence[int], activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
+def mlp(
+    sizes: Sequence[int], activation: type[nn.Module] = nn.ReLU, activate_last: bool = False
+) -> nn.Sequential:
     """A multi-layer perceptron: `activation` after every layer but the last.
 
     Args:
         sizes: of the input, the hidden layers and the output.
         activation: class of the non-linearity.
+        activate_last: apply it after the last layer too, where the output is a feature.
     """
     layers: list[nn.Module] = []
     for fan_in, fan_out in itertools.pairwise(sizes):
         layers += [nn.Linear(fan_in, fan_out), activation()]
-    return nn.Sequential(*layers[:-1])
+    return nn.Sequential(*(layers if activate_last else layers[:-1]))
 
 
 class GlimpseEncoder(nn.Module):

@@ -57,3 +57,59 @@ class SplitInputLSTM(nn.Module):
         in_gate, forget_gate, candidate, out_gate = gates.chunk(4, dim=-1)
         cell = forget_gate.sigmoid() * state.cell + in_gate.sigmoid() * candidate.tanh()
         return LSTMState(out_gate.sigmoid() * cell.tanh(), cell)
+
+
+class VanillaRNN(nn.Module):
+    """A tanh recurrent cell whose input and recurrent maps each have a bias, with a learned first state.
+
+    The input may come in parts: parts that are known early, or are the same for many steps, are
+    projected once with `project` and added to what `forward` computes from the rest.
+
+    Args:
+        early_size: features of the part given to `project`.
+        late_size: features of the part given to `forward`.
+        hidden_size: D.
+    """
+
+    def __init__(self, early_size: int, late_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.from_early = nn.Linear(early_size, hidden_size)
+        self.from_late = nn.Linear(late_size, hidden_size, bias=False)
+        self.from_hidden = nn.Linear(hidden_size, hidden_size)
+        self.initial = nn.Parameter(torch.zeros(hidden_size))
+
+    def project(self, early: Tensor) -> Tensor:
+        """The contribution of the early part `(..., E)` to the pre-activation, `(..., D)`."""
+        return self.from_early(early)
+
+    def forward(self, projected: Tensor, late: Tensor, hidden: Tensor) -> Tensor:
+        """The next state `(..., D)`; leading axes broadcast."""
+        return (projected + self.from_late(late) + self.from_hidden(hidden)).tanh()
+
+
+class GRU(nn.Module):
+    """A gated recurrent unit that resets *before* the recurrent product, with a learned first state.
+
+    `h' = (1 - z) h + z tanh(W x + U (r h) + b)`, Cho et al., *Learning Phrase Representations using RNN
+    Encoder-Decoder*, 2014. `torch.nn.GRUCell` resets after the product, has two biases a gate, and
+    swaps the roles of `z` and `1 - z`.
+
+    Args:
+        input_size: features of the input.
+        hidden_size: D.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.hidden_size = hidden_size
+        self.from_input = nn.Linear(input_size, 3 * hidden_size)
+        self.gates_from_hidden = nn.Linear(hidden_size, 2 * hidden_size, bias=False)
+        self.candidate_from_hidden = nn.Linear(hidden_size, hidden_size, bias=False)
+        self.initial = nn.Parameter(torch.zeros(hidden_size))
+
+    def forward(self, inputs: Tensor, hidden: Tensor) -> Tensor:
+        """The next state `(..., D)` from inputs `(..., F)` and the state before."""
+        gates, candidate = self.from_input(inputs).split([2 * self.hidden_size, self.hidden_size], dim=-1)
+        update, reset = (gates + self.gates_from_hidden(hidden)).sigmoid().chunk(2, dim=-1)
+        candidate = (candidate + self.candidate_from_hidden(reset * hidden)).tanh()
+        return hidden + update * (candidate - hidden)

@@ -5,10 +5,11 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from whatwhere.guides import AIRGuide
-from whatwhere.guides.air import explore, present_or_standard
+from whatwhere.guides.air import explore
 from whatwhere.models import AIR
 from whatwhere.models.components.networks import LocScale
 from whatwhere.models.components.recurrent import LSTMState, SplitInputLSTM
+from whatwhere.models.priors import present_or_standard
 
 SITES = ("z_pres", "z_where", "z_what")
 

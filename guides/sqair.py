@@ -1,0 +1,385 @@
+"""Sequential Attend, Infer, Repeat: the inference half.
+
+Kosiorek et al., *Sequential Attend, Infer, Repeat*, 2018, appendix A. In each frame `Propagation` follows the
+objects of the frame before, each through a glimpse near where it was, and `Discovery` looks at the whole
+image for new ones. Propagation never sees the image as a whole: a network that does swaps identities.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pyro
+import torch
+import torch.nn.functional as F
+from pyro import poutine
+from pyro.distributions import TorchDistribution
+from pyro.nn import PyroModule
+from torch import Tensor, nn
+
+from ..models.components.attention import Size, crop, sqair_squash
+from ..models.components.networks import LocScale, mlp
+from ..models.components.recurrent import GRU, VanillaRNN
+from ..models.components.slots import TrackedSlots, compact, concatenate, empty_slots, new_identities
+from ..models.components.triangular_normal import TriangularNormal
+from ..models.discovery_priors import MIN_SCALE
+from ..models.priors import present_or_standard, slot_presence
+from ..models.sqair import LatentEncoder, check_video
+
+
+class Slot(NamedTuple):
+    """The latent variables of one slot; zero where it is absent."""
+
+    z_pres: Tensor
+    """`(...)`."""
+    z_where: Tensor
+    """`(..., 4)`."""
+    z_what: Tensor
+    """`(..., W)`."""
+
+    def features(self) -> Tensor:
+        """All of them side by side, `(..., W + 5)`."""
+        return torch.cat([self.z_what, self.z_where, self.z_pres.unsqueeze(-1)], dim=-1)
+
+
+class WhatEncoder(nn.Module):
+    """Parameters of `z_what` from a glimpse; one encoder for discovery and propagation.
+
+    Args:
+        features: network from glimpses `(..., C, h, w)` to features.
+        feature_size: their number.
+        what_size: W.
+    """
+
+    def __init__(self, features: nn.Module, feature_size: int, what_size: int) -> None:
+        super().__init__()
+        self.features = features
+        self.readout = nn.Linear(feature_size, 2 * what_size)
+
+    def forward(self, glimpses: Tensor) -> LocScale:
+        """Encode `(..., C, h, w)` to a normal over `(..., W)`."""
+        loc, raw_scale = self.readout(self.features(glimpses)).chunk(2, dim=-1)
+        return LocScale(loc, F.softplus(raw_scale) + MIN_SCALE)
+
+
+def settle_unused(
+    name: str, possible: Tensor, z_pres: Tensor, drawn: list[tuple[TorchDistribution, Tensor]]
+) -> None:
+    """Take the log-probability of draws that turned out unused out of the guide again.
+
+    SQAIR's guide draws place and appearance before presence, so under the mask of what is *possible*. Where
+    the slot turns out absent they are auxiliary variables: nothing depends on them, and their target is
+    the guide itself, so their terms cancel. The statement is a factor; it is exact and can be replayed.
+
+    Args:
+        name: name of the factor.
+        possible: mask under which the values were drawn, `(...)`.
+        z_pres: presence, `(...)`.
+        drawn: distributions and the values drawn from them.
+    """
+    unused = (possible > 0) & (z_pres == 0)
+    log_prob = sum(distribution.log_prob(value) for distribution, value in drawn)
+    pyro.factor(name, torch.where(unused, -log_prob, 0.0), has_rsample=True)
+
+
+class Discovery(PyroModule):
+    """Finds new objects, one after the other: where, what, and whether there is one at all.
+
+    Args:
+        image_encoder: features of a frame, `(B, C, H, W)` to `(B, F)`.
+        what_encoder: shared with `Propagation`.
+        feature_size: F.
+        context_size: features of the summary of the propagated objects.
+        max_count: N.
+        what_size: W.
+        glimpse_size: height and width of the crops.
+        hidden: width of the recurrent network and of the hidden layers.
+        presence_hidden: width of the hidden layer of the presence network.
+        presence_bias: initial logit of presence.
+        scale_bias: initial offset of the raw standard deviation of `z_where`; learned.
+    """
+
+    def __init__(
+        self,
+        image_encoder: nn.Module,
+        what_encoder: WhatEncoder,
+        feature_size: int = 256,
+        context_size: int = 256,
+        max_count: int = 3,
+        what_size: int = 50,
+        glimpse_size: Size = (20, 20),
+        hidden: int = 256,
+        presence_hidden: int = 128,
+        presence_bias: float = 1.0,
+        scale_bias: float = -3.0,
+    ) -> None:
+        super().__init__()
+        self.image_encoder = image_encoder
+        self.what_encoder = what_encoder
+        self.rnn = VanillaRNN(feature_size + context_size, what_size + 5, hidden)
+        self.where_head = mlp([hidden, hidden, hidden, 8], nn.ELU)
+        self.scale_bias = nn.Parameter(torch.tensor(scale_bias))
+        self.presence_head = mlp([hidden + what_size, presence_hidden, 1], nn.ELU)
+        nn.init.constant_(self.presence_head[-1].bias, presence_bias)
+        self.max_count = max_count
+        self.what_size = what_size
+        self.glimpse_size = glimpse_size
+
+    def forward(self, t: int, image: Tensor, features: Tensor, summary: Tensor, free: Tensor) -> list[Slot]:
+        """The statements of frame `t`.
+
+        Args:
+            t: number of the frame, from 0.
+            image: `(B, C, H, W)`.
+            features: `image_encoder(image)`.
+            summary: of the propagated objects.
+            free: number of free slots, `(...)`; more cannot be discovered.
+        """
+        early = self.rnn.project(concatenate(features, summary))
+        hidden = self.rnn.initial
+        slot = Slot(torch.ones_like(free), early.new_zeros(4), early.new_zeros(self.what_size))
+        previous = concatenate(slot.z_what, slot.z_where, slot.z_pres.unsqueeze(-1))
+        slots = []
+        for j in range(self.max_count):
+            hidden = self.rnn(early, previous, hidden)
+            slot = self._sample(f"discovery/{{}}/{t}/{j}", image, hidden, slot.z_pres * (free > j))
+            previous = slot.features()
+            slots.append(slot)
+        return slots
+
+    def _sample(self, name: str, image: Tensor, hidden: Tensor, possible: Tensor) -> Slot:
+        loc, raw_scale = self.where_head(hidden).chunk(2, dim=-1)
+        place = LocScale(loc, F.softplus(raw_scale + self.scale_bias) + MIN_SCALE)
+        with poutine.mask(mask=possible > 0):
+            where = present_or_standard(place, possible)
+            z_where = pyro.sample(name.format("z_where"), where)
+            glimpse = crop(image, sqair_squash(z_where), self.glimpse_size)
+            what = present_or_standard(self.what_encoder(glimpse), possible)
+            z_what = pyro.sample(name.format("z_what"), what)
+            logit = self.presence_head(concatenate(hidden, z_what)).squeeze(-1)
+            z_pres = pyro.sample(name.format("z_pres"), slot_presence(logit, possible))
+        settle_unused(name.format("unused"), possible, z_pres, [(where, z_where), (what, z_what)])
+        here = z_pres.unsqueeze(-1)
+        return Slot(z_pres.expand(z_what.shape[:-1]), z_where * here, z_what * here)
+
+
+class PropagationPlan(NamedTuple):
+    """What propagation knows of every slot before it looks at the others, `(..., N, ...)`."""
+
+    mask: Tensor
+    """Weights of the glimpse's pixels, `(..., N, 1, h, w)`."""
+    relation: Tensor
+    """Early part of the relation network's input, projected, `(..., N, D)`."""
+
+
+class Propagation(PyroModule):
+    """Follows objects: proposes a place, looks there, and relates the object to those already followed.
+
+    Args:
+        what_encoder: shared with `Discovery`.
+        what_size: W.
+        glimpse_size: height and width of the crops.
+        hidden: width of the recurrent networks and of the hidden layers.
+        narrow: width of the hidden layer of the proposal, mask and presence networks.
+        presence_bias: initial logit of staying.
+        scale_bias: initial offset of the raw standard deviation of `z_where`; learned.
+    """
+
+    def __init__(
+        self,
+        what_encoder: WhatEncoder,
+        what_size: int = 50,
+        glimpse_size: Size = (20, 20),
+        hidden: int = 256,
+        narrow: int = 128,
+        presence_bias: float = 5.0,
+        scale_bias: float = -3.0,
+    ) -> None:
+        super().__init__()
+        self.what_encoder = what_encoder
+        self.proposal = mlp([hidden, narrow, 4], nn.ELU)
+        self.mask = mlp([hidden, narrow, glimpse_size[0] * glimpse_size[1]], nn.ELU)
+        nn.init.constant_(self.mask[-1].bias, 1.0)
+        self.relation = VanillaRNN(2 * what_size + 5 + hidden, what_size + 5, hidden)
+        self.where_head = mlp([2 * hidden + 4, hidden, hidden, 8], nn.ELU)
+        self.scale_bias = nn.Parameter(torch.tensor(scale_bias))
+        bound = (6 / 20) ** 0.5  # Glorot's, of a vector of 10
+        self.correlation = nn.Parameter(torch.empty(10).uniform_(-bound, bound))
+        self.temporal = GRU(hidden + 4 + 2 * what_size, hidden)
+        self.temporal_what = nn.Linear(hidden, 2 * what_size)
+        self.gates = nn.Linear(hidden, 3 * what_size)
+        nn.init.constant_(self.gates.bias, 1.0)
+        self.presence_head = mlp([2 * hidden + what_size, narrow, 1], nn.ELU)
+        nn.init.constant_(self.presence_head[-1].bias, presence_bias)
+        self.glimpse_size = glimpse_size
+
+    @property
+    def initial_memory(self) -> Tensor:
+        """Temporal state of an object that was just discovered, `(D,)`."""
+        return self.temporal.initial
+
+    def triangle(self) -> Tensor:
+        """`I + C`, the shared part of the Cholesky factor of `z_where`, `(4, 4)`."""
+        rows, columns = torch.tril_indices(4, 4, device=self.correlation.device)
+        lower = self.correlation.new_zeros(4, 4).index_put((rows, columns), self.correlation)
+        return lower + torch.eye(4, device=lower.device, dtype=lower.dtype)
+
+    def forward(self, t: int, image: Tensor, slots: TrackedSlots) -> tuple[list[Slot], list[Tensor]]:
+        """The statements of frame `t`, and the next temporal state of each slot.
+
+        Args:
+            t: number of the frame, from 1.
+            image: `(B, C, H, W)`.
+            slots: the objects of the frame before.
+        """
+        plan, triangle = self._plan(image, slots), self.triangle()
+        hidden = self.relation.initial
+        zeros = torch.zeros_like
+        slot = Slot(
+            zeros(slots.z_pres[..., 0]), zeros(slots.z_where[..., 0, :]), zeros(slots.z_what[..., 0, :])
+        )
+        followed, memories = [], []
+        for i in range(slots.z_pres.shape[-1]):
+            before = Slot(slots.z_pres[..., i], slots.z_where[..., i, :], slots.z_what[..., i, :])
+            hidden = self.relation(plan.relation[..., i, :], slot.features(), hidden)
+            slot, memory = self._sample(
+                f"propagation/{{}}/{t}/{i}",
+                image,
+                before,
+                plan.mask[..., i, :, :, :],
+                hidden,
+                slots.memory[..., i, :],
+                triangle,
+            )
+            followed.append(slot)
+            memories.append(memory)
+        return followed, memories
+
+    def _plan(self, image: Tensor, slots: TrackedSlots) -> PropagationPlan:
+        """Look where each object might be; all slots at once, since this depends on the past alone."""
+        proposal = slots.z_where + 0.1 * self.proposal(slots.memory)
+        mask = self.mask(slots.memory).sigmoid().unflatten(-1, (1, *self.glimpse_size))
+        coords = sqair_squash(proposal).movedim(-2, 0)  # coords.shape = (N, ..., B, 4)
+        glimpses = crop(image, coords, self.glimpse_size).movedim(0, -4)
+        seen = self.what_encoder(mask * glimpses).loc
+        early = [seen, slots.z_what, slots.z_where, slots.z_pres.unsqueeze(-1), slots.memory]
+        return PropagationPlan(mask, self.relation.project(concatenate(*early)))
+
+    def _sample(
+        self,
+        name: str,
+        image: Tensor,
+        before: Slot,
+        mask: Tensor,
+        relation: Tensor,
+        memory: Tensor,
+        triangle: Tensor,
+    ) -> tuple[Slot, Tensor]:
+        possible = before.z_pres
+        shift, raw_scale = self.where_head(concatenate(relation, before.z_where, memory)).chunk(2, dim=-1)
+        place = LocScale(before.z_where + shift, F.softplus(raw_scale + self.scale_bias - 1) + MIN_SCALE)
+        with poutine.mask(mask=possible > 0):
+            where = TriangularNormal(*_harmless(place, possible), triangle)
+            z_where = pyro.sample(name.format("z_where"), where)
+            seen = self.what_encoder(mask * crop(image, sqair_squash(z_where), self.glimpse_size))
+            new_memory = self.temporal(concatenate(relation, z_where, seen.loc, seen.scale), memory)
+            what = present_or_standard(self._mix(before.z_what, seen, new_memory), possible)
+            z_what = pyro.sample(name.format("z_what"), what)
+            logit = self.presence_head(concatenate(relation, memory, z_what)).squeeze(-1)
+            z_pres = pyro.sample(name.format("z_pres"), slot_presence(logit, possible))
+        settle_unused(name.format("unused"), possible, z_pres, [(where, z_where), (what, z_what)])
+        here = z_pres.unsqueeze(-1)
+        return Slot(z_pres.expand(z_what.shape[:-1]), z_where * here, z_what * here), new_memory
+
+    def _mix(self, previous: Tensor, seen: LocScale, memory: Tensor) -> LocScale:
+        """Appearance as a gated mixture of what it was, what is seen, and what its past suggests.
+
+        The gates stay below one, so that the standard deviation stays positive.
+        """
+        loc, raw_scale = self.temporal_what(memory).chunk(2, dim=-1)
+        scale = F.softplus(raw_scale) + MIN_SCALE
+        forget, ignore_seen, ignore_past = (0.9999 * self.gates(memory).sigmoid()).chunk(3, dim=-1)
+        return LocScale(
+            forget * previous + (1 - ignore_seen) * seen.loc + (1 - ignore_past) * loc,
+            (1 - ignore_seen) * seen.scale + (1 - ignore_past) * scale,
+        )
+
+
+class SQAIRGuide(PyroModule):
+    """Approximate posterior of `models.SQAIR`, with the same statements, one frame after the other.
+
+    Args:
+        propagation: follows the objects of the frame before.
+        discovery: finds new ones.
+        latent_encoder: summary of the propagated objects for discovery; the model's.
+        image_shape: channels, height and width of a frame.
+    """
+
+    def __init__(
+        self,
+        propagation: Propagation,
+        discovery: Discovery,
+        latent_encoder: LatentEncoder,
+        image_shape: tuple[int, int, int] = (1, 50, 50),
+    ) -> None:
+        super().__init__()
+        self.propagation = propagation
+        self.discovery = discovery
+        self.latent_encoder = latent_encoder
+        self.image_shape = image_shape
+
+    def forward(self, video: Tensor) -> list[TrackedSlots]:
+        """Sample the latent variables of videos `(B, T, C, H, W)` in [0, 1]: the slots of each frame.
+
+        Raises:
+            ValueError: if the video has another shape, or is not floating point.
+        """
+        check_video(video, self.image_shape)
+        features = self.discovery.image_encoder(video)  # each frame once, whatever the number of particles
+        batch_size, count = len(video), self.discovery.max_count
+        memory = self.propagation.initial_memory
+        slots = empty_slots(count, self.discovery.what_size, memory, batch_size)
+        total = torch.zeros(batch_size, dtype=torch.int64, device=video.device)
+        seen = []
+        with pyro.plate("data", batch_size, dim=-1):
+            for t in range(video.shape[1]):
+                slots, total = self.step(t, video[:, t], features[:, t], slots, total)
+                seen.append(slots)
+        return seen
+
+    def step(
+        self, t: int, image: Tensor, features: Tensor, slots: TrackedSlots, total: Tensor
+    ) -> tuple[TrackedSlots, Tensor]:
+        """One frame: propagate, discover, put the slots in order."""
+        if t == 0:
+            propagated = None
+            survivors = torch.zeros_like(slots.z_pres[..., 0])
+            summary = features.new_zeros(self.latent_encoder.size)
+        else:
+            followed, memories = self.propagation(t, image, slots)
+            z_pres = torch.stack([slot.z_pres for slot in followed], dim=-1)
+            identity = torch.where(z_pres > 0, slots.identity, -1)
+            propagated = _tracked(followed, torch.stack(memories, dim=-2), identity)
+            survivors = z_pres.sum(-1)
+            summary = self.latent_encoder(*propagated[:3])
+        found = self.discovery(t, image, features, summary, self.discovery.max_count - survivors)
+        new = torch.stack([slot.z_pres for slot in found], dim=-1)
+        memory = self.propagation.initial_memory.expand(*new.shape, -1)
+        discovered = _tracked(found, memory, new_identities(new, total))
+        total = total + new.sum(-1).long()
+        return (discovered if propagated is None else compact(propagated, discovered)), total
+
+
+def _harmless(parameters: LocScale, present: Tensor) -> LocScale:
+    here = (present > 0).unsqueeze(-1)
+    return LocScale(torch.where(here, parameters.loc, 0.0), torch.where(here, parameters.scale, 1.0))
+
+
+def _tracked(slots: list[Slot], memory: Tensor, identity: Tensor) -> TrackedSlots:
+    return TrackedSlots(
+        torch.stack([slot.z_pres for slot in slots], dim=-1),
+        torch.stack([slot.z_where for slot in slots], dim=-2),
+        torch.stack([slot.z_what for slot in slots], dim=-2),
+        memory,
+        identity,
+    )

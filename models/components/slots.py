@@ -1,0 +1,101 @@
+"""Slots that are tracked over time: their state, its compaction, and identities.
+
+Present slots always form a prefix, oldest first. So the discovery of an object can be a chain of
+decisions, and a slot means the same in model and guide.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+ABSENT = -1
+"""The identity of an absent slot."""
+
+
+class TrackedSlots(NamedTuple):
+    """All slots of one frame. What is absent is zero, so that it influences nothing."""
+
+    z_pres: Tensor
+    """Presence, 0 or 1, `(..., N)`."""
+    z_where: Tensor
+    """Place and size, unbounded, `(..., N, 4)`, see `attention.sqair_squash`."""
+    z_what: Tensor
+    """Appearance, `(..., N, W)`."""
+    memory: Tensor
+    """Recurrent state, `(..., N, D)`: that of the propagation prior in a model, that of the temporal
+    network in a guide.
+    """
+    identity: Tensor
+    """Number of the object, counted from 0 in each sequence in order of discovery; `ABSENT` where
+    there is none. `(..., N)`, int64.
+    """
+
+
+def empty_slots(slots: int, what_size: int, memory: Tensor, batch_size: int) -> TrackedSlots:
+    """No objects: the slots before the first frame.
+
+    Args:
+        slots: N.
+        what_size: W.
+        memory: initial recurrent state, `(D,)`.
+        batch_size: B.
+    """
+    shape = (batch_size, slots)
+    return TrackedSlots(
+        memory.new_zeros(shape),
+        memory.new_zeros(*shape, 4),
+        memory.new_zeros(*shape, what_size),
+        memory.expand(*shape, -1),
+        torch.full(shape, ABSENT, device=memory.device),
+    )
+
+
+def compact(propagated: TrackedSlots, discovered: TrackedSlots) -> TrackedSlots:
+    """Put the present slots first, propagated before discovered, in their order, and keep N.
+
+    All fields of a slot move together. If more than N are present, the last discovered are dropped.
+
+    Args:
+        propagated: N slots; any of them may be absent.
+        discovered: N slots, with the same leading axes.
+    """
+    slots = propagated.z_pres.shape[-1]
+    fields = [
+        torch.cat(pair, dim=_slot_axis(pair[0], propagated))
+        for pair in zip(propagated, discovered, strict=True)
+    ]
+    order = (1 - fields[0]).argsort(dim=-1, stable=True)[..., :slots]
+    return TrackedSlots(*(_take(field, order) for field in fields))
+
+
+def _slot_axis(field: Tensor, slots: TrackedSlots) -> int:
+    return -1 if field.dim() == slots.z_pres.dim() else -2
+
+
+def _take(field: Tensor, order: Tensor) -> Tensor:
+    if field.dim() == order.dim():
+        return field.gather(-1, order)
+    return field.gather(-2, order.unsqueeze(-1).expand(*order.shape, field.shape[-1]))
+
+
+def new_identities(z_pres: Tensor, discovered_before: Tensor) -> Tensor:
+    """Identities of discovered slots: consecutive numbers after those given before.
+
+    Args:
+        z_pres: presence of the discovered slots, a prefix, `(..., N)`.
+        discovered_before: number of objects discovered so far, `(...)`, int64.
+
+    Returns:
+        `(..., N)`, int64.
+    """
+    numbers = discovered_before.unsqueeze(-1) + torch.arange(z_pres.shape[-1], device=z_pres.device)
+    return torch.where(z_pres > 0, numbers, ABSENT)
+
+
+def concatenate(*parts: Tensor) -> Tensor:
+    """Concatenate features on the last axis; leading axes broadcast: a first state lacks particles."""
+    leading = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
+    return torch.cat([part.expand(*leading, part.shape[-1]) for part in parts], dim=-1)

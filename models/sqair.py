@@ -1,0 +1,297 @@
+"""Sequential Attend, Infer, Repeat: the generative half.
+
+Kosiorek et al., *Sequential Attend, Infer, Repeat: Generative Modelling of Moving Objects*, 2018. In each
+frame the objects of the frame before are propagated, or vanish; new ones are discovered in the slots left
+free; and all of them are drawn:
+
+    p(x, z, D) = prod_t p(x_t | z_t) p_disc(z_t^D, D_t | z_t^P) p_prop(z_t^P | z_{t-1})
+
+An object that has vanished never returns; what reappears is discovered anew, with a new identity.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.nn import PyroModule
+from torch import Tensor, nn
+
+from .components.attention import paste_matrices, sqair_squash
+from .components.likelihood import GaussianImage
+from .components.networks import LocScale, mlp
+from .components.slots import TrackedSlots, compact, concatenate, empty_slots, new_identities
+from .discovery_priors import DiscoveryCountPrior, DiscoveryWherePrior, expected_propagation
+from .priors import NormalPrior, present_or_standard, slot_presence
+from .propagation_priors import RecurrentPropagationPrior
+
+
+class Frame(NamedTuple):
+    """What SQAIR says about one frame."""
+
+    slots: TrackedSlots
+    """The objects, those propagated first."""
+    propagated: Tensor
+    """Number of objects that come from the frame before, `(...)`."""
+    discovered: Tensor
+    """Number of objects that are new, `(...)`."""
+    canvas: Tensor
+    """Mean image, `(..., C, H, W)`; not clamped."""
+
+
+class State(NamedTuple):
+    """What is carried from frame to frame."""
+
+    slots: TrackedSlots
+    """The objects of the frame before."""
+    total: Tensor
+    """Number of objects discovered so far in each sequence, `(...)`, int64."""
+
+
+class LatentEncoder(nn.Module):
+    """Summary of a set of objects, the same in any order: the sum of an MLP of each (a deep set).
+
+    Args:
+        what_size: W.
+        hidden: width of the two layers, and of the summary.
+    """
+
+    def __init__(self, what_size: int, hidden: int = 256) -> None:
+        super().__init__()
+        self.size = hidden
+        self.network = mlp([what_size + 4, hidden, hidden], nn.ELU, activate_last=True)
+
+    def forward(self, z_pres: Tensor, z_where: Tensor, z_what: Tensor) -> Tensor:
+        """Summarise slots, with presence `(..., N)`, to `(..., hidden)`; absent ones count for nothing."""
+        features = self.network(torch.cat([z_what, z_where], dim=-1))
+        return (features * z_pres.unsqueeze(-1)).sum(-2)
+
+
+class SceneDecoder(nn.Module):
+    """Draws all objects of a frame, and a mean image wherever there is one.
+
+    `canvas = sum_i pres_i paste(g_i) + m * mean_image` with `m = sigmoid(-10 + 20 occupancy)`, so that a
+    frame without objects is black. Glimpses are linear outputs times a learned scale that starts at 0.25.
+
+    Args:
+        glimpse_decoder: maps `z_what` to glimpses `(..., C, h, w)`.
+        mean_image: `(C, H, W)`, usually the mean of the training frames; it is learned.
+        output_scale: initial factor of the glimpses.
+    """
+
+    def __init__(self, glimpse_decoder: nn.Module, mean_image: Tensor, output_scale: float = 0.25) -> None:
+        super().__init__()
+        self.glimpse_decoder = glimpse_decoder
+        self.mean_image = nn.Parameter(mean_image.clone())
+        self.output_scale = nn.Parameter(torch.tensor(output_scale))
+
+    def forward(self, z_pres: Tensor, z_where: Tensor, z_what: Tensor) -> Tensor:
+        """Draw slots with presence `(..., N)` to images `(..., C, H, W)`."""
+        glimpses = self.output_scale * self.glimpse_decoder(z_what)
+        height, width = self.mean_image.shape[-2:]
+        rows, columns = paste_matrices(sqair_squash(z_where), glimpses.shape[-2:], (height, width))
+        rows = rows * z_pres[..., None, None]
+        # Concatenating the slots along the glimpse's columns lets one product place and add them.
+        placed = rows.unsqueeze(-3) @ glimpses  # placed.shape = (..., N, C, H, w)
+        placed = placed.movedim(-4, -2).flatten(-2)  # placed.shape = (..., C, H, N w)
+        across = columns.transpose(-1, -2).flatten(-3, -2)  # across.shape = (..., N w, W)
+        canvas = placed @ across.unsqueeze(-3)
+        occupancy = rows.sum(-1).transpose(-1, -2) @ columns.sum(-1)
+        covered = (20 * occupancy - 10).sigmoid().unsqueeze(-3)
+        return canvas + covered * self.mean_image
+
+
+class LinearGlimpseDecoder(nn.Module):
+    """An MLP from `z_what` to a glimpse, linear in its last layer.
+
+    Args:
+        what_size: W.
+        glimpse_shape: channels, height and width.
+        hidden: width of the two hidden layers.
+    """
+
+    def __init__(self, what_size: int, glimpse_shape: tuple[int, int, int], hidden: int = 256) -> None:
+        super().__init__()
+        self.glimpse_shape = torch.Size(glimpse_shape)
+        self.network = mlp([what_size, hidden, hidden, self.glimpse_shape.numel()], nn.ELU)
+
+    def forward(self, z_what: Tensor) -> Tensor:
+        """Decode `(..., W)` to `(..., C, h, w)`."""
+        return self.network(z_what).unflatten(-1, self.glimpse_shape)
+
+
+class SQAIR(PyroModule):
+    """Generative model of videos with up to `max_count` objects in a frame.
+
+    Statements of frame `t`: for each slot `i` of the frame before `propagation/z_pres/t/i`, then
+    `propagation/z_where/t/i` and `propagation/z_what/t/i` where it stays; for each discovery `j`
+    `discovery/z_pres/t/j`, `discovery/z_where/t/j` and `discovery/z_what/t/j`; finally the image `x/t`.
+    In the first frame nothing can be propagated, and there are no such statements.
+
+    Args:
+        propagation_prior: predicts each object from its past.
+        discovery_count_prior: distribution of the number of new objects.
+        discovery_where_prior: distribution of their places.
+        latent_encoder: summary of the propagated objects; give the guide the same one.
+        decoder: draws a frame.
+        max_count: N.
+        what_size: W.
+        likelihood_scale: standard deviation of the pixels.
+    """
+
+    def __init__(
+        self,
+        propagation_prior: RecurrentPropagationPrior,
+        discovery_count_prior: DiscoveryCountPrior,
+        discovery_where_prior: DiscoveryWherePrior,
+        latent_encoder: LatentEncoder,
+        decoder: SceneDecoder,
+        max_count: int = 3,
+        what_size: int = 50,
+        likelihood_scale: float = 0.3,
+    ) -> None:
+        super().__init__()
+        self.propagation_prior = propagation_prior
+        self.discovery_count_prior = discovery_count_prior
+        self.discovery_where_prior = discovery_where_prior
+        self.what_prior = NormalPrior.standard(what_size)
+        self.latent_encoder = latent_encoder
+        self.decoder = decoder
+        self.max_count = max_count
+        self.likelihood_scale = likelihood_scale
+
+    def forward(
+        self, video: Tensor | None = None, batch_size: int | None = None, frames: int | None = None
+    ) -> list[Frame]:
+        """Sample latent variables and, unless they are given, images.
+
+        Args:
+            video: `(B, T, C, H, W)` in [0, 1], or nothing to sample from the prior.
+            batch_size: B, where there is no video.
+            frames: T, where there is no video.
+
+        Returns:
+            one `Frame` for each of the T frames.
+
+        Raises:
+            ValueError: if the video has another shape or type, or nothing says how large to sample.
+        """
+        batch_size, frames = self._sizes(video, batch_size, frames)
+        memory = self.propagation_prior.initial_memory
+        total = torch.zeros(batch_size, dtype=torch.int64, device=memory.device)
+        slots = empty_slots(self.max_count, self.what_prior.size, memory, batch_size)
+        state, seen = State(slots, total), []
+        with pyro.plate("data", batch_size, dim=-1):
+            for t in range(frames):
+                frame, state = self.step(t, None if video is None else video[:, t], state)
+                seen.append(frame)
+        return seen
+
+    def step(self, t: int, image: Tensor | None, state: State) -> tuple[Frame, State]:
+        """One frame: propagate, discover, draw."""
+        if t == 0:
+            propagated, expectation = None, torch.full_like(state.slots.z_pres[..., :1], -0.5)
+            survivors = torch.zeros_like(state.slots.z_pres[..., 0])
+            summary = state.slots.z_where.new_zeros(self.latent_encoder.size)
+        else:
+            propagated, expectation = self.propagate(t, state.slots)
+            survivors = propagated.z_pres.sum(-1)
+            summary = self.latent_encoder(propagated.z_pres, propagated.z_where, propagated.z_what)
+        discovered = self.discover(t, summary, expectation, self.max_count - survivors, state.total)
+        slots = discovered if propagated is None else compact(propagated, discovered)
+        new = discovered.z_pres.sum(-1)
+        canvas = self.decoder(slots.z_pres, slots.z_where, slots.z_what)
+        pyro.sample(f"x/{t}", GaussianImage(canvas, self.likelihood_scale), obs=image)
+        return Frame(slots, survivors, new, canvas), State(slots, state.total + new.long())
+
+    def propagate(self, t: int, slots: TrackedSlots) -> tuple[TrackedSlots, Tensor]:
+        """Decide which objects stay, and how they go on.
+
+        Returns:
+            the slots, and how many the prior expected to stay, see `expected_propagation`.
+        """
+        prior = self.propagation_prior(slots)
+        values = []
+        for i in range(self.max_count):
+            before = slots.z_pres[..., i]
+            with poutine.mask(mask=before > 0):
+                z_pres = pyro.sample(
+                    f"propagation/z_pres/{t}/{i}", slot_presence(prior.logits[..., i], before)
+                )
+            values.append(
+                self._appearance(
+                    f"propagation/{{}}/{t}/{i}",
+                    z_pres,
+                    LocScale(prior.where.loc[..., i, :], prior.where.scale[..., i, :]),
+                    LocScale(prior.what.loc[..., i, :], prior.what.scale[..., i, :]),
+                )
+            )
+        z_pres, z_where, z_what = _stack(values)
+        identity = torch.where(z_pres > 0, slots.identity, -1)
+        memory = prior.memory.expand(*z_pres.shape, -1)
+        return (
+            TrackedSlots(z_pres, z_where, z_what, memory, identity),
+            expected_propagation(prior.logits, slots.z_pres),
+        )
+
+    def discover(
+        self, t: int, summary: Tensor, expectation: Tensor, free: Tensor, total: Tensor
+    ) -> TrackedSlots:
+        """Decide how many objects are new, where they are and what they look like."""
+        logits = self.discovery_count_prior(expectation, free, first=t == 0)
+        started = self.discovery_where_prior.start(concatenate(summary, expectation))
+        z_where = self.discovery_where_prior.first_sample
+        z_pres, values = torch.ones_like(free), []
+        what_prior = LocScale(self.what_prior.loc, self.what_prior.scale)
+        for j in range(self.max_count):
+            possible = z_pres * (free > j)
+            with poutine.mask(mask=possible > 0):
+                z_pres = pyro.sample(f"discovery/z_pres/{t}/{j}", slot_presence(logits[..., j], possible))
+            where_prior = self.discovery_where_prior(started, z_where)
+            values.append(self._appearance(f"discovery/{{}}/{t}/{j}", z_pres, where_prior, what_prior))
+            z_where = values[-1][1]
+        z_pres, where, what = _stack(values)
+        memory = self.propagation_prior.initial_memory.expand(*z_pres.shape, -1)
+        return TrackedSlots(z_pres, where, what, memory, new_identities(z_pres, total))
+
+    def _appearance(
+        self, name: str, z_pres: Tensor, where: LocScale, what: LocScale
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The statements of place and appearance of one slot; what is absent comes out as zeros."""
+        with poutine.mask(mask=z_pres > 0):
+            z_where = pyro.sample(name.format("z_where"), present_or_standard(where, z_pres))
+            z_what = pyro.sample(name.format("z_what"), present_or_standard(what, z_pres))
+        here = z_pres.unsqueeze(-1)
+        return z_pres.expand(z_what.shape[:-1]), z_where * here, z_what * here
+
+    def _sizes(self, video: Tensor | None, batch_size: int | None, frames: int | None) -> tuple[int, int]:
+        if video is None:
+            if batch_size is None or frames is None:
+                raise ValueError(
+                    "`SQAIR` needs a `video`, or `batch_size` and `frames` to sample from the prior."
+                )
+            return batch_size, frames
+        check_video(video, tuple(self.decoder.mean_image.shape))
+        return video.shape[0], video.shape[1]
+
+
+def check_video(video: Tensor, image_shape: tuple[int, ...]) -> None:
+    """Refuse videos that a model cannot mean, by shape and type.
+
+    Raises:
+        ValueError: says what was expected and what came.
+    """
+    if video.dim() != 5 or video.shape[2:] != image_shape or not video.shape[1]:
+        raise ValueError(
+            f"`video` must have shape (B, T, {', '.join(map(str, image_shape))}), "
+            f"but got {tuple(video.shape)}."
+        )
+    if not video.is_floating_point():
+        raise ValueError(f"`video` must be floating point in [0, 1], but got {video.dtype}.")
+
+
+def _stack(values: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+    z_pres, z_where, z_what = zip(*values, strict=True)
+    return torch.stack(z_pres, dim=-1), torch.stack(z_where, dim=-2), torch.stack(z_what, dim=-2)
