@@ -51,7 +51,7 @@ from whatwhere.inference.pictures import reconstruction_picture, sample_picture,
 from whatwhere.inference.schedules import Annealed, ExponentialDecay, Linear
 from whatwhere.inference.training import Trainer, TrainingConfig
 from whatwhere.models import AIR
-from whatwhere.models.components.networks import GlimpseDecoder, GlimpseEncoder, mlp
+from whatwhere.models.components.networks import ConvFeatures, GlimpseDecoder, GlimpseEncoder
 from whatwhere.models.priors import GeometricCount, NormalPrior
 
 Estimator = Literal["marginal", "vimco", "nvil", "reinforce"]
@@ -93,8 +93,10 @@ class NetworkConfig:
     """Components of `z_what`."""
     glimpse_size: int = 28
     """Side of the attention window's crop, in pixels."""
-    image_hidden: tuple[int, ...] = ()
-    """Hidden layers between the image and the guide's LSTM; Pyro gives it the pixels."""
+    image_channels: tuple[int, ...] = ()
+    """Channels of convolutions of stride 2 between the image and the guide's LSTM; Pyro's AIR has none."""
+    image_features: int = 256
+    """Features of the image, where there are convolutions."""
     rnn_hidden: int = 256
     """Units of the guide's LSTM."""
     head_hidden: tuple[int, ...] = (200,)
@@ -285,10 +287,10 @@ def build(config: AIRConfig) -> Programs:
 
 def image_encoder(network: NetworkConfig, image_shape: tuple[int, int, int]) -> nn.Module | None:
     """The network between the image and the LSTM, or nothing."""
-    if not network.image_hidden:
+    channels = network.image_channels
+    if not channels:
         return None
-    pixels = math.prod(image_shape)
-    return nn.Sequential(nn.Flatten(-3), mlp([pixels, *network.image_hidden], activate_last=True))
+    return ConvFeatures(image_shape, channels, [2] * len(channels), network.image_features)
 
 
 def with_image_shape(config: AIRConfig, data: VideoData) -> AIRConfig:

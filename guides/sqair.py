@@ -18,7 +18,7 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ..models.components.attention import Size, crop, sqair_squash
-from ..models.components.networks import LocScale, mlp
+from ..models.components.networks import LocScale, initialise, mlp
 from ..models.components.recurrent import GRU, VanillaRNN
 from ..models.components.slots import TrackedSlots, compact, concatenate, empty_slots, new_identities
 from ..models.components.triangular_normal import TriangularNormal
@@ -55,6 +55,7 @@ class WhatEncoder(nn.Module):
         super().__init__()
         self.features = features
         self.readout = nn.Linear(feature_size, 2 * what_size)
+        initialise(self)
 
     def forward(self, glimpses: Tensor) -> LocScale:
         """Encode `(..., C, h, w)` to a normal over `(..., W)`."""
@@ -120,6 +121,7 @@ class Discovery(PyroModule):
         self.where_head = mlp([hidden, hidden, hidden, 8], nn.ELU)
         self.scale_bias = nn.Parameter(torch.tensor(scale_bias))
         self.presence_head = mlp([hidden + what_size, presence_hidden, 1], nn.ELU)
+        initialise(self.image_encoder, self.where_head, self.presence_head)
         nn.init.constant_(self.presence_head[-1].bias, presence_bias)
         self.max_count = max_count
         self.what_size = what_size
@@ -199,7 +201,6 @@ class Propagation(PyroModule):
         self.what_encoder = what_encoder
         self.proposal = mlp([hidden, narrow, 4], nn.ELU)
         self.mask = mlp([hidden, narrow, glimpse_size[0] * glimpse_size[1]], nn.ELU)
-        nn.init.constant_(self.mask[-1].bias, 1.0)
         self.relation = VanillaRNN(2 * what_size + 5 + hidden, what_size + 5, hidden)
         self.where_head = mlp([2 * hidden + 4, hidden, hidden, 8], nn.ELU)
         self.scale_bias = nn.Parameter(torch.tensor(scale_bias))
@@ -208,8 +209,12 @@ class Propagation(PyroModule):
         self.temporal = GRU(hidden + 4 + 2 * what_size, hidden)
         self.temporal_what = nn.Linear(hidden, 2 * what_size)
         self.gates = nn.Linear(hidden, 3 * what_size)
-        nn.init.constant_(self.gates.bias, 1.0)
         self.presence_head = mlp([2 * hidden + what_size, narrow, 1], nn.ELU)
+        initialise(
+            self.proposal, self.mask, self.where_head, self.temporal_what, self.gates, self.presence_head
+        )
+        nn.init.constant_(self.mask[-1].bias, 1.0)
+        nn.init.constant_(self.gates.bias, 1.0)
         nn.init.constant_(self.presence_head[-1].bias, presence_bias)
         self.glimpse_size = glimpse_size
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .components.networks import LocScale, mlp
+from .components.networks import LocScale, initialise, mlp
 from .components.slots import concatenate
 from .priors import hazard_logits
 
@@ -52,6 +52,7 @@ class DiscoveryCountPrior(nn.Module):
         super().__init__()
         self.max_count = max_count
         self.network = mlp([1, hidden, max_count + 1], nn.ELU)
+        initialise(self.network)
         self.bias = nn.Parameter(torch.zeros(max_count + 1))
         later = torch.zeros(max_count + 1)
         later[0] = later_bias
@@ -68,7 +69,7 @@ class DiscoveryCountPrior(nn.Module):
         return hazard_logits(self.log_probs(expectation, free, first))
 
     def log_probs(self, expectation: Tensor, free: Tensor, first: bool) -> Tensor:
-        """Log-probabilities of discovering `0 .. N` objects, `(..., N + 1)`; `IMPOSSIBLE` if they do not fit."""
+        """Log-probabilities of discovering `0 .. N` objects, `(..., N + 1)`; `IMPOSSIBLE` without room."""
         bias = self.bias if first else self.bias + self.later_bias
         logits = F.elu(bias + self.network(expectation))
         counts = torch.arange(self.max_count + 1, device=logits.device)
@@ -97,6 +98,7 @@ class DiscoveryWherePrior(nn.Module):
         self.from_sample = nn.Linear(4, 4)
         self.from_hidden = nn.Linear(hidden, 4)
         self.readout = nn.Linear(4, 8)
+        initialise(self)
         with torch.no_grad():
             self.readout.bias.copy_(torch.tensor([scale_logit, scale_logit, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0]))
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .components.networks import LocScale
+from .components.networks import LocScale, initialise
 from .components.recurrent import GRU
 from .components.slots import TrackedSlots
 from .discovery_priors import MIN_SCALE
@@ -50,6 +50,7 @@ class RecurrentPropagationPrior(nn.Module):
         self.presence_bias = presence_bias
         self.rnn = GRU(what_size + 4, hidden_size)
         self.readout = nn.Linear(hidden_size, 1 + 2 * (4 + what_size))
+        initialise(self.readout)
 
     @property
     def initial_memory(self) -> Tensor:

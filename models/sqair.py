@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from .components.attention import paste_matrices, sqair_squash
 from .components.likelihood import GaussianImage
-from .components.networks import LocScale, mlp
+from .components.networks import LocScale, initialise, mlp
 from .components.slots import TrackedSlots, compact, concatenate, empty_slots, new_identities
 from .discovery_priors import DiscoveryCountPrior, DiscoveryWherePrior, expected_propagation
 from .priors import NormalPrior, present_or_standard, slot_presence
@@ -62,6 +62,7 @@ class LatentEncoder(nn.Module):
         super().__init__()
         self.size = hidden
         self.network = mlp([what_size + 4, hidden, hidden], nn.ELU, activate_last=True)
+        initialise(self)
 
     def forward(self, z_pres: Tensor, z_where: Tensor, z_what: Tensor) -> Tensor:
         """Summarise slots, with presence `(..., N)`, to `(..., hidden)`; absent ones count for nothing."""
@@ -116,6 +117,7 @@ class LinearGlimpseDecoder(nn.Module):
         super().__init__()
         self.glimpse_shape = torch.Size(glimpse_shape)
         self.network = mlp([what_size, hidden, hidden, self.glimpse_shape.numel()], nn.ELU)
+        initialise(self)
 
     def forward(self, z_what: Tensor) -> Tensor:
         """Decode `(..., W)` to `(..., C, h, w)`."""

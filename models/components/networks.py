@@ -38,6 +38,20 @@ def mlp(
     return nn.Sequential(*(layers if activate_last else layers[:-1]))
 
 
+def initialise(*modules: nn.Module) -> None:
+    """Initialise linear layers and convolutions as SQAIR's authors do (Sonnet's default).
+
+    Weights are normal with standard deviation `1 / sqrt(fan_in)`, truncated at two of them; biases are zero.
+    """
+    for module in modules:
+        for layer in module.modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d):
+                std = layer.weight[0].numel() ** -0.5
+                nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+
+
 class GlimpseEncoder(nn.Module):
     """Parameters of `q(z_what | glimpse)`: an MLP with a softplus standard deviation.
 
@@ -102,3 +116,40 @@ class GlimpseDecoder(nn.Module):
         """Decode `(..., what_size)` to glimpses `(..., C, h, w)` in (0, 1)."""
         pixels = (self.network(z_what) + self.output_bias).sigmoid()
         return pixels.unflatten(-1, self.glimpse_shape)
+
+
+class ConvFeatures(nn.Module):
+    """Convolutions of 3 x 3 pixels with `SAME` padding, then a fully connected layer; ELU throughout.
+
+    Args:
+        image_shape: channels, height and width of an image.
+        channels: of each convolution.
+        strides: of each convolution.
+        features: width of the fully connected layer.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        channels: Sequence[int] = (16, 32, 32, 64),
+        strides: Sequence[int] = (2, 2, 1, 1),
+        features: int = 256,
+    ) -> None:
+        super().__init__()
+        if len(channels) != len(strides):
+            raise ValueError(
+                f"`channels` and `strides` must have one length, got {len(channels)} and {len(strides)}."
+            )
+        self.image_shape = torch.Size(image_shape)
+        layers: list[nn.Module] = []
+        for before, after, stride in zip((image_shape[0], *channels), channels, strides, strict=False):
+            layers += [nn.Conv2d(before, after, 3, stride, padding=1), nn.ELU()]
+        self.convolutions = nn.Sequential(*layers)
+        with torch.no_grad():
+            pixels = self.convolutions(torch.zeros(1, *image_shape)).numel()
+        self.readout = nn.Linear(pixels, features)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Encode images `(..., C, H, W)` to features `(..., features)`."""
+        maps = self.convolutions(images.reshape(-1, *self.image_shape))
+        return F.elu(self.readout(maps.flatten(1))).unflatten(0, images.shape[:-3])

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .networks import initialise
+
 
 class LSTMState(NamedTuple):
     """State of an LSTM."""
@@ -77,6 +79,11 @@ class VanillaRNN(nn.Module):
         self.from_late = nn.Linear(late_size, hidden_size, bias=False)
         self.from_hidden = nn.Linear(hidden_size, hidden_size)
         self.initial = nn.Parameter(torch.zeros(hidden_size))
+        # The parts are one matrix, so their scale is that of all the inputs.
+        std = (early_size + late_size) ** -0.5
+        initialise(self)
+        for part in (self.from_early, self.from_late):
+            nn.init.trunc_normal_(part.weight, std=std, a=-2 * std, b=2 * std)
 
     def project(self, early: Tensor) -> Tensor:
         """The contribution of the early part `(..., E)` to the pre-activation, `(..., D)`."""
@@ -106,6 +113,12 @@ class GRU(nn.Module):
         self.gates_from_hidden = nn.Linear(hidden_size, 2 * hidden_size, bias=False)
         self.candidate_from_hidden = nn.Linear(hidden_size, hidden_size, bias=False)
         self.initial = nn.Parameter(torch.zeros(hidden_size))
+        input_bound = (6 / (input_size + hidden_size)) ** 0.5  # Glorot's, gate by gate
+        hidden_bound = (3 / hidden_size) ** 0.5
+        nn.init.uniform_(self.from_input.weight, -input_bound, input_bound)
+        nn.init.uniform_(self.from_input.bias, -hidden_bound, hidden_bound)
+        for layer in (self.gates_from_hidden, self.candidate_from_hidden):
+            nn.init.uniform_(layer.weight, -hidden_bound, hidden_bound)
 
     def forward(self, inputs: Tensor, hidden: Tensor) -> Tensor:
         """The next state `(..., D)` from inputs `(..., F)` and the state before."""
