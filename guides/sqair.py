@@ -69,8 +69,9 @@ def settle_unused(
     """Take the log-probability of draws that turned out unused out of the guide again.
 
     SQAIR's guide draws place and appearance before presence, so under the mask of what is *possible*. Where
-    the slot turns out absent they are auxiliary variables: nothing depends on them, and their target is
-    the guide itself, so their terms cancel. The statement is a factor; it is exact and can be replayed.
+    the slot turns out absent they are auxiliary variables: nothing but that decision depends on them, and
+    their target is the guide itself, so their terms cancel and the weights stay exact. The statement is a
+    factor, so the guide can be replayed and conditioned.
 
     Args:
         name: name of the factor.
