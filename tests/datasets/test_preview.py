@@ -45,10 +45,10 @@ def test_box_surrounds_its_pixels(visible: float) -> None:
     assert (sheet[15:24, 9:30] == 255).all()
 
 
-@pytest.mark.parametrize(("left", "top", "outline"), [(-2, 3, (0, 3, 5, 10)), (8, 9, (8, 9, 12, 12))])
+@pytest.mark.parametrize(("left", "top", "outline"), [(-2, 3, (0, 3, 5, 10)), (10, 9, (10, 9, 15, 12))])
 def test_boxes_are_cut_off_at_the_border(left: int, top: int, outline: tuple[int, int, int, int]) -> None:
     box = np.array([left, top, 7, 7], np.float32).reshape(1, 1, 1, 4)
-    sheet = np.asarray(contact_sheet(VideoData(np.zeros((1, 1, 1, 12, 12), np.uint8), boxes=box), zoom=2))
+    sheet = np.asarray(contact_sheet(VideoData(np.zeros((1, 1, 1, 12, 15), np.uint8), boxes=box), zoom=2))
     rows, columns = np.nonzero((sheet == ImageColor.getrgb(BOX_COLOURS[0])).all(-1))
     corners = columns.min() + 1, rows.min() + 1, columns.max(), rows.max()
     assert corners == tuple(GAP + 2 * x for x in outline)

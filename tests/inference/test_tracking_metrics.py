@@ -148,6 +148,14 @@ def test_of_two_objects_that_remember_an_identity_the_last_to_have_it_keeps_it(o
     assert result.overlap == pytest.approx(2 + overlap(1))
 
 
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)])
+def test_an_object_that_has_an_identity_back_keeps_it(order: tuple[int, int]):
+    true = [{1: 0.0, 2: 80.0}, {1: 80.0, 2: 0.0}, {1: 0.0, 2: 80.0}, {1: 0.0, 2: 1.0}]
+    found = [{5: 0.0}, {5: 0.0}, {5: 0.0}, {5: 1.0}]  # fits 2 better, but 1 had it last
+    result = counts(found, [{i: frame[i] for i in order} for frame in true])
+    assert result.overlap == pytest.approx(3 + overlap(1))
+
+
 def test_fragmentations_are_gaps_that_end():
     true = [{1: 0.0}] * 9
     here, gone = {5: 0.0}, dict[int, float]()
