@@ -18,7 +18,7 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ..models.components.attention import Size, crop, sqair_squash
-from ..models.components.networks import LocScale, initialise, mlp
+from ..models.components.networks import LocScale, fill_output_bias, initialise, mlp
 from ..models.components.recurrent import GRU, VanillaRNN
 from ..models.components.slots import TrackedSlots, compact, concatenate, empty_slots, new_identities
 from ..models.components.triangular_normal import TriangularNormal
@@ -123,7 +123,7 @@ class Discovery(PyroModule):
         self.scale_bias = nn.Parameter(torch.tensor(scale_bias))
         self.presence_head = mlp([hidden + what_size, presence_hidden, 1], nn.ELU)
         initialise(self.image_encoder, self.where_head, self.presence_head)
-        nn.init.constant_(self.presence_head[-1].bias, presence_bias)
+        fill_output_bias(self.presence_head, presence_bias)
         self.max_count = max_count
         self.what_size = what_size
         self.glimpse_size = glimpse_size
@@ -214,9 +214,9 @@ class Propagation(PyroModule):
         initialise(
             self.proposal, self.mask, self.where_head, self.temporal_what, self.gates, self.presence_head
         )
-        nn.init.constant_(self.mask[-1].bias, 1.0)
+        fill_output_bias(self.mask, 1.0)
         nn.init.constant_(self.gates.bias, 1.0)
-        nn.init.constant_(self.presence_head[-1].bias, presence_bias)
+        fill_output_bias(self.presence_head, presence_bias)
         self.glimpse_size = glimpse_size
 
     @property

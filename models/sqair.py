@@ -244,7 +244,7 @@ class SQAIR(PyroModule):
         """Decide how many objects are new, where they are and what they look like."""
         logits = self.discovery_count_prior(expectation, free, first=t == 0)
         started = self.discovery_where_prior.start(concatenate(summary, expectation))
-        z_where = self.discovery_where_prior.first_sample
+        z_where: Tensor = self.discovery_where_prior.first_sample
         z_pres, values = torch.ones_like(free), []
         what_prior = LocScale(self.what_prior.loc, self.what_prior.scale)
         for j in range(self.max_count):

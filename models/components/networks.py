@@ -52,6 +52,14 @@ def initialise(*modules: nn.Module) -> None:
                     nn.init.zeros_(layer.bias)
 
 
+def fill_output_bias(network: nn.Sequential, value: float) -> None:
+    """Set all biases of a network's last, linear, layer."""
+    last = network[-1]
+    if not isinstance(last, nn.Linear):
+        raise TypeError(f"the last layer of `network` must be linear, got {type(last).__name__}")
+    nn.init.constant_(last.bias, value)
+
+
 class GlimpseEncoder(nn.Module):
     """Parameters of `q(z_what | glimpse)`: an MLP with a softplus standard deviation.
 
