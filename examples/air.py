@@ -189,10 +189,12 @@ class AIRConfig:
 
 
 PRESETS = {
+    # One thread is 40 % slower than two on an idle machine, and many times faster on a busy one.
     "demo": AIRConfig(
         output=Path("runs/demo"),
+        threads=1,
         data=DataConfig(train_images=20_000, test_images=2_000),
-        training=TrainingConfig(steps=5_000, evaluate_every=500),
+        training=TrainingConfig(steps=4_000, evaluate_every=500),
     ),
     "multi-mnist": AIRConfig(output=Path("runs/multi-mnist"), data=DataConfig(source="mnist")),
     # Eslami et al. anneal the prior from "objects are free" to "objects are dear"; the schedule is the one
@@ -376,7 +378,7 @@ def train(config: AIRConfig, process: Process) -> int:
     result = trainer.run()
     if process.is_main:
         print(result.message)
-        if result.reason == "completed":
+        if result.reason != "interrupted":
             report_held_out(config, programs, data.test, process.device, config.output)
     return result.exit_code
 

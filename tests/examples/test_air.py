@@ -86,6 +86,7 @@ def test_resuming_takes_the_steps_of_a_run_without_interruption(train, tmp_path:
     assert train(tmp_path / "straight", steps=5) == 0
     assert train(tmp_path / "resumed", "--training.max-minutes=1e-9", steps=5) == 0
     assert load_checkpoint(tmp_path / "resumed/checkpoint.pt").step == 1
+    assert (tmp_path / "resumed/metrics.json").exists()
     assert train(tmp_path / "resumed", "--resume", steps=5) == 0
     assert load_checkpoint(tmp_path / "resumed/checkpoint.pt").step == 5
     straight = parameters(tmp_path / "straight/checkpoint.pt")
