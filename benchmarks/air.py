@@ -22,6 +22,7 @@ from whatwhere.datasets import RECIPES, multi_object_images
 from whatwhere.examples.air import Programs, compile_networks
 from whatwhere.guides import AIRGuide
 from whatwhere.inference.config import parse_config
+from whatwhere.inference.memory import keep_freed_memory
 from whatwhere.inference.objectives import VIMCO, MarginalELBO
 from whatwhere.inference.optimizers import make_optimizer
 from whatwhere.models import AIR
@@ -29,7 +30,7 @@ from whatwhere.models import AIR
 from . import air_reference
 from .footprint import Step, count_operations, peak_memory, saved_bytes
 from .harness import Measurement, measure
-from .machine import describe_machine, keep_freed_memory
+from .machine import describe_machine
 from .report import (
     conditions,
     markdown_table,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import subprocess
@@ -64,23 +63,6 @@ def commit() -> str | None:
 def flushes_denormals() -> bool:
     """Whether this thread turns numbers below 1e-38 into zeros; PyTorch can set this, but not tell it."""
     return not bool((torch.tensor([1e-38]) * 1e-2).any())
-
-
-def keep_freed_memory() -> bool:
-    """Have the C library keep the memory that is freed, instead of giving it back to the system.
-
-    glibc decides by the history of the process what it gives back. What it gave back costs page faults to get
-    again: from nothing to a third of a training step, and not the same for two contenders in one process.
-
-    Returns:
-        whether the C library can be told so: glibc can.
-    """
-    trim_threshold, mmap_threshold = -1, -3  # `M_TRIM_THRESHOLD` and `M_MMAP_THRESHOLD` of malloc.h
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return False
-    return bool(mallopt(mmap_threshold, 2**30) and mallopt(trim_threshold, 2**31 - 1))
 
 
 def idle_share(interval: float = 1.0) -> float | None:

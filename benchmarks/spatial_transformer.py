@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from whatwhere.inference.config import parse_config
+from whatwhere.inference.memory import keep_freed_memory
 from whatwhere.models.components.attention import (
     Size,
     air_inverse_scale,
@@ -31,7 +32,7 @@ from whatwhere.models.components.attention import (
 
 from .footprint import saved_bytes
 from .harness import measure
-from .machine import describe_machine, keep_freed_memory
+from .machine import describe_machine
 from .report import conditions, markdown_table, milliseconds, percent_over, timing_fields, write_report
 
 IMAGE: Size = (50, 50)

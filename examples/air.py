@@ -44,6 +44,7 @@ from whatwhere.inference.evaluation import (
     infer_scene,
     object_boxes,
 )
+from whatwhere.inference.memory import keep_freed_memory
 from whatwhere.inference.nonfinite import NonFiniteError
 from whatwhere.inference.objectives import NVIL, VIMCO, MarginalELBO, MultiSampleELBO, Reinforce
 from whatwhere.inference.optimizers import make_optimizer
@@ -339,6 +340,7 @@ def train(config: AIRConfig, process: Process) -> int:
     """Train, evaluate on held-out images, and write everything into `config.output`."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    keep_freed_memory()
     data = load_data(config.data)
     config = with_image_shape(config, data.train)
     torch.manual_seed(config.training.seed)
@@ -392,7 +394,7 @@ def annealing(config: AIRConfig, programs: Programs) -> list[Callable[[int], Non
         begin, end = round(prior.anneal_from * steps), round(prior.anneal_to * steps)
         logs = math.log(prior.count_ratio), math.log(prior.final_count_ratio)
         hooks.append(Annealed(count_prior.log_ratio, Linear(*logs, begin, max(1, end - begin))))
-    if config.exploration > 0:
+    if programs.guide.exploration is not None:
         fall = Linear(config.exploration, 0.0, steps=max(1, round(config.exploration_end * steps)))
         hooks.append(Annealed(programs.guide.exploration, fall))
     return hooks

@@ -94,12 +94,12 @@ class AIRGuide(PyroModule):
         image_encoder: features `(B, F)` of an image, given to the LSTM in place of its pixels;
             computed once an image, whatever the number of slots and particles.
         exploration: share of presence that a fair coin decides in training mode,
-            `p = e / 2 + (1 - e) sigmoid(logit)`; a buffer, to be annealed to zero. Without it slots
-            that are never present never learn.
+            `p = e / 2 + (1 - e) sigmoid(logit)`; a buffer, to be annealed to zero, or None if it is zero
+            from the start. Without it slots that are never present never learn.
         use_baseline: adds an `AIRBaseline`, which `NVIL` needs.
     """
 
-    exploration: Tensor
+    exploration: Tensor | None
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class AIRGuide(PyroModule):
         self.rnn = SplitInputLSTM(features, 1 + where_size + what_size, hidden_size)
         self.head = mlp([hidden_size, *head_hidden, 1 + 2 * where_size])
         self.baseline = AIRBaseline(features, 1 + where_size + what_size) if use_baseline else None
-        self.register_buffer("exploration", torch.tensor(float(exploration)))
+        self.register_buffer("exploration", torch.tensor(float(exploration)) if exploration > 0 else None)
         self.glimpse_size = glimpse_size
         self.what_size = what_size
         self.image_shape = image_shape
@@ -167,7 +167,7 @@ class AIRGuide(PyroModule):
         logit, loc, raw_scale = self.head(hidden).split([1, self.where_prior.size, self.where_prior.size], -1)
         with poutine.mask(mask=previous > 0):
             logit = logit.squeeze(-1)
-            if self.training:
+            if self.training and self.exploration is not None:
                 logit = explore(logit, self.exploration)
             presence = slot_presence(logit, previous)
             z_pres = pyro.sample(f"z_pres/{i}", presence, infer=infer)

@@ -14,7 +14,6 @@ $$
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -176,6 +175,4 @@ def sum_present(z_pres: Tensor, objects: Tensor) -> Tensor:
     Returns:
         `(..., C, H, W)`.
     """
-    weights = z_pres[..., None, None, None]
-    terms = (weight * image for weight, image in zip(weights.unbind(-4), objects.unbind(-4), strict=True))
-    return functools.reduce(torch.add, terms)
+    return torch.einsum("...n,...nchw->...chw", z_pres, objects)

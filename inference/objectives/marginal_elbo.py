@@ -11,7 +11,7 @@ from .diagnostics import summarise
 from .errors import NoGradientError
 from .layout import Layout, Site
 from .log_weights import LogWeights, run_program, score_guide, score_model
-from .presence import all_present, check_masked, forced_guide, is_presence, prefixes
+from .presence import ForcedGuide, all_present, check_masked, forced_guide, is_presence, prefixes
 from .sites import check_pair, common_scale, needs_score, random_sites, replay
 from .surrogates import log_mean_exp, pathwise, truncate, weighted
 
@@ -146,7 +146,7 @@ class MarginalELBO(MultiSampleELBO):
         guide_sites = random_sites(guide_trace)
         if needs_gradient:
             self._check_gradients(guide_sites)
-        forced = forced_guide(guide_sites, score_guide(guide_sites, layout), self.presence, layout)
+        forced = self._forced_guide(guide_sites, layout)
         drawn, patterns = (
             replay(guide_trace),
             prefixes(forced.names, forced.log_q_count, -layout.particle_dim),
@@ -181,9 +181,13 @@ class MarginalELBO(MultiSampleELBO):
 
         layout = self._layout()
         sites = random_sites(run_program(guide, layout, args, kwargs, fixed))
-        log_q_count = forced_guide(sites, score_guide(sites, layout), self.presence, layout).log_q_count
+        log_q_count = self._forced_guide(sites, layout).log_q_count
         share = terms.log_ratio.detach().flatten(0, 1).softmax(0)
         return -weighted(truncate(share, self.weight_floor), log_q_count.flatten(0, 1))
+
+    def _forced_guide(self, sites: Sequence[Site], layout: Layout) -> ForcedGuide:
+        latents = [site for site in sites if not is_presence(site["name"], self.presence)]
+        return forced_guide(sites, score_guide(latents, layout), self.presence, layout)
 
     def _check_gradients(self, guide_sites: Sequence[Site]) -> None:
         for site in guide_sites:

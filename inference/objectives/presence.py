@@ -36,7 +36,7 @@ def all_present(presence: str, layout: Layout) -> Callable[[Site], Tensor | None
         PresenceError: (when a program runs) A presence site is not a Bernoulli variable without event
             dimensions.
     """
-    plates = (layout.num_particles, *[1] * layout.max_plate_nesting)
+    rank = layout.max_plate_nesting + 1
 
     def choose(site: Site) -> Tensor | None:
         if not is_presence(site["name"], presence):
@@ -48,7 +48,8 @@ def all_present(presence: str, layout: Layout) -> Callable[[Site], Tensor | None
                 f"{type(base).__name__} with event shape {tuple(site['fn'].event_shape)}"
             )
         # The particle plate has not been applied yet, but what the guide draws has its dimension.
-        shape = torch.broadcast_shapes(site["fn"].batch_shape, plates)
+        shape = [1] * (rank - len(site["fn"].batch_shape)) + list(site["fn"].batch_shape)
+        shape[layout.particle_dim] = layout.num_particles
         return torch.ones_like(base.logits).expand(shape)
 
     return choose
@@ -89,7 +90,7 @@ def forced_guide(sites: Sequence[Site], scores: ScoredSites, presence: str, layo
 
     Args:
         sites: random variables of the guide in the order of execution.
-        scores: their log-probabilities.
+        scores: log-probabilities of all but the presence variables.
         presence: name of the presence variable without index.
         layout: dimensions of particles and data.
 

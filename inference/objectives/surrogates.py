@@ -3,6 +3,7 @@
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -17,7 +18,7 @@ def truncate(signal: Tensor, floor: float) -> Tensor:
     A weight like 1e-40 contributes nothing to a gradient, but the backward pass would multiply it through
     whole networks as a denormal number, which takes a processor three times as long.
     """
-    return torch.where(signal.abs() < floor, 0.0, signal) if floor > 0 else signal
+    return F.hardshrink(signal, floor) if floor > 0 else signal
 
 
 def weighted(weight: Tensor, term: Tensor) -> Tensor:

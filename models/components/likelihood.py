@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor
 
@@ -52,5 +53,6 @@ class GaussianImage(TorchDistribution):
         if self._validate_args:
             self._validate_sample(value)
         constant = self.event_shape.numel() * (0.5 * math.log(2 * math.pi) + math.log(self.scale))
-        squares = (value - self.loc).square().flatten(-3).sum(-1)
+        loc, value = torch.broadcast_tensors(self.loc, value)
+        squares = F.mse_loss(loc, value, reduction="none").flatten(-3).sum(-1)
         return squares * (-0.5 / self.scale**2) - constant

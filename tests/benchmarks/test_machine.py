@@ -1,5 +1,4 @@
 import json
-import platform
 import subprocess
 
 import torch
@@ -52,7 +51,3 @@ def test_commit_outside_a_repository_is_unknown(monkeypatch):
 
     monkeypatch.setattr(subprocess, "run", fail)
     assert machine.commit() is None
-
-
-def test_freed_memory_can_be_kept_where_the_c_library_is_glibc():
-    assert machine.keep_freed_memory() == (platform.libc_ver()[0] == "glibc")
