@@ -45,8 +45,9 @@ def air_inverse_scale(z_where: Tensor) -> Tensor:
     Returns:
         Coords `(..., 4)` with `s_x = s_y`.
     """
-    scale = clip_straight_through(z_where[..., :1], 1e-2).reciprocal()
-    return torch.cat([scale, scale, -z_where[..., 1:] * scale], dim=-1)
+    inverse, shift = z_where.split([1, 2], dim=-1)
+    scale = clip_straight_through(inverse, 1e-2).reciprocal()
+    return torch.cat([scale, scale, -shift * scale], dim=-1)
 
 
 def coords_to_air(coords: Tensor) -> Tensor:
@@ -76,6 +77,7 @@ def interpolation_matrix(positions: Tensor, length: int) -> Tensor:
 
     Row `j` holds the weights `max(0, 1 - |position_j - p|)` with which position `j` reads the
     pixels `p = 0 .. length - 1`. A position up to one pixel outside still has its partial weight.
+    Only the weights of two neighbours can be positive, so only those are computed.
 
     Args:
         positions: `(..., M)` in pixels, not normalised.
@@ -84,8 +86,11 @@ def interpolation_matrix(positions: Tensor, length: int) -> Tensor:
     Returns:
         `(..., M, length)`.
     """
-    pixels = torch.arange(length, device=positions.device, dtype=positions.dtype)
-    return F.relu(1 - (positions.unsqueeze(-1) - pixels).abs())
+    left = positions.detach().nan_to_num(0.0).floor().clamp(0, max(length - 2, 0))
+    pair = torch.arange(min(length, 2), device=positions.device, dtype=positions.dtype)
+    pixels = left.unsqueeze(-1) + pair
+    weights = F.relu(1 - (positions.unsqueeze(-1) - pixels).abs())
+    return positions.new_zeros(*positions.shape, length).scatter(-1, pixels.long(), weights)
 
 
 def _unit_grid(length: int, like: Tensor) -> Tensor:
@@ -125,8 +130,9 @@ def crop(images: Tensor, coords: Tensor, size: Size) -> Tensor:
     batch, channels = images.shape[:2]
     windows = coords.reshape(-1, batch, 4).transpose(0, 1)  # windows.shape = (B, M, 4)
     count = windows.shape[1]
-    xs = windows[..., 0:1] * _unit_grid(width, coords) + windows[..., 2:3]  # xs.shape = (B, M, w)
-    ys = windows[..., 1:2] * _unit_grid(height, coords) + windows[..., 3:4]
+    s_x, s_y, t_x, t_y = windows.split(1, dim=-1)
+    xs = s_x * _unit_grid(width, coords) + t_x  # xs.shape = (B, M, w)
+    ys = s_y * _unit_grid(height, coords) + t_y
     grid = torch.stack(
         [
             xs.unsqueeze(-2).expand(batch, count, height, width),

@@ -169,3 +169,22 @@ def test_wrong_shapes_are_refused():
         crop(torch.rand(3, 1, 8, 8), torch.rand(2, 4), (4, 4))
     with pytest.raises(ValueError, match=r"equal leading axes.*\(3, 1, 4, 4\).*\(3, 3\)"):
         paste(torch.rand(3, 1, 4, 4), torch.rand(3, 3), (8, 8))
+
+
+@pytest.mark.parametrize("length", [1, 2, 7])
+def test_interpolation_matrix_is_the_formula_for_every_pair(length: int):
+    """Values and gradients, also on pixels, between them, just outside and far outside."""
+    positions = torch.linspace(-3, length + 2, 41, dtype=torch.float64).view(1, 41).requires_grad_()
+    matrix = interpolation_matrix(positions, length)
+    pixels = torch.arange(length, dtype=torch.float64)
+    expected = (1 - (positions.unsqueeze(-1) - pixels).abs()).relu()
+    torch.testing.assert_close(matrix, expected, rtol=0, atol=0)
+    weight = torch.randn_like(matrix)
+    gradients = [torch.autograd.grad((m * weight).sum(), positions)[0] for m in (matrix, expected)]
+    torch.testing.assert_close(*gradients, rtol=0, atol=1e-15)
+
+
+def test_interpolation_at_a_position_that_is_no_number_is_no_number():
+    matrix = interpolation_matrix(torch.tensor([float("nan"), float("inf"), 1.0]), 3)
+    assert matrix[0].isnan().any()
+    assert matrix[1:].tolist() == [[0.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
