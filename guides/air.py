@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..models.air import Slots, check_images, stack_slots
 from ..models.components.attention import air_inverse_scale, crop
 from ..models.components.networks import GlimpseEncoder, LocScale, mlp
+from ..models.components.plates import Plate
 from ..models.components.recurrent import LSTMState, SplitInputLSTM
 from ..models.priors import NormalPrior, present_or_standard, slot_presence
 
@@ -148,7 +149,7 @@ class AIRGuide(PyroModule):
         memory = None if self.baseline is None else self.baseline.start(features)
         previous = self._start(images)
         slots = []
-        with pyro.plate("data", len(images), dim=-1):
+        with Plate("data", len(images), dim=-1):
             for i in range(self.max_count):
                 inputs = torch.cat([previous.z_pres.unsqueeze(-1), previous.z_where, previous.z_what], dim=-1)
                 state = self.rnn(context, inputs, state)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ..models.components.attention import Size, crop, sqair_squash
 from ..models.components.networks import LocScale, fill_output_bias, initialise, mlp
+from ..models.components.plates import Plate
 from ..models.components.recurrent import GRU, VanillaRNN
 from ..models.components.slots import TrackedSlots, compact, concatenate, empty_slots, new_identities
 from ..models.components.triangular_normal import TriangularNormal
@@ -347,7 +348,7 @@ class SQAIRGuide(PyroModule):
         slots = empty_slots(count, self.discovery.what_size, memory, batch_size)
         total = torch.zeros(batch_size, dtype=torch.int64, device=video.device)
         seen = []
-        with pyro.plate("data", batch_size, dim=-1):
+        with Plate("data", batch_size, dim=-1):
             for t in range(video.shape[1]):
                 slots, total = self.step(t, video[:, t], features[:, t], slots, total)
                 seen.append(slots)

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from .components.attention import air_inverse_scale, paste
 from .components.likelihood import GaussianImage
 from .components.networks import GlimpseDecoder
+from .components.plates import Plate
 from .priors import CountPrior, GeometricCount, NormalPrior, slot_presence
 
 IMAGE_SITE = "x"
@@ -110,7 +111,7 @@ class AIR(PyroModule):
             ValueError: if the images do not have `image_shape`, or neither argument is given.
         """
         size = self._batch_size(images, batch_size)
-        with pyro.plate("data", size, dim=-1):
+        with Plate("data", size, dim=-1):
             slots = self.sample_slots()
             scene = self.draw(slots)
             pyro.sample(IMAGE_SITE, GaussianImage(scene.canvas, self.likelihood_scale), obs=images)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from .components.attention import paste_matrices, sqair_squash
 from .components.likelihood import GaussianImage
 from .components.networks import LocScale, initialise, mlp
+from .components.plates import Plate
 from .components.slots import TrackedSlots, compact, concatenate, empty_slots, new_identities
 from .discovery_priors import DiscoveryCountPrior, DiscoveryWherePrior, expected_propagation
 from .priors import NormalPrior, present_or_standard, slot_presence
@@ -185,7 +186,7 @@ class SQAIR(PyroModule):
         total = torch.zeros(batch_size, dtype=torch.int64, device=memory.device)
         slots = empty_slots(self.max_count, self.what_prior.size, memory, batch_size)
         state, seen = State(slots, total), []
-        with pyro.plate("data", batch_size, dim=-1):
+        with Plate("data", batch_size, dim=-1):
             for t in range(frames):
                 frame, state = self.step(t, None if video is None else video[:, t], state)
                 seen.append(frame)

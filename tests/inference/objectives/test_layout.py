@@ -4,10 +4,9 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro import poutine
 
 from whatwhere.inference.objectives import Reinforce, SiteOutsidePlateError, SiteShapeError
-from whatwhere.inference.objectives.layout import Layout, ParticlePlate
+from whatwhere.inference.objectives.layout import Layout
 
 
 def normal(value, loc, scale):
@@ -116,24 +115,6 @@ def test_dimensions_left_of_the_particles():
 
 def frame(name, dim, size):
     return type("Frame", (), {"name": name, "dim": dim, "size": size})()
-
-
-def test_particles_are_independent_even_if_the_distribution_does_not_depend_on_them():
-    def program():
-        with pyro.plate("data", 2, dim=-1):
-            return pyro.sample("z", dist.Normal(torch.zeros(2), 1.0))
-
-    with ParticlePlate("particles", 50, dim=-2):
-        z = program()
-    assert z.shape == (50, 2)
-    assert z.unique().numel() == 100
-
-
-def test_distributions_of_full_shape_are_not_expanded_again():
-    fn = dist.Normal(torch.zeros(50, 2), 1.0)
-    with poutine.trace() as tracer, ParticlePlate("particles", 50, dim=-2):
-        pyro.sample("z", fn)
-    assert tracer.trace.nodes["z"]["fn"] is fn
 
 
 def test_particles_are_left_of_the_plates_of_the_programs():
