@@ -24,7 +24,6 @@ types: $(READY)
 	mkdir -p $(VENV)/types
 	ln -sfn ../.. $(VENV)/types/whatwhere
 	MYPYPATH=$(VENV)/types $(BIN)/mypy -p whatwhere
-	MYPYPATH=$(VENV)/types $(BIN)/mypy benchmarks
 
 wheel: $(READY)
 	VENV=$(VENV) bash .ci/check_wheel
@@ -37,7 +36,7 @@ check: test lint types wheel
 $(READY): setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(READY)
 
 clean:
