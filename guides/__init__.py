@@ -1,5 +1,6 @@
 """Approximate posteriors: one module per generative model."""
 
 from .air import AIRBaseline, AIRGuide
+from .sqair import Discovery, Propagation, SQAIRGuide
 
-__all__ = ["AIRBaseline", "AIRGuide"]
+__all__ = ["AIRBaseline", "AIRGuide", "Discovery", "Propagation", "SQAIRGuide"]
