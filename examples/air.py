@@ -47,7 +47,7 @@ from whatwhere.inference.evaluation import (
 from whatwhere.inference.memory import keep_freed_memory
 from whatwhere.inference.nonfinite import NonFiniteError
 from whatwhere.inference.objectives import NVIL, VIMCO, MarginalELBO, MultiSampleELBO, Reinforce
-from whatwhere.inference.optimizers import make_optimizer
+from whatwhere.inference.optimizers import make_optimizer, parameter_groups
 from whatwhere.inference.pictures import reconstruction_picture, sample_picture, save_picture
 from whatwhere.inference.schedules import Annealed, ExponentialDecay, Linear
 from whatwhere.inference.training import Trainer, TrainingConfig
@@ -315,18 +315,6 @@ def make_objective(estimator: Estimator, particles: int) -> MultiSampleELBO:
     return classes[estimator](num_particles=particles, reduction="mean")
 
 
-def parameter_groups(config: AIRConfig, programs: Programs) -> list[dict[str, object]]:
-    """Parameters with their learning rates: the baseline has its own."""
-    baseline = programs.guide.baseline
-    own = set() if baseline is None else set(baseline.parameters())
-    others = [p for program in programs for p in program.parameters() if p not in own]
-    groups: list[dict[str, object]] = [{"params": others, "name": "networks"}]
-    if own and baseline is not None:
-        rate = config.baseline_learning_rate
-        groups.append({"params": list(baseline.parameters()), "lr": rate, "name": "baseline"})
-    return groups
-
-
 def held_out(data: VideoData, device: torch.device, batch_size: int = 200) -> Iterator[Images]:
     """Batches of images with their labels, in order."""
     for start in range(0, len(data), batch_size):
@@ -350,6 +338,8 @@ def train(config: AIRConfig, process: Process) -> int:
     if config.compile:
         compile_networks(programs)
     objective = make_objective(config.estimator, config.particles)(*programs)
+    own_rates = {} if programs.guide.baseline is None else {"guide.baseline": config.baseline_learning_rate}
+    groups = parameter_groups(objective, config.learning_rate, own_rates)
     schedule = BatchSchedule(len(data.train), config.batch_size, config.training.seed).shard(
         process.rank, process.world_size
     )
@@ -363,7 +353,7 @@ def train(config: AIRConfig, process: Process) -> int:
 
     trainer = Trainer(
         objective,
-        make_optimizer("adam", parameter_groups(config, programs), config.learning_rate),
+        make_optimizer("adam", groups, config.learning_rate),
         batches,
         config.training,
         folder=config.output,

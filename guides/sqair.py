@@ -24,7 +24,7 @@ from ..models.components.recurrent import GRU, VanillaRNN
 from ..models.components.slots import TrackedSlots, compact, concatenate, empty_slots, new_identities
 from ..models.components.triangular_normal import TriangularNormal
 from ..models.discovery_priors import MIN_SCALE
-from ..models.priors import present_or_standard, slot_presence
+from ..models.priors import harmless, present_or_standard, slot_presence
 from ..models.sqair import LatentEncoder, check_video
 
 
@@ -141,13 +141,12 @@ class Discovery(PyroModule):
         """
         early = self.rnn.project(concatenate(features, summary))
         hidden = self.rnn.initial
-        slot = Slot(torch.ones_like(free), early.new_zeros(4), early.new_zeros(self.what_size))
-        previous = concatenate(slot.z_what, slot.z_where, slot.z_pres.unsqueeze(-1))
+        start = early.new_zeros(*free.shape, 4 + self.what_size)
+        slot = Slot(torch.ones_like(free), start[..., :4], start[..., 4:])
         slots = []
         for j in range(self.max_count):
-            hidden = self.rnn(early, previous, hidden)
+            hidden = self.rnn(early, slot.features(), hidden)
             slot = self._sample(f"discovery/{{}}/{t}/{j}", image, hidden, slot.z_pres * (free > j))
-            previous = slot.features()
             slots.append(slot)
         return slots
 
@@ -286,7 +285,7 @@ class Propagation(PyroModule):
         shift, raw_scale = self.where_head(concatenate(relation, before.z_where, memory)).chunk(2, dim=-1)
         place = LocScale(before.z_where + shift, F.softplus(raw_scale + self.scale_bias - 1) + MIN_SCALE)
         with poutine.mask(mask=possible > 0):
-            where = TriangularNormal(*_harmless(place, possible), triangle)
+            where = TriangularNormal(*harmless(place, possible), triangle)
             z_where = pyro.sample(name.format("z_where"), where)
             seen = self.what_encoder(mask * crop(image, sqair_squash(z_where), self.glimpse_size))
             new_memory = self.temporal(concatenate(relation, z_where, seen.loc, seen.scale), memory)
@@ -375,11 +374,6 @@ class SQAIRGuide(PyroModule):
         discovered = _tracked(found, memory, new_identities(new, total))
         total = total + new.sum(-1).long()
         return (discovered if propagated is None else compact(propagated, discovered)), total
-
-
-def _harmless(parameters: LocScale, present: Tensor) -> LocScale:
-    here = (present > 0).unsqueeze(-1)
-    return LocScale(torch.where(here, parameters.loc, 0.0), torch.where(here, parameters.scale, 1.0))
 
 
 def _tracked(slots: list[Slot], memory: Tensor, identity: Tensor) -> TrackedSlots:

@@ -64,8 +64,8 @@ def slot_presence(logits: Tensor, previous: Tensor) -> dist.Bernoulli:
     return dist.Bernoulli(logits=torch.where(previous > 0, logits, ABSENT_LOGIT))
 
 
-def present_or_standard(parameters: LocScale, present: Tensor) -> dist.Independent:
-    """A diagonal normal, standard where the slot is absent.
+def harmless(parameters: LocScale, present: Tensor) -> LocScale:
+    """The parameters of a slot, and those of a standard normal where it is absent.
 
     A mask hides the log-probability of an absent slot, but not a NaN in its gradient, so its
     parameters must be harmless.
@@ -75,9 +75,12 @@ def present_or_standard(parameters: LocScale, present: Tensor) -> dist.Independe
         present: `(...)`.
     """
     here = (present > 0).unsqueeze(-1)
-    loc = torch.where(here, parameters.loc, 0.0)
-    scale = torch.where(here, parameters.scale, 1.0)
-    return dist.Normal(loc, scale).to_event(1)
+    return LocScale(torch.where(here, parameters.loc, 0.0), torch.where(here, parameters.scale, 1.0))
+
+
+def present_or_standard(parameters: LocScale, present: Tensor) -> dist.Independent:
+    """A diagonal normal, standard where the slot is absent, see `harmless`."""
+    return dist.Normal(*harmless(parameters, present)).to_event(1)
 
 
 class CountPrior(nn.Module, ABC):
