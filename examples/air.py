@@ -31,10 +31,11 @@ from whatwhere.datasets import (
     load_images,
     multi_object_images,
 )
+from whatwhere.examples.program import Command, run_program
 from whatwhere.files import atomic_write
 from whatwhere.guides import AIRGuide
 from whatwhere.inference.checkpoint import CheckpointError, load_checkpoint
-from whatwhere.inference.config import from_primitives, parse_config, runtime_field
+from whatwhere.inference.config import from_primitives, runtime_field
 from whatwhere.inference.distributed import Process, join_processes, select_device
 from whatwhere.inference.evaluation import (
     Images,
@@ -45,7 +46,6 @@ from whatwhere.inference.evaluation import (
     object_boxes,
 )
 from whatwhere.inference.memory import keep_freed_memory
-from whatwhere.inference.nonfinite import NonFiniteError
 from whatwhere.inference.objectives import NVIL, VIMCO, MarginalELBO, MultiSampleELBO, Reinforce
 from whatwhere.inference.optimizers import make_optimizer, parameter_groups
 from whatwhere.inference.pictures import reconstruction_picture, sample_picture, save_picture
@@ -522,33 +522,22 @@ def sample(options: SampleConfig) -> int:
     return 0
 
 
-COMMANDS = {"train": AIRConfig, "evaluate": EvaluateConfig, "sample": SampleConfig}
+def run_training(config: AIRConfig) -> int:
+    """Train in this process, or with the others that `torchrun` has started."""
+    with join_processes(config.device) as process, pyro.validation_enabled(config.validate):
+        return train(config, process)
+
+
+COMMANDS = {
+    "train": Command(AIRConfig, run_training, PRESETS),
+    "evaluate": Command(EvaluateConfig, evaluate),
+    "sample": Command(SampleConfig, sample),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; mistakes of the user end in one line and exit code 2."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] not in COMMANDS:
-        wants_help = bool(arguments) and arguments[0] in ("-h", "--help")
-        print(
-            f"usage: whatwhere-air {{{','.join(COMMANDS)}}} [--help]", file=None if wants_help else sys.stderr
-        )
-        if wants_help:
-            print(__doc__)
-        return 0 if wants_help else 2
-    command, rest = arguments[0], arguments[1:]
-    prog = f"whatwhere-air {command}"
-    try:
-        if command == "evaluate":
-            return evaluate(parse_config(EvaluateConfig, rest, prog=prog))
-        if command == "sample":
-            return sample(parse_config(SampleConfig, rest, prog=prog))
-        config = parse_config(AIRConfig, rest, presets=PRESETS, prog=prog)
-        with join_processes(config.device) as process, pyro.validation_enabled(config.validate):
-            return train(config, process)
-    except (DataError, CheckpointError, NonFiniteError, RuntimeError, OSError) as error:
-        print(f"{prog}: error: {error}", file=sys.stderr)
-        return 2
+    """Run a command."""
+    return run_program("whatwhere-air", __doc__ or "", COMMANDS, argv)
 
 
 if __name__ == "__main__":

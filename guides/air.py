@@ -21,18 +21,7 @@ from ..models.components.networks import GlimpseEncoder, LocScale, mlp
 from ..models.components.plates import Plate
 from ..models.components.recurrent import LSTMState, SplitInputLSTM
 from ..models.priors import NormalPrior, present_or_standard, slot_presence
-
-
-def explore(logits: Tensor, exploration: Tensor) -> Tensor:
-    """Logits of `p = e / 2 + (1 - e) sigmoid(logits)`, exact for e = 0 too.
-
-    Args:
-        logits: any shape.
-        exploration: e, a scalar in [0, 1).
-    """
-    floor, rest = (exploration / 2).log(), torch.log1p(-exploration)
-    present = torch.logaddexp(floor, rest + F.logsigmoid(logits))
-    return present - torch.logaddexp(floor, rest + F.logsigmoid(-logits))
+from .exploration import explore
 
 
 class BaselineMemory(NamedTuple):

@@ -17,6 +17,7 @@ from pyro.distributions import TorchDistribution
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
+from ..models.components.active_set import ActiveSet
 from ..models.components.attention import Size, crop, sqair_squash
 from ..models.components.networks import LocScale, fill_output_bias, initialise, mlp
 from ..models.components.plates import Plate
@@ -26,6 +27,7 @@ from ..models.components.triangular_normal import TriangularNormal
 from ..models.discovery_priors import MIN_SCALE
 from ..models.priors import harmless, present_or_standard, slot_presence
 from ..models.sqair import LatentEncoder, check_video
+from .exploration import explore
 
 
 class Slot(NamedTuple):
@@ -85,7 +87,16 @@ def settle_unused(
     pyro.factor(name, torch.where(unused, -log_prob, 0.0), has_rsample=True)
 
 
-class Discovery(PyroModule):
+class Placed(NamedTuple):
+    """Where a slot may be."""
+
+    hidden: Tensor
+    """State of the recurrent network that runs over slots, `(..., D)`."""
+    where: LocScale
+    """Parameters of `z_where`, `(..., 4)`."""
+
+
+class Discovery(ActiveSet, PyroModule):
     """Finds new objects, one after the other: where, what, and whether there is one at all.
 
     Args:
@@ -100,7 +111,13 @@ class Discovery(PyroModule):
         presence_hidden: width of the hidden layer of the presence network.
         presence_bias: initial logit of presence.
         scale_bias: initial offset of the raw standard deviation of `z_where`; learned.
+
+    Attributes:
+        hold: share of decisions after the first frame that are taken for "nothing new" in training mode, in
+            [0, 1), see `SQAIRGuide`; a buffer, to be annealed.
     """
+
+    hold: Tensor
 
     def __init__(
         self,
@@ -125,6 +142,7 @@ class Discovery(PyroModule):
         self.presence_head = mlp([hidden + what_size, presence_hidden, 1], nn.ELU)
         initialise(self.image_encoder, self.where_head, self.presence_head)
         fill_output_bias(self.presence_head, presence_bias)
+        self.register_buffer("hold", torch.tensor(0.0))
         self.max_count = max_count
         self.what_size = what_size
         self.glimpse_size = glimpse_size
@@ -145,37 +163,67 @@ class Discovery(PyroModule):
         slot = Slot(torch.ones_like(free), start[..., :4], start[..., 4:])
         slots = []
         for j in range(self.max_count):
-            hidden = self.rnn(early, slot.features(), hidden)
-            slot = self._sample(f"discovery/{{}}/{t}/{j}", image, hidden, slot.z_pres * (free > j))
+            possible = slot.z_pres * (free > j)
+            hidden, place = self.where_present(self._place, possible, early, slot.features(), hidden)
+            hold = self.hold if t > 0 and self.training else None
+            slot = self._sample(f"discovery/{{}}/{t}/{j}", image, hidden, place, possible, hold)
             slots.append(slot)
         return slots
 
-    def _sample(self, name: str, image: Tensor, hidden: Tensor, possible: Tensor) -> Slot:
+    def _place(self, early: Tensor, previous: Tensor, hidden: Tensor) -> Placed:
+        hidden = self.rnn(early, previous, hidden)
         loc, raw_scale = self.where_head(hidden).chunk(2, dim=-1)
-        place = LocScale(loc, F.softplus(raw_scale + self.scale_bias) + MIN_SCALE)
+        return Placed(hidden, LocScale(loc, F.softplus(raw_scale + self.scale_bias) + MIN_SCALE))
+
+    def _look(self, image: Tensor, z_where: Tensor) -> LocScale:
+        return self.what_encoder(crop(image, sqair_squash(z_where), self.glimpse_size))
+
+    def _decide(self, hidden: Tensor, z_what: Tensor) -> Tensor:
+        return self.presence_head(concatenate(hidden, z_what))
+
+    def _sample(
+        self,
+        name: str,
+        image: Tensor,
+        hidden: Tensor,
+        place: LocScale,
+        possible: Tensor,
+        hold: Tensor | None,
+    ) -> Slot:
         with poutine.mask(mask=possible > 0):
             where = present_or_standard(place, possible)
             z_where = pyro.sample(name.format("z_where"), where)
-            glimpse = crop(image, sqair_squash(z_where), self.glimpse_size)
-            what = present_or_standard(self.what_encoder(glimpse), possible)
+            seen = self.where_present(self._look, possible, z_where, images=image)
+            what = present_or_standard(seen, possible)
             z_what = pyro.sample(name.format("z_what"), what)
-            logit = self.presence_head(concatenate(hidden, z_what)).squeeze(-1)
+            logit = self.where_present(self._decide, possible, hidden, z_what).squeeze(-1)
+            if hold is not None:
+                logit = explore(logit, hold, towards=0.0)
             z_pres = pyro.sample(name.format("z_pres"), slot_presence(logit, possible))
         settle_unused(name.format("unused"), possible, z_pres, [(where, z_where), (what, z_what)])
         here = z_pres.unsqueeze(-1)
         return Slot(z_pres.expand(z_what.shape[:-1]), z_where * here, z_what * here)
 
 
-class PropagationPlan(NamedTuple):
-    """What propagation knows of every slot before it looks at the others, `(..., N, ...)`."""
+class Anticipation(NamedTuple):
+    """What propagation knows of a slot before it looks at the others."""
 
     mask: Tensor
-    """Weights of the glimpse's pixels, `(..., N, 1, h, w)`."""
+    """Weights of the glimpse's pixels, `(..., h w)`."""
     relation: Tensor
-    """Early part of the relation network's input, projected, `(..., N, D)`."""
+    """Early part of the relation network's input, projected, `(..., D)`."""
 
 
-class Propagation(PyroModule):
+class Seen(NamedTuple):
+    """What a followed object looks like, where it is now."""
+
+    what: LocScale
+    """Parameters of `z_what`, `(..., W)`."""
+    memory: Tensor
+    """The next temporal state, `(..., D)`."""
+
+
+class Propagation(ActiveSet, PyroModule):
     """Follows objects: proposes a place, looks there, and relates the object to those already followed.
 
     Args:
@@ -186,7 +234,14 @@ class Propagation(PyroModule):
         narrow: width of the hidden layer of the proposal, mask and presence networks.
         presence_bias: initial logit of staying.
         scale_bias: initial offset of the raw standard deviation of `z_where`; learned.
+        presence_hidden: width of the hidden layer of the presence network; by default `narrow`.
+
+    Attributes:
+        hold: share of decisions that are taken for "stays" in training mode, in [0, 1), see `SQAIRGuide`; a
+            buffer, to be annealed.
     """
+
+    hold: Tensor
 
     def __init__(
         self,
@@ -197,6 +252,7 @@ class Propagation(PyroModule):
         narrow: int = 128,
         presence_bias: float = 5.0,
         scale_bias: float = -3.0,
+        presence_hidden: int | None = None,
     ) -> None:
         super().__init__()
         self.what_encoder = what_encoder
@@ -210,13 +266,14 @@ class Propagation(PyroModule):
         self.temporal = GRU(hidden + 4 + 2 * what_size, hidden)
         self.temporal_what = nn.Linear(hidden, 2 * what_size)
         self.gates = nn.Linear(hidden, 3 * what_size)
-        self.presence_head = mlp([2 * hidden + what_size, narrow, 1], nn.ELU)
+        self.presence_head = mlp([2 * hidden + what_size, presence_hidden or narrow, 1], nn.ELU)
         initialise(
             self.proposal, self.mask, self.where_head, self.temporal_what, self.gates, self.presence_head
         )
         fill_output_bias(self.mask, 1.0)
         nn.init.constant_(self.gates.bias, 1.0)
         fill_output_bias(self.presence_head, presence_bias)
+        self.register_buffer("hold", torch.tensor(0.0))
         self.glimpse_size = glimpse_size
 
     @property
@@ -238,60 +295,81 @@ class Propagation(PyroModule):
             image: `(B, C, H, W)`.
             slots: the objects of the frame before.
         """
-        plan, triangle = self._plan(image, slots), self.triangle()
-        hidden = self.relation.initial
-        zeros = torch.zeros_like
-        slot = Slot(
-            zeros(slots.z_pres[..., 0]), zeros(slots.z_where[..., 0, :]), zeros(slots.z_what[..., 0, :])
+        # Slots come first, so that the batch of images stays the last axis.
+        z_pres, where, what, memory = (
+            field.movedim(-2, 0) for field in (slots.z_pres.unsqueeze(-1), *slots[1:4])
         )
+        present = z_pres.squeeze(-1)
+        early = self.where_present(self._anticipate, present, z_pres, where, what, memory, images=image)
+        triangle, hidden = self.triangle(), self.relation.initial
+        zeros = torch.zeros_like
+        slot = Slot(zeros(present[0]), zeros(where[0]), zeros(what[0]))
         followed, memories = [], []
-        for i in range(slots.z_pres.shape[-1]):
-            before = Slot(slots.z_pres[..., i], slots.z_where[..., i, :], slots.z_what[..., i, :])
-            hidden = self.relation(plan.relation[..., i, :], slot.features(), hidden)
-            slot, memory = self._sample(
-                f"propagation/{{}}/{t}/{i}",
-                image,
-                before,
-                plan.mask[..., i, :, :, :],
-                hidden,
-                slots.memory[..., i, :],
-                triangle,
+        for i, possible in enumerate(present):
+            hidden, place = self.where_present(
+                self._place, possible, early.relation[i], slot.features(), hidden, where[i], memory[i]
+            )
+            before = Slot(possible, where[i], what[i])
+            slot, new_memory = self._sample(
+                f"propagation/{{}}/{t}/{i}", image, before, memory[i], early.mask[i], hidden, place, triangle
             )
             followed.append(slot)
-            memories.append(memory)
+            memories.append(new_memory)
         return followed, memories
 
-    def _plan(self, image: Tensor, slots: TrackedSlots) -> PropagationPlan:
-        """Look where each object might be; all slots at once, since this depends on the past alone."""
-        proposal = slots.z_where + 0.1 * self.proposal(slots.memory)
-        mask = self.mask(slots.memory).sigmoid().unflatten(-1, (1, *self.glimpse_size))
-        coords = sqair_squash(proposal).movedim(-2, 0)  # coords.shape = (N, ..., B, 4)
-        glimpses = crop(image, coords, self.glimpse_size).movedim(0, -4)
-        seen = self.what_encoder(mask * glimpses).loc
-        early = [seen, slots.z_what, slots.z_where, slots.z_pres.unsqueeze(-1), slots.memory]
-        return PropagationPlan(mask, self.relation.project(concatenate(*early)))
+    def _anticipate(
+        self, image: Tensor, z_pres: Tensor, z_where: Tensor, z_what: Tensor, memory: Tensor
+    ) -> Anticipation:
+        """Look where an object might be; all slots at once, since this depends on the past alone."""
+        proposal = z_where + 0.1 * self.proposal(memory)
+        mask = self.mask(memory).sigmoid()
+        seen = self.what_encoder(self._glimpse(image, proposal, mask)).loc
+        return Anticipation(mask, self.relation.project(concatenate(seen, z_what, z_where, z_pres, memory)))
+
+    def _place(
+        self, relation: Tensor, previous: Tensor, hidden: Tensor, z_where: Tensor, memory: Tensor
+    ) -> Placed:
+        hidden = self.relation(relation, previous, hidden)
+        shift, raw_scale = self.where_head(concatenate(hidden, z_where, memory)).chunk(2, dim=-1)
+        scale = F.softplus(raw_scale + self.scale_bias - 1) + MIN_SCALE
+        return Placed(hidden, LocScale(z_where + shift, scale))
+
+    def _look(
+        self, image: Tensor, z_where: Tensor, mask: Tensor, hidden: Tensor, z_what: Tensor, memory: Tensor
+    ) -> Seen:
+        seen = self.what_encoder(self._glimpse(image, z_where, mask))
+        memory = self.temporal(concatenate(hidden, z_where, seen.loc, seen.scale), memory)
+        return Seen(self._mix(z_what, seen, memory), memory)
+
+    def _decide(self, hidden: Tensor, memory: Tensor, z_what: Tensor) -> Tensor:
+        return self.presence_head(concatenate(hidden, memory, z_what))
+
+    def _glimpse(self, image: Tensor, z_where: Tensor, mask: Tensor) -> Tensor:
+        weights = mask.unflatten(-1, (1, *self.glimpse_size))
+        return weights * crop(image, sqair_squash(z_where), self.glimpse_size)
 
     def _sample(
         self,
         name: str,
         image: Tensor,
         before: Slot,
-        mask: Tensor,
-        relation: Tensor,
         memory: Tensor,
+        mask: Tensor,
+        hidden: Tensor,
+        place: LocScale,
         triangle: Tensor,
     ) -> tuple[Slot, Tensor]:
         possible = before.z_pres
-        shift, raw_scale = self.where_head(concatenate(relation, before.z_where, memory)).chunk(2, dim=-1)
-        place = LocScale(before.z_where + shift, F.softplus(raw_scale + self.scale_bias - 1) + MIN_SCALE)
         with poutine.mask(mask=possible > 0):
             where = TriangularNormal(*harmless(place, possible), triangle)
             z_where = pyro.sample(name.format("z_where"), where)
-            seen = self.what_encoder(mask * crop(image, sqair_squash(z_where), self.glimpse_size))
-            new_memory = self.temporal(concatenate(relation, z_where, seen.loc, seen.scale), memory)
-            what = present_or_standard(self._mix(before.z_what, seen, new_memory), possible)
+            context = (z_where, mask, hidden, before.z_what, memory)
+            seen, new_memory = self.where_present(self._look, possible, *context, images=image)
+            what = present_or_standard(seen, possible)
             z_what = pyro.sample(name.format("z_what"), what)
-            logit = self.presence_head(concatenate(relation, memory, z_what)).squeeze(-1)
+            logit = self.where_present(self._decide, possible, hidden, memory, z_what).squeeze(-1)
+            if self.training:
+                logit = explore(logit, self.hold, towards=1.0)
             z_pres = pyro.sample(name.format("z_pres"), slot_presence(logit, possible))
         settle_unused(name.format("unused"), possible, z_pres, [(where, z_where), (what, z_what)])
         here = z_pres.unsqueeze(-1)
@@ -314,11 +392,17 @@ class Propagation(PyroModule):
 class SQAIRGuide(PyroModule):
     """Approximate posterior of `models.SQAIR`, with the same statements, one frame after the other.
 
+    Where videos become longer during training, `hold` keeps the objects of the first frame: as long as
+    propagation cannot follow into a new frame, letting objects go and discovering them again, or discovering
+    them twice, has by far the greater weight, no gradient reaches the networks that would learn to follow,
+    and the guide gives propagation up for good. Held on to, they learn.
+
     Args:
         propagation: follows the objects of the frame before.
         discovery: finds new ones.
         latent_encoder: summary of the propagated objects for discovery; the model's.
         image_shape: channels, height and width of a frame.
+        truncate: as the model's.
     """
 
     def __init__(
@@ -327,12 +411,14 @@ class SQAIRGuide(PyroModule):
         discovery: Discovery,
         latent_encoder: LatentEncoder,
         image_shape: tuple[int, int, int] = (1, 50, 50),
+        truncate: bool = True,
     ) -> None:
         super().__init__()
         self.propagation = propagation
         self.discovery = discovery
         self.latent_encoder = latent_encoder
         self.image_shape = image_shape
+        self.truncate = truncate
 
     def forward(self, video: Tensor) -> list[TrackedSlots]:
         """Sample the latent variables of videos `(B, T, C, H, W)` in [0, 1]: the slots of each frame.
@@ -368,7 +454,9 @@ class SQAIRGuide(PyroModule):
             propagated = _tracked(followed, torch.stack(memories, dim=-2), identity)
             survivors = z_pres.sum(-1)
             summary = self.latent_encoder(*propagated[:3])
-        found = self.discovery(t, image, features, summary, self.discovery.max_count - survivors)
+        count = self.discovery.max_count
+        free = count - survivors if self.truncate else torch.full_like(survivors, count)
+        found = self.discovery(t, image, features, summary, free)
         new = torch.stack([slot.z_pres for slot in found], dim=-1)
         memory = self.propagation.initial_memory.expand(*new.shape, -1)
         discovered = _tracked(found, memory, new_identities(new, total))

@@ -17,16 +17,23 @@ import pyro
 import torch
 from pyro import poutine
 from pyro.nn import PyroModule
+from pyro.poutine import Trace
 from torch import Tensor, nn
 
-from .components.attention import paste_matrices, sqair_squash
+from .components.active_set import ActiveSet, Rows
+from .components.attention import paste, paste_matrices, sqair_squash
 from .components.likelihood import GaussianImage
 from .components.networks import LocScale, initialise, mlp
 from .components.plates import Plate
 from .components.slots import TrackedSlots, compact, concatenate, empty_slots, new_identities
-from .discovery_priors import DiscoveryCountPrior, DiscoveryWherePrior, expected_propagation
+from .discovery_priors import (
+    DiscoveryCountPrior,
+    DiscoveryWherePrior,
+    FixedWherePrior,
+    expected_propagation,
+)
 from .priors import NormalPrior, present_or_standard, slot_presence
-from .propagation_priors import RecurrentPropagationPrior
+from .propagation_priors import Propagation, RecurrentPropagationPrior
 
 
 class Frame(NamedTuple):
@@ -51,7 +58,7 @@ class State(NamedTuple):
     """Number of objects discovered so far in each sequence, `(...)`, int64."""
 
 
-class LatentEncoder(nn.Module):
+class LatentEncoder(ActiveSet, nn.Module):
     """Summary of a set of objects, the same in any order: the sum of an MLP of each (a deep set).
 
     Args:
@@ -67,11 +74,11 @@ class LatentEncoder(nn.Module):
 
     def forward(self, z_pres: Tensor, z_where: Tensor, z_what: Tensor) -> Tensor:
         """Summarise slots, with presence `(..., N)`, to `(..., hidden)`; absent ones count for nothing."""
-        features = self.network(torch.cat([z_what, z_where], dim=-1))
+        features = self.where_present(self.network, z_pres, torch.cat([z_what, z_where], dim=-1))
         return (features * z_pres.unsqueeze(-1)).sum(-2)
 
 
-class SceneDecoder(nn.Module):
+class SceneDecoder(ActiveSet, nn.Module):
     """Draws all objects of a frame, and a mean image wherever there is one.
 
     `canvas = sum_i pres_i paste(g_i) + m * mean_image` with `m = sigmoid(-10 + 20 occupancy)`, so that a
@@ -91,9 +98,10 @@ class SceneDecoder(nn.Module):
 
     def forward(self, z_pres: Tensor, z_where: Tensor, z_what: Tensor) -> Tensor:
         """Draw slots with presence `(..., N)` to images `(..., C, H, W)`."""
-        glimpses = self.output_scale * self.glimpse_decoder(z_what)
+        glimpses = self._glimpses(z_pres, z_what)
         height, width = self.mean_image.shape[-2:]
-        rows, columns = paste_matrices(sqair_squash(z_where), glimpses.shape[-2:], (height, width))
+        glimpse_size = glimpses.shape[-2], glimpses.shape[-1]
+        rows, columns = paste_matrices(sqair_squash(z_where), glimpse_size, (height, width))
         rows = rows * z_pres[..., None, None]
         # Concatenating the slots along the glimpse's columns lets one product place and add them.
         placed = rows.unsqueeze(-3) @ glimpses  # placed.shape = (..., N, C, H, w)
@@ -103,6 +111,16 @@ class SceneDecoder(nn.Module):
         occupancy = rows.sum(-1).transpose(-1, -2) @ columns.sum(-1)
         covered = (20 * occupancy - 10).sigmoid().unsqueeze(-3)
         return canvas + covered * self.mean_image
+
+    def objects(self, slots: TrackedSlots) -> Tensor:
+        """Each object alone at its place, without the mean image, `(..., N, C, H, W)`; absent ones black."""
+        glimpses = self._glimpses(slots.z_pres, slots.z_what) * slots.z_pres[..., None, None, None]
+        height, width = self.mean_image.shape[-2:]
+        return paste(glimpses, sqair_squash(slots.z_where), (height, width))
+
+    def _glimpses(self, z_pres: Tensor, z_what: Tensor) -> Tensor:
+        glimpses: Tensor = self.where_present(self.glimpse_decoder, z_pres, z_what)
+        return self.output_scale * glimpses
 
 
 class LinearGlimpseDecoder(nn.Module):
@@ -125,7 +143,7 @@ class LinearGlimpseDecoder(nn.Module):
         return self.network(z_what).unflatten(-1, self.glimpse_shape)
 
 
-class SQAIR(PyroModule):
+class SQAIR(ActiveSet, PyroModule):
     """Generative model of videos with up to `max_count` objects in a frame.
 
     Statements of frame `t`: for each slot `i` of the frame before `propagation/z_pres/t/i`, then
@@ -142,18 +160,22 @@ class SQAIR(PyroModule):
         max_count: N.
         what_size: W.
         likelihood_scale: standard deviation of the pixels.
+        truncate: whether no more is discovered than there are free slots. The authors' code discovers up to
+            `max_count` objects in every frame and drops what finds no place, though it counts in the
+            probabilities; the guide must be given the same.
     """
 
     def __init__(
         self,
         propagation_prior: RecurrentPropagationPrior,
         discovery_count_prior: DiscoveryCountPrior,
-        discovery_where_prior: DiscoveryWherePrior,
+        discovery_where_prior: DiscoveryWherePrior | FixedWherePrior,
         latent_encoder: LatentEncoder,
         decoder: SceneDecoder,
         max_count: int = 3,
         what_size: int = 50,
         likelihood_scale: float = 0.3,
+        truncate: bool = True,
     ) -> None:
         super().__init__()
         self.propagation_prior = propagation_prior
@@ -164,6 +186,7 @@ class SQAIR(PyroModule):
         self.decoder = decoder
         self.max_count = max_count
         self.likelihood_scale = likelihood_scale
+        self.truncate = truncate
 
     def forward(
         self, video: Tensor | None = None, batch_size: int | None = None, frames: int | None = None
@@ -192,6 +215,35 @@ class SQAIR(PyroModule):
                 seen.append(frame)
         return seen
 
+    @torch.no_grad()
+    def generate(
+        self, batch_size: int, frames: int, given: Trace | None = None, discover: bool = True
+    ) -> list[Frame]:
+        """Draw videos from the prior, or go on from what a guide has found in their first frames.
+
+        Look at the canvases: pixels drawn with the standard deviation of the likelihood hide what is there.
+
+        Args:
+            batch_size: B.
+            frames: T, those that are given included.
+            given: trace of the guide on the first frames of B videos; they are as it says, and what follows
+                is drawn from the prior of propagation.
+            discover: whether objects may be discovered after the given frames; in the paper they may not.
+        """
+        fixed: dict[str, Tensor] = {}
+        if given is not None:
+            fixed = {
+                name: site["value"]
+                for name, site in given.nodes.items()
+                if site["type"] == "sample" and not site["is_observed"]
+            }
+        if not discover:
+            nothing = torch.zeros(batch_size, device=self.decoder.mean_image.device)
+            names = [f"discovery/z_pres/{t}/{j}" for t in range(frames) for j in range(self.max_count)]
+            fixed = {**dict.fromkeys(names, nothing), **fixed}
+        drawn: list[Frame] = poutine.condition(self, data=fixed)(batch_size=batch_size, frames=frames)
+        return drawn
+
     def step(self, t: int, image: Tensor | None, state: State) -> tuple[Frame, State]:
         """One frame: propagate, discover, draw."""
         if t == 0:
@@ -202,7 +254,8 @@ class SQAIR(PyroModule):
             propagated, expectation = self.propagate(t, state.slots)
             survivors = propagated.z_pres.sum(-1)
             summary = self.latent_encoder(propagated.z_pres, propagated.z_where, propagated.z_what)
-        discovered = self.discover(t, summary, expectation, self.max_count - survivors, state.total)
+        free = self.max_count - survivors if self.truncate else torch.full_like(survivors, self.max_count)
+        discovered = self.discover(t, summary, expectation, free, state.total)
         slots = discovered if propagated is None else compact(propagated, discovered)
         new = discovered.z_pres.sum(-1)
         canvas = self.decoder(slots.z_pres, slots.z_where, slots.z_what)
@@ -215,7 +268,7 @@ class SQAIR(PyroModule):
         Returns:
             the slots, and how many the prior expected to stay, see `expected_propagation`.
         """
-        prior = self.propagation_prior(slots)
+        prior = self._predict(slots)
         values = []
         for i in range(self.max_count):
             before = slots.z_pres[..., i]
@@ -238,6 +291,14 @@ class SQAIR(PyroModule):
             TrackedSlots(z_pres, z_where, z_what, memory, identity),
             expected_propagation(prior.logits, slots.z_pres),
         )
+
+    def _predict(self, slots: TrackedSlots) -> Propagation:
+        if not self.active_set:
+            return self.propagation_prior(slots)
+        rows = Rows(slots.z_pres)
+        taken = (rows.take(field, field.dim() - slots.z_pres.dim()) for field in slots)
+        predicted: Propagation = rows.put(self.propagation_prior(TrackedSlots(*taken)))
+        return predicted
 
     def discover(
         self, t: int, summary: Tensor, expectation: Tensor, free: Tensor, total: Tensor

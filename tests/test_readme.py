@@ -25,12 +25,13 @@ def commands(program: str) -> list[list[str]]:
     return [shlex.split(line)[1:] for line in lines if line.startswith(f"{program} ")]
 
 
-def test_the_commands_of_air_have_the_options_shown():
-    shown = commands("whatwhere-air")
-    assert {arguments[0] for arguments in shown} == set(air.COMMANDS)
-    for command, *options in shown:
-        presets = air.PRESETS if command == "train" else None
-        make_parser(air.COMMANDS[command], presets).parse_args(options)
+@pytest.mark.parametrize("program", ["air", "sqair"])
+def test_the_commands_have_the_options_shown(program: str):
+    known = {"air": air.COMMANDS, "sqair": sqair.COMMANDS}[program]
+    shown = commands(f"whatwhere-{program}")
+    assert {arguments[0] for arguments in shown} == set(known)
+    for name, *options in shown:
+        make_parser(known[name].config, known[name].presets).parse_args(options)
 
 
 def test_the_commands_of_data_have_the_options_shown():

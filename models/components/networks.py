@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -126,14 +127,42 @@ class GlimpseDecoder(nn.Module):
         return pixels.unflatten(-1, self.glimpse_shape)
 
 
+def convolutions(in_channels: int, channels: Sequence[int], strides: Sequence[int]) -> nn.Sequential:
+    """Convolutions of 3 x 3 pixels, each with an ELU; each divides the size by its stride, rounded up.
+
+    Sizes are those of TensorFlow's `SAME` padding, but the padding is one pixel on every side. Under
+    stride 2, TensorFlow pads even sizes at the bottom and the right alone: the same network in a mirror.
+
+    Args:
+        in_channels: channels of the image.
+        channels: of each convolution.
+        strides: of each convolution, 1 or 2.
+
+    Raises:
+        ValueError: if `channels` and `strides` differ in length.
+    """
+    _check_lengths(channels, strides)
+    layers: list[nn.Module] = []
+    for before, after, stride in zip((in_channels, *channels), channels, strides, strict=False):
+        layers += [nn.Conv2d(before, after, 3, stride, padding=1), nn.ELU()]
+    return nn.Sequential(*layers)
+
+
 class ConvFeatures(nn.Module):
-    """Convolutions of 3 x 3 pixels with `SAME` padding, then a fully connected layer; ELU throughout.
+    """`convolutions`, then a fully connected layer with an ELU.
+
+    Several encoders, of images of different sizes, share their convolutions as `trunk`, as CONV-SQAIR's
+    encoders of frames and glimpses do (Kosiorek et al., 2018); the fully connected layer is always their own.
 
     Args:
         image_shape: channels, height and width of an image.
         channels: of each convolution.
         strides: of each convolution.
         features: width of the fully connected layer.
+        trunk: convolutions made elsewhere; `channels` and `strides` then have no part.
+
+    Raises:
+        ValueError: if `channels` and `strides` differ in length.
     """
 
     def __init__(
@@ -142,17 +171,11 @@ class ConvFeatures(nn.Module):
         channels: Sequence[int] = (16, 32, 32, 64),
         strides: Sequence[int] = (2, 2, 1, 1),
         features: int = 256,
+        trunk: nn.Sequential | None = None,
     ) -> None:
         super().__init__()
-        if len(channels) != len(strides):
-            raise ValueError(
-                f"`channels` and `strides` must have one length, got {len(channels)} and {len(strides)}."
-            )
         self.image_shape = torch.Size(image_shape)
-        layers: list[nn.Module] = []
-        for before, after, stride in zip((image_shape[0], *channels), channels, strides, strict=False):
-            layers += [nn.Conv2d(before, after, 3, stride, padding=1), nn.ELU()]
-        self.convolutions = nn.Sequential(*layers)
+        self.convolutions = convolutions(image_shape[0], channels, strides) if trunk is None else trunk
         with torch.no_grad():
             pixels = self.convolutions(torch.zeros(1, *image_shape)).numel()
         self.readout = nn.Linear(pixels, features)
@@ -160,4 +183,69 @@ class ConvFeatures(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Encode images `(..., C, H, W)` to features `(..., features)`."""
         maps = self.convolutions(images.reshape(-1, *self.image_shape))
-        return F.elu(self.readout(maps.flatten(1))).unflatten(0, images.shape[:-3])
+        features = F.elu(self.readout(maps.flatten(1)))
+        return features.reshape(*images.shape[:-3], self.readout.out_features)
+
+
+class SubPixelGlimpseDecoder(nn.Module):
+    """Sub-pixel convolutions from `z_what` to a glimpse, linear in the last layer.
+
+    Fully connected layers make a small map. Each convolution then enlarges it by its stride s: it computes
+    `s^2` values per pixel and channel, and these become a block of s x s pixels (Shi et al., *Real-Time
+    Single Image and Video Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural Network*, 2016,
+    equation 4, up to the order of channels). A last convolution, which SQAIR's paper does not specify, maps
+    to the glimpse's channels. Filters are of 3 x 3 pixels; ELU throughout, before the pixels are rearranged.
+    The defaults are CONV-SQAIR's (Kosiorek et al., 2018, appendix D).
+
+    Args:
+        what_size: W.
+        glimpse_shape: channels, height and width.
+        hidden: widths of the fully connected layers before the map.
+        channels: after each convolution; the first map has as many as the first.
+        strides: factor by which each convolution enlarges height and width. The first map is smaller than the
+            glimpse by their product, which must divide its height and width.
+
+    Raises:
+        ValueError: if `channels` and `strides` differ in length, or the strides do not divide the glimpse.
+    """
+
+    def __init__(
+        self,
+        what_size: int,
+        glimpse_shape: tuple[int, int, int],
+        hidden: Sequence[int] = (256,),
+        channels: Sequence[int] = (32, 64, 64),
+        strides: Sequence[int] = (1, 2, 2),
+    ) -> None:
+        super().__init__()
+        _check_lengths(channels, strides)
+        scale, (colours, height, width) = math.prod(strides), glimpse_shape
+        if height % scale or width % scale:
+            raise ValueError(
+                f"`glimpse_shape` must have a height and a width divisible by {scale}, the product of "
+                f"`strides`, but got {height} x {width}."
+            )
+        self.glimpse_shape = torch.Size(glimpse_shape)
+        self.map_shape = torch.Size((channels[0], height // scale, width // scale))
+        self.map = mlp([what_size, *hidden, self.map_shape.numel()], nn.ELU, activate_last=True)
+        layers: list[nn.Module] = []
+        for before, after, stride in zip((channels[0], *channels), channels, strides, strict=False):
+            layers += [
+                nn.Conv2d(before, after * stride**2, 3, padding=1),
+                nn.ELU(),
+                nn.PixelShuffle(stride),
+            ]
+        self.convolutions = nn.Sequential(*layers, nn.Conv2d(channels[-1], colours, 3, padding=1))
+        initialise(self)
+
+    def forward(self, z_what: Tensor) -> Tensor:
+        """Decode `(..., W)` to `(..., C, h, w)`."""
+        maps = self.map(z_what).reshape(-1, *self.map_shape)
+        return self.convolutions(maps).reshape(*z_what.shape[:-1], *self.glimpse_shape)
+
+
+def _check_lengths(channels: Sequence[int], strides: Sequence[int]) -> None:
+    if len(channels) != len(strides):
+        raise ValueError(
+            f"`channels` and `strides` must have one length, got {len(channels)} and {len(strides)}."
+        )

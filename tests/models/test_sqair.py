@@ -9,62 +9,34 @@ import torch
 import torch.nn.functional as F
 from pyro import poutine
 from scipy import stats
-from torch import Tensor, nn
+from torch import Tensor
 
-from whatwhere.guides.sqair import Discovery, Propagation, SQAIRGuide, WhatEncoder
+from whatwhere.examples.sqair import NetworkConfig, PriorConfig, Programs
+from whatwhere.examples.sqair import build as build_sqair
+from whatwhere.guides.sqair import SQAIRGuide
 from whatwhere.inference.objectives import VIMCO
+from whatwhere.models.components.active_set import use_active_set
 from whatwhere.models.components.attention import paste, sqair_squash
-from whatwhere.models.components.networks import mlp
 from whatwhere.models.components.slots import TrackedSlots, compact
 from whatwhere.models.components.triangular_normal import TriangularNormal
 from whatwhere.models.discovery_priors import (
     DiscoveryCountPrior,
-    DiscoveryWherePrior,
     FixedWherePrior,
     expected_propagation,
 )
 from whatwhere.models.priors import log_probs_of_hazards
 from whatwhere.models.propagation_priors import GuidedPropagationPrior, RecurrentPropagationPrior
-from whatwhere.models.sqair import SQAIR, LatentEncoder, LinearGlimpseDecoder, SceneDecoder
+from whatwhere.models.sqair import SQAIR
 
 VARIABLES = ("z_where", "z_what", "z_pres")
 
 
 def build(
     count: int = 3, what: int = 50, hidden: int = 256, side: int = 50, glimpse: int = 20, narrow: int = 128
-) -> tuple[SQAIR, SQAIRGuide]:
+) -> Programs:
     """MLP-SQAIR of the paper, or a smaller one."""
-    shape = (1, glimpse, glimpse)
-    latent_encoder = LatentEncoder(what, hidden)
-    model = SQAIR(
-        RecurrentPropagationPrior(what, hidden),
-        DiscoveryCountPrior(count),
-        DiscoveryWherePrior(hidden + 1, narrow),
-        latent_encoder,
-        SceneDecoder(LinearGlimpseDecoder(what, shape, hidden), torch.zeros(1, side, side)),
-        count,
-        what,
-    )
-    glimpse_features = mlp([glimpse**2, hidden, hidden], nn.ELU, activate_last=True)
-    image_features = mlp([side**2, hidden, hidden], nn.ELU, activate_last=True)
-    what_encoder = WhatEncoder(nn.Sequential(nn.Flatten(-3), glimpse_features), hidden, what)
-    guide = SQAIRGuide(
-        Propagation(what_encoder, what, shape[1:], hidden, narrow),
-        Discovery(
-            nn.Sequential(nn.Flatten(-3), image_features),
-            what_encoder,
-            hidden,
-            hidden,
-            count,
-            what,
-            shape[1:],
-            hidden,
-            narrow,
-        ),
-        latent_encoder,
-        (1, side, side),
-    )
-    return model, guide
+    network = NetworkConfig("mlp", (1, side, side), count, what, glimpse, hidden, narrow, narrow)
+    return build_sqair(network, PriorConfig())
 
 
 def small() -> tuple[SQAIR, SQAIRGuide]:
@@ -427,3 +399,106 @@ def test_bad_videos_are_refused():
         guide(torch.zeros(2, 3, 1, 12, 12, dtype=torch.uint8))
     with pytest.raises(ValueError, match="`batch_size` and `frames`"):
         model()
+
+
+def test_the_active_set_changes_neither_weights_nor_gradients():
+    """Presences of all kinds, also frames in which a slot is present nowhere."""
+    model, guide = small()
+    video = torch.rand(3, 4, 1, 12, 12, dtype=torch.float64)
+    objective = VIMCO(3)(model, guide)
+    for bias in (-30.0, 0.0):
+        guide.discovery.presence_head[-1].bias.data.fill_(bias)
+        guide.propagation.presence_head[-1].bias.data.fill_(bias)
+        found = []
+        for on in (False, True):
+            use_active_set(model, guide, on=on)
+            torch.manual_seed(5)
+            objective.zero_grad()
+            loss, _ = objective(video)
+            loss.backward()
+            found.append([loss.detach(), *(p.grad.clone() for p in objective.parameters())])
+        for everywhere, active in zip(*found, strict=True):
+            torch.testing.assert_close(active, everywhere, rtol=1e-9, atol=1e-9)
+
+
+def test_the_active_set_runs_networks_on_what_is_present_only():
+    model, guide = small()
+    use_active_set(model, guide)
+    guide.discovery.presence_head[-1].weight.data.zero_()
+    guide.discovery.presence_head[-1].bias.data.fill_(30.0)
+    guide.propagation.presence_head[-1].bias.data.fill_(30.0)
+    rows: list[int] = []
+    guide.discovery.presence_head.register_forward_hook(lambda *call: rows.append(call[1][0].numel() // 11))
+    with pyro.plate("particles", 5, dim=-2):
+        guide(torch.rand(3, 2, 1, 12, 12, dtype=torch.float64))
+    # Two slots in the first frame; in the second none is free, and a network sees one row of what is none.
+    assert rows == [15, 15, 1, 1]
+
+
+def test_generation_goes_on_from_what_was_given_and_discovers_nothing():
+    torch.manual_seed(0)
+    model, guide = small()
+    model.discovery_count_prior.later_bias.data[0] = -30.0
+    given = poutine.trace(guide).get_trace(torch.rand(6, 2, 1, 12, 12, dtype=torch.float64))
+    drawn = model.generate(6, 5, given, discover=False)
+    for t in range(2):
+        expected = given.nodes["_RETURN"]["value"][t]
+        for field in ("z_pres", "z_where", "z_what", "identity"):
+            torch.testing.assert_close(getattr(drawn[t].slots, field), getattr(expected, field))
+    for before, frame in itertools.pairwise(drawn[1:]):
+        assert frame.discovered.sum() == 0
+        staying = frame.slots.identity[frame.slots.z_pres > 0]
+        assert set(staying.tolist()) <= set(before.slots.identity.flatten().tolist())
+    assert sum(frame.discovered.sum() for frame in model.generate(6, 5, given)[2:]) > 0
+
+
+def test_generation_from_a_prior_without_noise_is_deterministic():
+    model, guide = small()
+    _, what = model.propagation_prior.readout.out_features, model.what_prior.size
+    with torch.no_grad():
+        model.propagation_prior.readout.weight[-(what + 4) :] = 0
+        model.propagation_prior.readout.bias[-(what + 4) :] = -200.0
+        model.propagation_prior.readout.bias[0] = 200.0
+    given = poutine.trace(guide).get_trace(torch.rand(6, 2, 1, 12, 12, dtype=torch.float64))
+    first, second = (model.generate(6, 4, given, discover=False)[3] for _ in range(2))
+    # Every standard deviation is the least there is, 0.01.
+    torch.testing.assert_close(first.slots.z_pres, second.slots.z_pres)
+    assert (first.slots.z_where - second.slots.z_where).abs().max() < 0.2
+
+
+def test_without_truncation_the_prior_does_not_know_of_free_slots():
+    """As in the authors' code: the probabilities of the count are those of an empty frame."""
+    model, guide = small()
+    model.truncate = guide.truncate = False
+    presence = {f"discovery/z_pres/0/{j}": torch.ones(4).double() for j in range(2)}
+    presence |= {f"propagation/z_pres/1/{j}": torch.ones(4).double() for j in range(2)}
+    presence |= {f"discovery/z_pres/1/{j}": torch.tensor([1.0, 1.0 - j, 0.0, 0.0]).double() for j in range(2)}
+    video = torch.rand(4, 2, 1, 12, 12, dtype=torch.float64)
+    guided = poutine.trace(poutine.condition(guide, data=presence)).get_trace(video)
+    values = {name: guided.nodes[name]["value"] for name in guided.nodes if "/z_" in name}
+    trace = poutine.trace(poutine.condition(model, data=values)).get_trace(video)
+    trace.compute_log_prob()
+    found = sum(trace.nodes[f"discovery/z_pres/1/{j}"]["log_prob"] for j in range(2))
+    slots = trace.nodes["_RETURN"]["value"][0].slots
+    expectation = expected_propagation(model.propagation_prior(slots).logits, slots.z_pres)
+    prior = model.discovery_count_prior
+    bias = prior.bias + prior.later_bias
+    expected = F.elu(bias + prior.network(expectation)).log_softmax(-1)[range(4), [2, 1, 0, 0]]
+    torch.testing.assert_close(found, expected)
+    assert (trace.nodes["_RETURN"]["value"][1].slots.z_pres.sum(-1) == 2).all()
+
+
+def test_holding_on_keeps_the_objects_of_the_first_frame_while_training():
+    torch.manual_seed(0)
+    model, guide = small()
+    guide.propagation.presence_head[-1].bias.data.fill_(-3.0)
+    video = torch.rand(20, 3, 1, 12, 12, dtype=torch.float64)
+    for phase in (guide.propagation, guide.discovery):
+        phase.hold.fill_(1 - 1e-9)
+    held = guide(video)
+    assert all((later.identity == held[0].identity).all() for later in held)
+    assert held[0].z_pres.sum() > 0
+    loss, _ = VIMCO(2)(model, guide)(video)
+    assert loss.isfinite()
+    let_go = guide.eval()(video)
+    assert (let_go[1].identity != let_go[0].identity).any()

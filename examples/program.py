@@ -1,0 +1,51 @@
+"""What the programs of `examples/` share: commands, and mistakes of the user in one line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from whatwhere.datasets import DataError
+from whatwhere.inference.checkpoint import CheckpointError
+from whatwhere.inference.config import parse_config
+from whatwhere.inference.nonfinite import NonFiniteError
+
+
+class Command(NamedTuple):
+    """One command of a program."""
+
+    config: type
+    """Dataclass of its options."""
+    run: Callable[[Any], int]
+    """Does the work and returns the exit code."""
+    presets: Mapping[str, Any] | None = None
+    """Configurations by name."""
+
+
+def run_program(
+    name: str, description: str, commands: Mapping[str, Command], argv: Sequence[str] | None = None
+) -> int:
+    """Run a command; mistakes of the user end in one line and exit code 2.
+
+    Args:
+        name: of the program.
+        description: shown by `--help`.
+        commands: by name.
+        argv: the arguments; by default those of the process.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] not in commands:
+        wants_help = bool(arguments) and arguments[0] in ("-h", "--help")
+        usage = f"usage: {name} {{{','.join(commands)}}} [--help]"
+        print(usage, file=None if wants_help else sys.stderr)
+        if wants_help:
+            print(description)
+        return 0 if wants_help else 2
+    command, rest = commands[arguments[0]], arguments[1:]
+    prog = f"{name} {arguments[0]}"
+    try:
+        return command.run(parse_config(command.config, rest, presets=command.presets, prog=prog))
+    except (DataError, CheckpointError, NonFiniteError, RuntimeError, OSError) as error:
+        print(f"{prog}: error: {error}", file=sys.stderr)
+        return 2

@@ -1,0 +1,786 @@
+"""Sequential Attend, Infer, Repeat from the command line: train, evaluate, track, generate.
+
+    whatwhere-sqair train --preset glyphs --output runs/sqair
+    whatwhere-sqair evaluate --checkpoint runs/sqair/checkpoint.pt
+    whatwhere-sqair track --checkpoint runs/sqair/checkpoint.pt --video clip.gif
+    whatwhere-sqair generate --checkpoint runs/sqair/checkpoint.pt
+
+Also `python -m whatwhere.examples.sqair`, and with several processes
+`torchrun --nproc-per-node 2 -m whatwhere.examples.sqair train ...`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import pyro
+import torch
+from PIL import Image
+from pyro import poutine
+from torch import Tensor, nn
+
+from whatwhere.datasets import (
+    BatchSchedule,
+    DataError,
+    MovingDigits,
+    MovingDigitsRecipe,
+    VideoData,
+    VideoStore,
+    load_clips,
+    moving_digit_videos,
+    present,
+    visible_count,
+)
+from whatwhere.examples.program import Command, run_program
+from whatwhere.files import atomic_write
+from whatwhere.guides.sqair import Discovery, Propagation, SQAIRGuide, WhatEncoder
+from whatwhere.inference.checkpoint import CheckpointError, load_checkpoint
+from whatwhere.inference.config import from_primitives, runtime_field
+from whatwhere.inference.distributed import Process, join_processes, select_device
+from whatwhere.inference.memory import keep_freed_memory
+from whatwhere.inference.objectives import VIMCO, ObjectiveModule, SQAIRSignal
+from whatwhere.inference.objectives.diagnostics import Diagnostics
+from whatwhere.inference.optimizers import make_optimizer, parameter_groups
+from whatwhere.inference.pictures import save_gif, save_picture
+from whatwhere.inference.schedules import Annealed, Curriculum, PiecewiseConstant
+from whatwhere.inference.tracking_metrics import Tracks
+from whatwhere.inference.tracks_file import write_tracks
+from whatwhere.inference.training import Trainer, TrainingConfig
+from whatwhere.inference.video_evaluation import (
+    VideoReport,
+    Videos,
+    count_accuracy_of_videos,
+    evaluate_videos,
+    found_tracks,
+    infer_video,
+)
+from whatwhere.inference.video_pictures import film_strip, tracking_pictures
+from whatwhere.models.components.active_set import use_active_set
+from whatwhere.models.components.networks import ConvFeatures, SubPixelGlimpseDecoder, convolutions, mlp
+from whatwhere.models.discovery_priors import DiscoveryCountPrior, DiscoveryWherePrior, FixedWherePrior
+from whatwhere.models.propagation_priors import GuidedPropagationPrior, RecurrentPropagationPrior
+from whatwhere.models.sqair import SQAIR, Frame, LatentEncoder, LinearGlimpseDecoder, SceneDecoder
+
+VideoSource = MovingDigits | VideoData | VideoStore
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the videos come from."""
+
+    source: str = "glyphs"
+    """`glyphs` (digits drawn from fonts, no download), `mnist`, or the path of videos: an HDF5 file, read as
+    it is needed, or what `whatwhere.datasets.load_clips` reads.
+    """
+    test_source: str | None = None
+    """Held-out videos, where `source` is a path; without it the last tenth of `source` is held out."""
+    max_objects: int = 2
+    """Most digits in a generated video; the number is uniform from 0."""
+    image_size: int = 50
+    """Side of generated frames, in pixels."""
+    intermittent: bool = False
+    """Whether generated digits appear and disappear."""
+    noise_std: float = 0.0
+    """Standard deviation of noise added to the pixels of generated videos."""
+    train_videos: int = 60_000
+    """Generated training videos; they are made when they are needed, and take no memory."""
+    test_videos: int = 10_000
+    """Generated held-out videos, made from other digits than the training videos."""
+    seed: int = 0
+    """Seed of generated videos; it is not the seed of training, so that all runs see the same data."""
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Sizes of the networks, those of the authors' MLP-SQAIR unless said otherwise."""
+
+    variant: Literal["mlp", "conv"] = "mlp"
+    """Encoders and decoder: multi-layer perceptrons or convolutions. The paper's CONV-SQAIR also has `hidden`
+    128 and `presence_hidden` 64, see the preset `conv`.
+    """
+    image_shape: tuple[int, int, int] | None = None
+    """Channels, height and width of a frame; by default those of the training videos."""
+    max_count: int = 3
+    """Slots: most objects the model can see in a frame."""
+    what_size: int = 50
+    """Components of `z_what`."""
+    glimpse_size: int = 20
+    """Side of the attention window's crop, in pixels."""
+    hidden: int = 256
+    """Units of the recurrent networks and of most hidden layers."""
+    narrow: int = 128
+    """Units of the hidden layers of propagation's proposal and mask, and of the prior of places."""
+    presence_hidden: int = 128
+    """Units of the hidden layer of the presence networks."""
+
+
+@dataclass(frozen=True)
+class PriorConfig:
+    """The priors, and the likelihood."""
+
+    propagation: Literal["recurrent", "guided", "random_walk"] = "recurrent"
+    """How objects go on: predicted from their past; moved from where they are; or a random walk."""
+    stay_logit: float = 10.0
+    """Added to the prior's logit of staying."""
+    where: Literal["recurrent", "fixed"] = "recurrent"
+    """Places of new objects: learned, each given the one before; or the same normal for all."""
+    likelihood_scale: float = 0.3
+    """Standard deviation of the pixels."""
+    truncate: bool = True
+    """Whether no more is discovered than there are free slots; in the authors' code it is not so."""
+
+
+@dataclass(frozen=True)
+class SQAIRConfig:
+    """Train SQAIR to find and follow the objects of videos, and evaluate it on held-out ones."""
+
+    output: Path = runtime_field(Path("runs/sqair"))
+    """Folder for the log, the checkpoint, the metrics and the pictures."""
+    resume: bool = runtime_field(False)
+    """Continue the run in `output` from its checkpoint; start it if there is none."""
+    device: str = runtime_field("cpu")
+    """`cpu`, `cuda`, or `auto`."""
+    threads: int | None = runtime_field(None)
+    """Threads of the CPU a process uses; by default what PyTorch chooses."""
+    active_set: bool | None = runtime_field(None)
+    """Run networks only on slots where there is an object: the same numbers, faster on a CPU, slower on a
+    GPU. By default on the CPU.
+    """
+    validate: bool = runtime_field(False)
+    """Let Pyro check the parameters and values of all distributions at every step: slower, for debugging."""
+    estimator: Literal["vimco", "sqair_code"] = "vimco"
+    """Gradient of presence: unbiased (`vimco`), or what the authors' code computes."""
+    particles: int = 5
+    """Particles of the objective, at least 2."""
+    batch_size: int = 32
+    """Videos in a step, of all processes together."""
+    first_frames: int = 3
+    """Frames of each video at the start of training."""
+    frames: int = 10
+    """Frames of each video at the end."""
+    stage_steps: int = 100_000
+    """Steps after which the videos become one frame longer."""
+    hold_steps: int = 0
+    """Steps after each lengthening during which objects are held on to: for the first half of them those of
+    the first frame stay and nothing new is discovered, then in a falling share of decisions. A start at one
+    frame needs it, see `guides.SQAIRGuide`.
+    """
+    optimizer: Literal["rmsprop", "adam"] = "rmsprop"
+    """`rmsprop` is that of TensorFlow, with momentum 0.9."""
+    learning_rate: float = 1e-5
+    """Learning rate at the start."""
+    decay_parts: tuple[int, ...] = (4, 6, 10)
+    """Proportions of the parts of training, from each of which to the next the learning rate decays."""
+    decay: float = 1 / 3
+    """Factor by which it does."""
+    monitor_videos: int = 500
+    """Held-out videos on which counting is measured during training."""
+    data: DataConfig = DataConfig()
+    """The videos."""
+    network: NetworkConfig = NetworkConfig()
+    """The networks."""
+    prior: PriorConfig = PriorConfig()
+    """The priors."""
+    training: TrainingConfig = TrainingConfig(steps=2_000_000, evaluate_every=5_000)
+    """The training loop."""
+
+
+_PAPER = SQAIRConfig(output=Path("runs/sqair-paper"), data=DataConfig(source="mnist"))
+_GLYPHS = SQAIRConfig(
+    output=Path("runs/sqair-glyphs"),
+    threads=1,
+    frames=3,
+    optimizer="adam",
+    learning_rate=3e-4,
+    decay_parts=(3, 1),
+    training=TrainingConfig(steps=6_000, evaluate_every=500, clip_norm=100.0),
+)
+
+PRESETS = {
+    # Adam learns in thousands of steps what RMSProp at the published learning rate does in hundreds of
+    # thousands. Three frames from the start: a guide that has seen two at most gives up propagation when the
+    # third comes, unless it is held on to.
+    "glyphs": _GLYPHS,
+    "mnist": replace(
+        _GLYPHS,
+        output=Path("runs/sqair-mnist"),
+        data=DataConfig(source="mnist"),
+        frames=10,
+        stage_steps=1_000,
+        hold_steps=200,
+        decay_parts=(15, 2),
+        training=replace(_GLYPHS.training, steps=8_500, checkpoint_every=250),
+    ),
+    "from-one-frame": replace(
+        _GLYPHS,
+        output=Path("runs/sqair-from-one-frame"),
+        first_frames=1,
+        stage_steps=1_500,
+        hold_steps=600,
+        training=replace(_GLYPHS.training, steps=9_000),
+    ),
+    "paper": _PAPER,
+    "authors": replace(
+        _PAPER,
+        output=Path("runs/sqair-authors"),
+        estimator="sqair_code",
+        prior=PriorConfig(truncate=False),
+    ),
+    "conv": replace(
+        _PAPER,
+        output=Path("runs/sqair-conv"),
+        network=NetworkConfig(variant="conv", hidden=128, presence_hidden=64),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Share of decisions after the first frame that keep the objects as they are, as a function of the step.
+
+    After each lengthening of the videos nearly 1 for half of `steps`, from there linearly to 0.
+    """
+
+    lengths: Curriculum
+    """Length of the videos."""
+    steps: int
+    """Steps until it has reached 0."""
+
+    def __call__(self, step: int) -> float:
+        """Return the share at a step."""
+        stages = min(step // self.lengths.every, self.lengths.maximum - self.lengths.start)
+        taken = step - stages * self.lengths.every
+        return min(0.999, max(0.0, 2 - 2 * taken / self.steps)) if self.steps else 0.0
+
+
+class Programs(NamedTuple):
+    """Model and guide."""
+
+    model: SQAIR
+    guide: SQAIRGuide
+
+
+class Split(NamedTuple):
+    """Training videos and held-out videos."""
+
+    train: VideoSource
+    test: VideoSource
+
+
+def load_data(config: DataConfig, frames: int) -> Split:
+    """Training and held-out videos of at least `frames` frames."""
+    if config.source in ("glyphs", "mnist"):
+        return Split(*(_moving_digits(config, split, frames) for split in ("train", "test")))
+    data = _load(config.source, frames)
+    if config.test_source is not None:
+        return Split(data, _load(config.test_source, frames))
+    held_out = max(1, len(data) // 10)
+    if len(data) <= held_out:
+        raise DataError(f"`{config.source}` has {len(data)} video, too few to hold one out")
+    cut = len(data) - held_out
+    return Split(data.subset(range(cut)), data.subset(range(cut, len(data))))
+
+
+def _moving_digits(config: DataConfig, split: Literal["train", "test"], frames: int) -> MovingDigits:
+    # Longer videos go on from shorter ones, so that 10 frames, the paper's length, are the same for all.
+    recipe = MovingDigitsRecipe(
+        max_objects=config.max_objects,
+        image_size=config.image_size,
+        frames=max(frames, 10),
+        intermittent=config.intermittent,
+        noise_std=config.noise_std,
+    )
+    source: Literal["glyphs", "mnist"] = "mnist" if config.source == "mnist" else "glyphs"
+    size = config.train_videos if split == "train" else config.test_videos
+    return moving_digit_videos(recipe, split, size, config.seed, source=source)
+
+
+def _load(source: str, frames: int) -> VideoSource:
+    path = Path(source)
+    if not path.exists():
+        raise DataError(f"`{source}` is neither `glyphs`, `mnist`, nor the path of a folder or file")
+    data = VideoStore(path) if path.suffix in (".h5", ".hdf5") else load_clips(path)
+    shape = _shape(data)
+    if shape[1] < frames:
+        raise DataError(f"`{source}` has videos of {shape[1]} frames, fewer than the {frames} asked for")
+    return data
+
+
+def _shape(data: VideoSource) -> tuple[int, ...]:
+    return data.video.shape if isinstance(data, VideoData) else data.shape
+
+
+def batches_of(
+    data: VideoSource, size: int, frames: int, device: torch.device, batch_size: int = 50
+) -> Iterator[Videos]:
+    """The first videos with their labels, in order, cut to their first frames."""
+    for start in range(0, size, batch_size):
+        batch = data.batch(range(start, min(start + batch_size, size)))
+        labels: dict[str, Tensor | None] = {
+            "counts": batch.count,
+            "visible_counts": None if batch.visible is None else visible_count(batch),
+            "boxes": batch.boxes,
+            "present": None if batch.visible is None or batch.boxes is None else batch.visible > 0,
+        }
+        if batch.boxes is not None and batch.visible is None:
+            labels["present"] = present(batch)
+        cut = {name: None if label is None else label[:, :frames] for name, label in labels.items()}
+        yield Videos(
+            batch.video[:, :frames].to(device),
+            **{name: None if label is None else label.to(device) for name, label in cut.items()},
+        )
+
+
+def build(network: NetworkConfig, prior: PriorConfig, mean_image: Tensor | None = None) -> Programs:
+    """Make the model and the guide of a configuration whose `network.image_shape` is known."""
+    if network.image_shape is None:
+        raise ValueError("`network.image_shape` is not known")
+    image_shape, hidden, narrow = network.image_shape, network.hidden, network.narrow
+    count, what = network.max_count, network.what_size
+    glimpse_shape = (image_shape[0], network.glimpse_size, network.glimpse_size)
+    encoders = _encoders(network, glimpse_shape, image_shape)
+    what_encoder = WhatEncoder(encoders.glimpse, hidden, what)
+    latent_encoder = LatentEncoder(what, hidden)
+    mean_image = torch.zeros(image_shape) if mean_image is None else mean_image
+    model = SQAIR(
+        _propagation_prior(network, prior),
+        DiscoveryCountPrior(count),
+        DiscoveryWherePrior(hidden + 1, narrow) if prior.where == "recurrent" else FixedWherePrior(),
+        latent_encoder,
+        SceneDecoder(_decoder(network, glimpse_shape), mean_image),
+        count,
+        what,
+        prior.likelihood_scale,
+        prior.truncate,
+    )
+    propagation = Propagation(
+        what_encoder, what, glimpse_shape[1:], hidden, narrow, presence_hidden=network.presence_hidden
+    )
+    discovery = Discovery(
+        encoders.image,
+        what_encoder,
+        hidden,
+        latent_encoder.size,
+        count,
+        what,
+        glimpse_shape[1:],
+        hidden,
+        network.presence_hidden,
+    )
+    guide = SQAIRGuide(propagation, discovery, latent_encoder, image_shape, prior.truncate)
+    return Programs(model, guide)
+
+
+class _Encoders(NamedTuple):
+    """Features of glimpses and of whole frames."""
+
+    glimpse: nn.Module
+    image: nn.Module
+
+
+def _encoders(network: NetworkConfig, *shapes: tuple[int, int, int]) -> _Encoders:
+    """The two encoders; convolutions are shared, fully connected layers are not."""
+    hidden = network.hidden
+    if network.variant == "conv":
+        trunk = convolutions(shapes[0][0], (16, 32, 32, 64), (2, 2, 1, 1))
+        return _Encoders(*(ConvFeatures(shape, features=hidden, trunk=trunk) for shape in shapes))
+    sizes = ([torch.Size(shape).numel(), hidden, hidden] for shape in shapes)
+    return _Encoders(
+        *(nn.Sequential(nn.Flatten(-3), mlp(widths, nn.ELU, activate_last=True)) for widths in sizes)
+    )
+
+
+def _decoder(network: NetworkConfig, glimpse_shape: tuple[int, int, int]) -> nn.Module:
+    if network.variant == "conv":
+        return SubPixelGlimpseDecoder(network.what_size, glimpse_shape)
+    return LinearGlimpseDecoder(network.what_size, glimpse_shape, network.hidden)
+
+
+def _propagation_prior(network: NetworkConfig, prior: PriorConfig) -> RecurrentPropagationPrior:
+    sizes = network.what_size, network.hidden, prior.stay_logit
+    if prior.propagation == "recurrent":
+        return RecurrentPropagationPrior(*sizes)
+    return GuidedPropagationPrior(*sizes, update_scale=0.1 if prior.propagation == "guided" else 0.0)
+
+
+class PerFrame(nn.Module):
+    """An objective divided by the number of frames, so that the step does not grow with the videos."""
+
+    def __init__(self, objective: ObjectiveModule) -> None:
+        super().__init__()
+        self.objective = objective
+
+    def forward(self, video: Tensor) -> tuple[Tensor, Diagnostics]:
+        """The loss of videos `(B, T, C, H, W)`, and diagnostics of whole sequences."""
+        loss, diagnostics = self.objective(video)
+        return loss / video.shape[1], diagnostics
+
+
+def train(config: SQAIRConfig, process: Process) -> int:
+    """Train, evaluate on held-out videos, and write everything into `config.output`."""
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    keep_freed_memory()
+    data = load_data(config.data, config.frames)
+    if config.network.image_shape is None:
+        channels, height, width = _shape(data.train)[2:]
+        config = replace(config, network=replace(config.network, image_shape=(channels, height, width)))
+    torch.manual_seed(config.training.seed)
+    first = data.train.batch(range(min(1000, len(data.train)))).video[:, : config.frames]
+    programs = build(config.network, config.prior, mean_image=first.mean((0, 1)))
+    for program in programs:
+        program.to(process.device)
+    on_cpu = process.device.type == "cpu"
+    use_active_set(*programs, on=on_cpu if config.active_set is None else config.active_set)
+    estimator = VIMCO if config.estimator == "vimco" else SQAIRSignal
+    objective = PerFrame(estimator(config.particles, reduction="mean")(*programs))
+    batch_schedule = BatchSchedule(len(data.train), config.batch_size, config.training.seed).shard(
+        process.rank, process.world_size
+    )
+    length = Curriculum(config.first_frames, config.stage_steps, config.frames)
+
+    def batches(step: int) -> tuple[Tensor]:
+        video = data.train.batch(batch_schedule.indices(step)).video
+        return (video[:, : length(step)].to(process.device),)
+
+    size = min(config.monitor_videos, len(data.test))
+    has_counts = next(batches_of(data.test, 1, 1, process.device)).counts is not None
+
+    def evaluate(step: int) -> dict[str, float]:
+        videos = batches_of(data.test, size, length(max(0, step - 1)), process.device)
+        return count_accuracy_of_videos(*programs, videos)._asdict()
+
+    trainer = Trainer(
+        objective,
+        make_optimizer(
+            config.optimizer, parameter_groups(objective, config.learning_rate), config.learning_rate
+        ),
+        batches,
+        config.training,
+        folder=config.output,
+        configuration=config,
+        on_step=[
+            Annealed(phase.hold, Hold(length, config.hold_steps))
+            for phase in (programs.guide.propagation, programs.guide.discovery)
+        ],
+        schedule=PiecewiseConstant.in_proportion(config.training.steps, config.decay_parts, config.decay),
+        evaluate=evaluate if has_counts else None,
+        modules=programs._asdict(),
+        process=process,
+        # In the first frame nothing is propagated.
+        find_unused_parameters=config.first_frames == 1,
+    )
+    if config.resume and trainer.checkpoint_path is not None and trainer.checkpoint_path.exists():
+        trainer.resume()
+    result = trainer.run()
+    if process.is_main:
+        print(result.message)
+        if result.reason != "interrupted":
+            held_out = EvaluateConfig(config.output / "checkpoint.pt", output=config.output)
+            report_held_out(held_out, config, programs, data.test, process.device)
+    return result.exit_code
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Evaluate a trained model on held-out videos."""
+
+    checkpoint: Path
+    """The checkpoint of a training run."""
+    output: Path | None = None
+    """Folder for `metrics.json` and the pictures; by default `evaluation` beside the checkpoint."""
+    data: str | None = None
+    """Other videos than the held-out ones of the training run: `glyphs`, `mnist`, or a path."""
+    videos: int = 1_000
+    """Number of videos, the first ones."""
+    frames: int | None = None
+    """Frames of each; by default as many as the model was trained on."""
+    particles: int = 5
+    """Particles of the bounds that are compared with training."""
+    iwae_particles: int = 100
+    """Particles of the estimate of log p(x)."""
+    iwae_videos: int = 64
+    """Videos that it is made from; it takes most of the time."""
+    seed: int = 0
+    """Seed of the posterior samples."""
+    device: str = "cpu"
+    """`cpu`, `cuda`, or `auto`."""
+    threads: int | None = None
+    """Threads of the CPU."""
+
+    def __post_init__(self) -> None:
+        for name in ("videos", "frames", "particles", "iwae_particles", "iwae_videos"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {value}")
+
+
+def report_held_out(
+    options: EvaluateConfig, config: SQAIRConfig, programs: Programs, data: VideoSource, device: torch.device
+) -> VideoReport:
+    """Evaluate on held-out videos; write and print `metrics.json` and a picture."""
+    folder = options.output or options.checkpoint.parent / "evaluation"
+    frames = options.frames or config.frames
+    for program in programs:
+        program.eval()
+    torch.manual_seed(options.seed)
+    report = evaluate_videos(
+        *programs,
+        batches_of(data, min(options.videos, len(data)), frames, device),
+        draw_objects=programs.model.decoder.objects,
+        particles=options.particles,
+        iwae_particles=options.iwae_particles,
+        iwae_videos=options.iwae_videos,
+    )
+    with atomic_write(folder / "metrics.json") as file:
+        file.write((json.dumps(report.numbers(), indent=2) + "\n").encode())
+    example = next(batches_of(data, min(4, len(data)), frames, device)).video
+    picture = reconstructions(example, infer_video(*programs, example), programs.model)
+    save_picture(folder / "reconstructions.png", picture)
+    print_report(report)
+    print(f"metrics:         {folder / 'metrics.json'}")
+    print(f"pictures:        {folder / 'reconstructions.png'}")
+    return report
+
+
+def print_report(report: VideoReport) -> None:
+    """The numbers that matter most, in nats per sequence."""
+    print(f"held-out videos  {report.videos} of {report.frames} frames")
+    print(f"log p(x)         {report.log_marginal:.1f}  (IWAE-{report.iwae_particles}, {report.iwae_videos})")
+    print(f"IWAE-{report.particles:<12}{report.iwae:.1f}")
+    print(f"reconstruction   {report.log_likelihood:.1f}  (weighted {report.weighted_log_likelihood:.1f})")
+    print(f"KL               {report.kl:.1f}  (weighted {report.weighted_kl:.1f})")
+    print("propagated       " + " ".join(f"{value:.2f}" for value in report.propagated))
+    print("discovered       " + " ".join(f"{value:.2f}" for value in report.discovered))
+    print("effective sample " + " ".join(f"{value:.2f}" for value in report.effective_sample_size))
+    if report.counting is not None:
+        by_frame = " ".join(f"{value:.3f}" for value in report.counting.frame_accuracy)
+        print(f"count accuracy   {report.counting.accuracy:.2%}  by frame {by_frame}")
+        print(f"                 {report.counting.weighted_accuracy:.2%} weighted")
+        ratio = report.discoveries_per_object_after_first
+        print(f"rediscovered     {ratio:.4f} per object and frame after the first")
+    if report.visible_counting is not None:
+        print(f"... of visible   {report.visible_counting.accuracy:.2%}")
+    if report.tracking is not None:
+        tracking = report.tracking
+        print(f"MOTA, IDF1       {tracking.mota:.3f}, {tracking.idf1:.3f}; {tracking.switches} switches")
+
+
+def reconstructions(video: Tensor, found: Sequence[Frame], model: SQAIR) -> Image.Image:
+    """A film strip of videos and what the model makes of them, with boxes around the objects."""
+    tracks = found_tracks([frame.slots for frame in found], model.decoder.objects)
+    canvas = torch.stack([frame.canvas for frame in found], dim=1)
+    rows: list[Tensor] = []
+    overlays: list[Tracks | None] = []
+    for i, frames in enumerate(video):
+        rows += [frames.cpu(), canvas[i].cpu()]
+        overlays += [Tracks(*(field[i].cpu() for field in tracks)), None]
+    return film_strip(rows, ["input", "reconstruction"] * len(video), overlays)
+
+
+def restore(path: Path, device: torch.device) -> tuple[SQAIRConfig, Programs]:
+    """Rebuild the configuration, model and guide of a checkpoint."""
+    checkpoint = load_checkpoint(path)
+    try:
+        config = from_primitives(SQAIRConfig, checkpoint.configuration)
+        programs = build(config.network, config.prior)
+    except ValueError as error:
+        raise CheckpointError(f"checkpoint `{path}` is not one of SQAIR: {error}") from error
+    checkpoint.restore_modules(programs._asdict())
+    for program in programs:
+        program.to(device).eval()
+    use_active_set(*programs, on=device.type == "cpu")
+    return config, programs
+
+
+def evaluate(options: EvaluateConfig) -> int:
+    """Evaluate a checkpoint."""
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    keep_freed_memory()
+    device = select_device(options.device)
+    config, programs = restore(options.checkpoint, device)
+    source = config.data
+    if options.data is not None:
+        generated = options.data in ("glyphs", "mnist")
+        source = replace(source, source=options.data, test_source=None if generated else options.data)
+    data = load_data(source, options.frames or config.frames).test
+    _require_shape(options.data or source.source, data, config)
+    report_held_out(options, config, programs, data, device)
+    return 0
+
+
+def _require_shape(source: str, data: VideoSource, config: SQAIRConfig) -> None:
+    """Refuse videos of another size or number of channels than the model was trained on."""
+    expected, found = config.network.image_shape, _shape(data)[2:]
+    if found != expected:
+        raise DataError(
+            f"`{source}` has frames of (channels, height, width) = {tuple(found)}, but the model was trained "
+            f"on {expected}"
+        )
+
+
+@dataclass(frozen=True)
+class TrackConfig:
+    """Follow the objects of videos: boxes with identities as CSV, and an annotated GIF."""
+
+    checkpoint: Path
+    """The checkpoint of a training run."""
+    video: Path
+    """A folder of frames, an animated GIF, an `.npz` or an HDF5 file, see `whatwhere.datasets.load_clips`."""
+    output: Path = Path("tracks")
+    """Folder for `tracks.csv` and `tracks.gif`."""
+    resize: bool = False
+    """Resize frames to what the model was trained on, and make them grey where it was trained on grey."""
+    particles: int = 10
+    """Posterior samples of each video; the one of greatest weight is taken."""
+    gifs: int = 1
+    """Number of videos that a GIF is made of, the first ones."""
+    fps: float = 4.0
+    """Frames per second of the GIF."""
+    seed: int = 0
+    """Seed of the posterior samples."""
+    device: str = "cpu"
+    """`cpu`, `cuda`, or `auto`."""
+
+    def __post_init__(self) -> None:
+        if self.particles < 1 or self.gifs < 0:
+            raise ValueError(
+                f"`particles` must be positive and `gifs` not negative, got {self.particles} and {self.gifs}"
+            )
+
+
+def track(options: TrackConfig) -> int:
+    """Track the objects of a user's videos."""
+    device = select_device(options.device)
+    config, programs = restore(options.checkpoint, device)
+    data = _user_videos(options.video, config, options.resize)
+    torch.manual_seed(options.seed)
+    parts: list[Tracks] = []
+    for start in range(0, len(data), 20):
+        video = data.batch(range(start, min(start + 20, len(data)))).video.to(device)
+        found = infer_video(*programs, video, particles=options.particles)
+        slots = [frame.slots for frame in found]
+        tracks = Tracks(*(x.cpu() for x in found_tracks(slots, programs.model.decoder.objects)))
+        parts.append(tracks)
+        canvas = torch.stack([frame.canvas for frame in found], dim=1).cpu()
+        for i in range(start, min(start + len(video), options.gifs)):
+            here = (x[i - start] for x in tracks)
+            pages = tracking_pictures(video[i - start].cpu(), *here, canvas=canvas[i - start])
+            path = options.output / ("tracks.gif" if options.gifs == 1 else f"tracks-{i}.gif")
+            save_gif(path, pages, options.fps)
+            print(f"animation: {path}")
+    joined = Tracks(*(torch.cat(fields) for fields in zip(*parts, strict=True)))
+    write_tracks(options.output / "tracks.csv", *(x[0] if len(data) == 1 else x for x in joined))
+    print(f"boxes:     {options.output / 'tracks.csv'}")
+    return 0
+
+
+def _user_videos(path: Path, config: SQAIRConfig, resize: bool) -> VideoData:
+    shape = config.network.image_shape
+    if shape is None or not resize:
+        data = load_clips(path)
+    else:
+        data = load_clips(path, size=shape[1:], channels=shape[0])
+    try:
+        _require_shape(str(path), data, config)
+    except DataError as error:
+        raise DataError(f"{error}; give `--resize` to fit them") from error
+    return data
+
+
+@dataclass(frozen=True)
+class GenerateConfig:
+    """Draw videos from a trained model, or go on from the first frames of a given one."""
+
+    checkpoint: Path
+    """The checkpoint of a training run."""
+    output: Path = Path("generated")
+    """Folder for `generated.png`, a film strip, and `generated.gif`."""
+    video: Path | None = None
+    """A video to go on from, as for `track`; without it videos are drawn from the prior."""
+    given: int = 3
+    """Frames of the video that the model sees."""
+    frames: int = 10
+    """Frames, those given included."""
+    count: int = 6
+    """Number of videos."""
+    discover: bool = False
+    """Whether new objects may appear after the given frames; in videos from the prior they always may."""
+    resize: bool = False
+    """Resize frames to what the model was trained on."""
+    fps: float = 4.0
+    """Frames per second of the GIF."""
+    seed: int = 0
+    """Seed of the videos."""
+    device: str = "cpu"
+    """`cpu`, `cuda`, or `auto`."""
+
+    def __post_init__(self) -> None:
+        if min(self.count, self.frames, self.given) < 1:
+            raise ValueError(
+                "`count`, `frames` and `given` must be at least 1, "
+                f"got {self.count}, {self.frames} and {self.given}"
+            )
+        if self.video is not None and self.given >= self.frames:
+            raise ValueError(f"`given` must be less than `frames` = {self.frames}, got {self.given}")
+
+
+def generate(options: GenerateConfig) -> int:
+    """Generate videos with a checkpoint."""
+    device = select_device(options.device)
+    config, programs = restore(options.checkpoint, device)
+    torch.manual_seed(options.seed)
+    rows: list[Tensor]
+    if options.video is None:
+        drawn = programs.model.generate(options.count, options.frames)
+        rows = list(torch.stack([frame.canvas for frame in drawn], dim=1).cpu())
+        labels, marks = [""] * len(rows), {}
+    else:
+        data = _user_videos(options.video, config, options.resize)
+        if _shape(data)[1] < options.given:
+            raise DataError(
+                f"`{options.video}` has {_shape(data)[1]} frames, fewer than `--given` {options.given}"
+            )
+        video = data.batch([0]).video[:, : options.frames]
+        seen = video[:, : options.given].expand(options.count, -1, -1, -1, -1).to(device)
+        with torch.no_grad():
+            trace = poutine.trace(programs.guide).get_trace(seen)
+        drawn = programs.model.generate(options.count, options.frames, trace, discover=options.discover)
+        rows = [video[0], *torch.stack([frame.canvas for frame in drawn], dim=1).cpu()]
+        labels, marks = ["input", *["generated"] * options.count], {options.given: "generated"}
+    save_picture(options.output / "generated.png", film_strip(rows, labels, marks=marks))
+    shown = [row for row in rows if len(row) == options.frames]
+    pages = [film_strip([row[t : t + 1] for row in shown], [""] * len(shown)) for t in range(options.frames)]
+    save_gif(options.output / "generated.gif", pages, options.fps)
+    print(f"film strip: {options.output / 'generated.png'}")
+    print(f"animation:  {options.output / 'generated.gif'}")
+    return 0
+
+
+def run_training(config: SQAIRConfig) -> int:
+    """Train in this process, or with the others that `torchrun` has started."""
+    with join_processes(config.device) as process, pyro.validation_enabled(config.validate):
+        return train(config, process)
+
+
+COMMANDS = {
+    "train": Command(SQAIRConfig, run_training, PRESETS),
+    "evaluate": Command(EvaluateConfig, evaluate),
+    "track": Command(TrackConfig, track),
+    "generate": Command(GenerateConfig, generate),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command."""
+    return run_program("whatwhere-sqair", __doc__ or "", COMMANDS, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""Running networks only where there is an object.
+
+A trained SQAIR finds one object on average in three slots for propagation and three for discovery, but
+statements have one shape for all particles and videos, so most of what its networks compute is masked. With
+the active set in use they see the rows that are present, and absent ones are filled with zeros, which
+nothing depends on: the log-weights and gradients are the same. The number of rows has to be known, which
+waits for a GPU and fits no CUDA graph: it is for CPUs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Rows:
+    """The rows of some leading axes where something is present, in order.
+
+    Args:
+        present: positive where something is present, any shape.
+    """
+
+    def __init__(self, present: Tensor) -> None:
+        self.shape = present.shape
+        self.index = (present > 0).flatten().nonzero().squeeze(-1)
+        # Networks see at least one row, whose result `put` drops: many operations refuse to see none.
+        self._taken = self.index if len(self.index) else self.index.new_zeros(1)
+
+    def take(self, values: Tensor, event_dims: int = 1) -> Tensor:
+        """These rows of `(..., *event)`, whose leading axes broadcast to the shape: `(R, *event)`."""
+        event = values.shape[values.dim() - event_dims :]
+        return values.expand(*self.shape, *event).reshape(-1, *event).index_select(0, self._taken)
+
+    def take_images(self, images: Tensor) -> Tensor:
+        """Each row's image, of `(B, C, H, W)` where B is the last of the leading axes."""
+        return images.index_select(0, self._taken % self.shape[-1])
+
+    def put(self, values: Any) -> Any:
+        """The inverse of `take`, with zeros in the other rows; also of tuples of tensors."""
+        if isinstance(values, Tensor):
+            full = values.new_zeros(self.shape.numel(), *values.shape[1:])
+            return full.index_copy(0, self.index, values[: len(self.index)]).unflatten(0, self.shape)
+        return type(values)(*map(self.put, values))  # a NamedTuple
+
+
+class ActiveSet:
+    """Mixin of modules that can leave out absent slots, see `use_active_set`."""
+
+    active_set: bool = False
+
+    def where_present(
+        self, network: Callable[..., Any], present: Tensor, *inputs: Tensor, images: Tensor | None = None
+    ) -> Any:
+        """`network(*inputs)`, with zeros where nothing is present if the active set is in use.
+
+        Args:
+            network: maps inputs `(..., D)`, whatever their leading axes, to a tensor or NamedTuple of such.
+            present: positive where there is something, `(...)`.
+            inputs: `(..., D)`; leading axes broadcast.
+            images: `(B, C, H, W)`, the first argument of the network if given.
+        """
+        if not self.active_set:
+            return network(*inputs) if images is None else network(images, *inputs)
+        leading = torch.broadcast_shapes(present.shape, *(x.shape[:-1] for x in inputs))
+        rows = Rows(present.expand(leading))
+        taken = [rows.take(x) for x in inputs]
+        return rows.put(network(*taken) if images is None else network(rows.take_images(images), *taken))
+
+
+def use_active_set(*programs: nn.Module, on: bool = True) -> None:
+    """Make models and guides run their networks only on slots where there is an object, or on all again."""
+    for program in programs:
+        for module in program.modules():
+            if isinstance(module, ActiveSet):
+                module.active_set = on
