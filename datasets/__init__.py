@@ -1,5 +1,6 @@
 """Generated and real data, how they are stored, and in which order they are fed to training."""
 
+from .clips import load_clips
 from .digits import Digits, load_digits
 from .errors import DataError
 from .folder import load_folder, load_images
@@ -25,6 +26,7 @@ __all__ = [
     "check",
     "load_images",
     "load_folder",
+    "load_clips",
     "Digits",
     "load_digits",
     "load_mnist",

@@ -1,6 +1,7 @@
 """Still images from a folder of picture files, or from whatever a user has."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,11 +63,11 @@ def load_folder(
     root = Path(folder)
     if not root.is_dir():
         raise DataError(f"{folder}: no such folder.")
-    names = sorted(path for path in root.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    names = sorted(path for path in root.iterdir() if is_image(path))
     arrays, files, skipped = [], [], []
     for path in names:
         try:
-            arrays.append(_read(path, shape, grey))
+            arrays.append(read_image(path, shape, grey))
             files.append(path)
         except DataError as error:
             if not skip_unreadable:
@@ -75,7 +76,7 @@ def load_folder(
     if not arrays:
         reason = f"none of the {len(names)} could be read" if names else "there is none"
         raise DataError(f"{folder}: expected PNG or JPEG files, {reason}.")
-    return FolderImages(VideoData(_stack(arrays, files)), files, skipped)
+    return FolderImages(VideoData(stack_images(arrays, files)[:, None]), files, skipped)
 
 
 def load_images(
@@ -104,13 +105,30 @@ def load_images(
     return load_video(path)
 
 
-def _read(path: Path, shape: tuple[int, int] | None, grey: bool) -> np.ndarray:
-    """One image `(H, W)` or `(H, W, 3)`, uint8."""
+def is_image(path: Path) -> bool:
+    """Whether there is a file whose name ends as that of an image that is read."""
+    return path.suffix.lower() in SUFFIXES and path.is_file()
+
+
+def read_image(path: Path, shape: tuple[int, int] | None, grey: bool) -> np.ndarray:
+    """One image from a file, see `image_array`.
+
+    Raises:
+        DataError: if the file cannot be read.
+    """
     try:
         with Image.open(path) as opened:
-            image = _convert(ImageOps.exif_transpose(opened), grey)
+            return image_array(ImageOps.exif_transpose(opened), shape, grey)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: cannot be read as an image ({error}).") from error
+
+
+def image_array(image: Image.Image, shape: tuple[int, int] | None, grey: bool) -> np.ndarray:
+    """One image `(H, W)` or `(H, W, 3)`, uint8, resized to `shape` (height, width) by averaging over areas.
+
+    Transparency is laid over black. With `grey` there is one channel, ITU-R 601 luma.
+    """
+    image = _convert(image, grey)
     if shape is not None:
         image = image.resize((shape[1], shape[0]), Image.Resampling.BOX)
     return np.asarray(image)
@@ -128,16 +146,20 @@ def _convert(image: Image.Image, grey: bool) -> Image.Image:
     return image.convert("L" if grey or image.mode in ("1", "L") else "RGB")
 
 
-def _stack(arrays: list[np.ndarray], files: list[Path]) -> np.ndarray:
-    """Images `(M, 1, C, H, W)`; grey ones among coloured ones get three equal channels."""
-    for array, path in zip(arrays, files, strict=True):
+def stack_images(arrays: Sequence[np.ndarray], names: Sequence[Path]) -> np.ndarray:
+    """Images `(M, C, H, W)`; grey ones among coloured ones get three equal channels.
+
+    Raises:
+        DataError: if they differ in size; the message has the name of the first that does.
+    """
+    for array, name in zip(arrays, names, strict=True):
         if array.shape[:2] != arrays[0].shape[:2]:
             (height, width), (other_height, other_width) = arrays[0].shape[:2], array.shape[:2]
             raise DataError(
-                f"{path}: {other_width} x {other_height} pixels, but {files[0].name} has {width} x {height}; "
+                f"{name}: {other_width} x {other_height} pixels, but {names[0].name} has {width} x {height}; "
                 "give a `size` to bring all images to it."
             )
     if all(array.ndim == 2 for array in arrays):
-        return np.stack(arrays)[:, None, None]
+        return np.stack(arrays)[:, None]
     coloured = [array if array.ndim == 3 else np.repeat(array[..., None], 3, axis=-1) for array in arrays]
-    return np.ascontiguousarray(np.stack(coloured).transpose(0, 3, 1, 2)[:, None])
+    return np.ascontiguousarray(np.stack(coloured).transpose(0, 3, 1, 2))

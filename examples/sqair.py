@@ -1,5 +1,6 @@
-"""Sequential Attend, Infer, Repeat from the command line: train, evaluate, track, generate.
+"""Sequential Attend, Infer, Repeat from the command line: train, evaluate, track, generate, export.
 
+    whatwhere-sqair track
     whatwhere-sqair train --preset glyphs --output runs/sqair
     whatwhere-sqair evaluate --checkpoint runs/sqair/checkpoint.pt
     whatwhere-sqair track --checkpoint runs/sqair/checkpoint.pt --video clip.gif
@@ -39,7 +40,7 @@ from whatwhere.datasets import (
 from whatwhere.examples.program import Command, run_program
 from whatwhere.files import atomic_write
 from whatwhere.guides.sqair import Discovery, Propagation, SQAIRGuide, WhatEncoder
-from whatwhere.inference.checkpoint import CheckpointError, load_checkpoint
+from whatwhere.inference.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from whatwhere.inference.config import from_primitives, runtime_field
 from whatwhere.inference.distributed import Process, join_processes, select_device
 from whatwhere.inference.memory import keep_freed_memory
@@ -67,6 +68,11 @@ from whatwhere.models.propagation_priors import GuidedPropagationPrior, Recurren
 from whatwhere.models.sqair import SQAIR, Frame, LatentEncoder, LinearGlimpseDecoder, SceneDecoder
 
 VideoSource = MovingDigits | VideoData | VideoStore
+
+PRETRAINED = Path(__file__).parent / "pretrained" / "sqair-glyphs.pt"
+"""A checkpoint that comes with the package; how it was made and how good it is stands beside it."""
+EXAMPLE = Path(__file__).parent / "pretrained" / "glyphs.npz"
+"""A held-out video for it."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +195,17 @@ class SQAIRConfig:
     training: TrainingConfig = TrainingConfig(steps=2_000_000, evaluate_every=5_000)
     """The training loop."""
 
+    def __post_init__(self) -> None:
+        if self.particles < 2:
+            raise ValueError(f"`particles` are compared with each other: at least 2, got {self.particles}")
+        if not 1 <= self.first_frames <= self.frames:
+            raise ValueError(f"`first_frames` must be in [1, {self.frames}], got {self.first_frames}")
+        for name in ("batch_size", "stage_steps", "learning_rate", "monitor_videos"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}")
+        if self.hold_steps < 0:
+            raise ValueError(f"`hold_steps` must not be negative, got {self.hold_steps}")
+
 
 _PAPER = SQAIRConfig(output=Path("runs/sqair-paper"), data=DataConfig(source="mnist"))
 _GLYPHS = SQAIRConfig(
@@ -198,7 +215,7 @@ _GLYPHS = SQAIRConfig(
     optimizer="adam",
     learning_rate=3e-4,
     decay_parts=(3, 1),
-    training=TrainingConfig(steps=6_000, evaluate_every=500, clip_norm=100.0),
+    training=TrainingConfig(steps=8_000, evaluate_every=500, clip_norm=100.0),
 )
 
 PRESETS = {
@@ -336,8 +353,17 @@ def batches_of(
         )
 
 
-def build(network: NetworkConfig, prior: PriorConfig, mean_image: Tensor | None = None) -> Programs:
-    """Make the model and the guide of a configuration whose `network.image_shape` is known."""
+def build(
+    network: NetworkConfig, prior: PriorConfig, mean_image: Tensor | None = None, hold: bool = False
+) -> Programs:
+    """Make the model and the guide of a configuration whose `network.image_shape` is known.
+
+    Args:
+        network: sizes.
+        prior: the priors.
+        mean_image: what the model's mean image starts from, black by default.
+        hold: whether objects can be held on to, see `SQAIRGuide`.
+    """
     if network.image_shape is None:
         raise ValueError("`network.image_shape` is not known")
     image_shape, hidden, narrow = network.image_shape, network.hidden, network.narrow
@@ -359,7 +385,13 @@ def build(network: NetworkConfig, prior: PriorConfig, mean_image: Tensor | None 
         prior.truncate,
     )
     propagation = Propagation(
-        what_encoder, what, glimpse_shape[1:], hidden, narrow, presence_hidden=network.presence_hidden
+        what_encoder,
+        what,
+        glimpse_shape[1:],
+        hidden,
+        narrow,
+        presence_hidden=network.presence_hidden,
+        hold=hold,
     )
     discovery = Discovery(
         encoders.image,
@@ -371,6 +403,7 @@ def build(network: NetworkConfig, prior: PriorConfig, mean_image: Tensor | None 
         glimpse_shape[1:],
         hidden,
         network.presence_hidden,
+        hold=hold,
     )
     guide = SQAIRGuide(propagation, discovery, latent_encoder, image_shape, prior.truncate)
     return Programs(model, guide)
@@ -432,7 +465,7 @@ def train(config: SQAIRConfig, process: Process) -> int:
         config = replace(config, network=replace(config.network, image_shape=(channels, height, width)))
     torch.manual_seed(config.training.seed)
     first = data.train.batch(range(min(1000, len(data.train)))).video[:, : config.frames]
-    programs = build(config.network, config.prior, mean_image=first.mean((0, 1)))
+    programs = build(config.network, config.prior, first.mean((0, 1)), hold=config.hold_steps > 0)
     for program in programs:
         program.to(process.device)
     on_cpu = process.device.type == "cpu"
@@ -467,6 +500,7 @@ def train(config: SQAIRConfig, process: Process) -> int:
         on_step=[
             Annealed(phase.hold, Hold(length, config.hold_steps))
             for phase in (programs.guide.propagation, programs.guide.discovery)
+            if phase.hold is not None
         ],
         schedule=PiecewiseConstant.in_proportion(config.training.steps, config.decay_parts, config.decay),
         evaluate=evaluate if has_counts else None,
@@ -588,7 +622,7 @@ def restore(path: Path, device: torch.device) -> tuple[SQAIRConfig, Programs]:
     checkpoint = load_checkpoint(path)
     try:
         config = from_primitives(SQAIRConfig, checkpoint.configuration)
-        programs = build(config.network, config.prior)
+        programs = build(config.network, config.prior, hold=config.hold_steps > 0)
     except ValueError as error:
         raise CheckpointError(f"checkpoint `{path}` is not one of SQAIR: {error}") from error
     checkpoint.restore_modules(programs._asdict())
@@ -629,10 +663,12 @@ def _require_shape(source: str, data: VideoSource, config: SQAIRConfig) -> None:
 class TrackConfig:
     """Follow the objects of videos: boxes with identities as CSV, and an annotated GIF."""
 
-    checkpoint: Path
-    """The checkpoint of a training run."""
-    video: Path
-    """A folder of frames, an animated GIF, an `.npz` or an HDF5 file, see `whatwhere.datasets.load_clips`."""
+    checkpoint: Path = PRETRAINED
+    """The checkpoint of a training run; by default that of the package, trained on glyphs."""
+    video: Path = EXAMPLE
+    """A folder of frames, an animated GIF, an `.npz` or an HDF5 file, see `whatwhere.datasets.load_clips`; by
+    default an example that comes with the package.
+    """
     output: Path = Path("tracks")
     """Folder for `tracks.csv` and `tracks.gif`."""
     resize: bool = False
@@ -698,8 +734,8 @@ def _user_videos(path: Path, config: SQAIRConfig, resize: bool) -> VideoData:
 class GenerateConfig:
     """Draw videos from a trained model, or go on from the first frames of a given one."""
 
-    checkpoint: Path
-    """The checkpoint of a training run."""
+    checkpoint: Path = PRETRAINED
+    """The checkpoint of a training run; by default that of the package, trained on glyphs."""
     output: Path = Path("generated")
     """Folder for `generated.png`, a film strip, and `generated.gif`."""
     video: Path | None = None
@@ -763,6 +799,25 @@ def generate(options: GenerateConfig) -> int:
     return 0
 
 
+@dataclass(frozen=True)
+class ExportConfig:
+    """Write a checkpoint to share: without the state of the optimiser, a third of its size."""
+
+    checkpoint: Path
+    """The checkpoint of a training run."""
+    output: Path
+    """The file to write."""
+
+
+def export(options: ExportConfig) -> int:
+    """Export a checkpoint."""
+    restore(options.checkpoint, torch.device("cpu"))
+    checkpoint = load_checkpoint(options.checkpoint)
+    save_checkpoint(options.output, replace(checkpoint, optimizer=None, progress={}))
+    print(f"checkpoint: {options.output}")
+    return 0
+
+
 def run_training(config: SQAIRConfig) -> int:
     """Train in this process, or with the others that `torchrun` has started."""
     with join_processes(config.device) as process, pyro.validation_enabled(config.validate):
@@ -774,6 +829,7 @@ COMMANDS = {
     "evaluate": Command(EvaluateConfig, evaluate),
     "track": Command(TrackConfig, track),
     "generate": Command(GenerateConfig, generate),
+    "export": Command(ExportConfig, export),
 }
 
 

@@ -7,9 +7,12 @@ image for new ones. Propagation never sees the image as a whole: a network that 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import NamedTuple
 
 import pyro
+import pyro.distributions as dist
 import torch
 import torch.nn.functional as F
 from pyro import poutine
@@ -22,10 +25,10 @@ from ..models.components.attention import Size, crop, sqair_squash
 from ..models.components.networks import LocScale, fill_output_bias, initialise, mlp
 from ..models.components.plates import Plate
 from ..models.components.recurrent import GRU, VanillaRNN
-from ..models.components.slots import TrackedSlots, compact, concatenate, empty_slots, new_identities
-from ..models.components.triangular_normal import TriangularNormal
+from ..models.components.slots import ABSENT, TrackedSlots, compact, concatenate, empty_slots, new_identities
+from ..models.components.triangular_normal import Triangle, TriangularNormal
 from ..models.discovery_priors import MIN_SCALE
-from ..models.priors import harmless, present_or_standard, slot_presence
+from ..models.priors import harmless, slot_presence
 from ..models.sqair import LatentEncoder, check_video
 from .exploration import explore
 
@@ -66,9 +69,30 @@ class WhatEncoder(nn.Module):
         return LocScale(loc, F.softplus(raw_scale) + MIN_SCALE)
 
 
-def settle_unused(
-    name: str, possible: Tensor, z_pres: Tensor, drawn: list[tuple[TorchDistribution, Tensor]]
-) -> None:
+class Draw(NamedTuple):
+    """What was drawn for a slot before its presence was known."""
+
+    possible: Tensor
+    """Mask under which it was drawn, `(...)`."""
+    place: LocScale
+    """Parameters that `z_where` was drawn with, `(..., 4)`."""
+    z_where: Tensor
+    """`(..., 4)`."""
+    look: LocScale
+    """Parameters that `z_what` was drawn with, `(..., W)`."""
+    z_what: Tensor
+    """`(..., W)`."""
+    z_pres: Tensor
+    """Presence, `(...)`."""
+
+    def slot(self) -> Slot:
+        """The slot, zero where it is absent."""
+        here = self.z_pres.unsqueeze(-1)
+        # A conditioned presence may lack axes that the other variables have.
+        return Slot(self.z_pres.expand(self.z_what.shape[:-1]), self.z_where * here, self.z_what * here)
+
+
+def settle_unused(name: str, draws: list[Draw], where: Callable[..., TorchDistribution]) -> None:
     """Take the log-probability of draws that turned out unused out of the guide again.
 
     SQAIR's guide draws place and appearance before presence, so under the mask of what is *possible*. Where
@@ -78,13 +102,28 @@ def settle_unused(
 
     Args:
         name: name of the factor.
-        possible: mask under which the values were drawn, `(...)`.
-        z_pres: presence, `(...)`.
-        drawn: distributions and the values drawn from them.
+        draws: those of all slots of a frame.
+        where: makes the distribution of `z_where` from its parameters.
     """
-    unused = (possible > 0) & (z_pres == 0)
-    log_prob = sum(distribution.log_prob(value) for distribution, value in drawn)
-    pyro.factor(name, torch.where(unused, -log_prob, 0.0), has_rsample=True)
+    leading = draws[0].z_what.shape[:-1]
+
+    def together(values: Iterable[Tensor], *event: int) -> Tensor:
+        return torch.stack([value.expand(*leading, *event) for value in values])
+
+    used = together(draw.z_pres for draw in draws) >= together(draw.possible for draw in draws)
+    log_prob = torch.zeros_like(used, dtype=draws[0].z_what.dtype)
+    for make, parameters, values in (
+        (where, [draw.place for draw in draws], [draw.z_where for draw in draws]),
+        (_diagonal_normal, [draw.look for draw in draws], [draw.z_what for draw in draws]),
+    ):
+        size = values[0].shape[-1]
+        loc, scale = (together(column, size) for column in zip(*parameters, strict=True))
+        log_prob = log_prob + make(loc, scale).log_prob(together(values, size))
+    pyro.factor(name, -log_prob.masked_fill(used, 0.0).sum(0), has_rsample=True)
+
+
+def _diagonal_normal(loc: Tensor, scale: Tensor) -> TorchDistribution:
+    return dist.Normal(loc, scale).to_event(1)
 
 
 class Placed(NamedTuple):
@@ -111,13 +150,14 @@ class Discovery(ActiveSet, PyroModule):
         presence_hidden: width of the hidden layer of the presence network.
         presence_bias: initial logit of presence.
         scale_bias: initial offset of the raw standard deviation of `z_where`; learned.
+        hold: whether `hold` may be other than zero.
 
     Attributes:
         hold: share of decisions after the first frame that are taken for "nothing new" in training mode, in
-            [0, 1), see `SQAIRGuide`; a buffer, to be annealed.
+            [0, 1), see `SQAIRGuide`; a buffer, to be annealed, or None if it is always zero.
     """
 
-    hold: Tensor
+    hold: Tensor | None
 
     def __init__(
         self,
@@ -132,6 +172,7 @@ class Discovery(ActiveSet, PyroModule):
         presence_hidden: int = 128,
         presence_bias: float = 1.0,
         scale_bias: float = -3.0,
+        hold: bool = False,
     ) -> None:
         super().__init__()
         self.image_encoder = image_encoder
@@ -142,7 +183,7 @@ class Discovery(ActiveSet, PyroModule):
         self.presence_head = mlp([hidden + what_size, presence_hidden, 1], nn.ELU)
         initialise(self.image_encoder, self.where_head, self.presence_head)
         fill_output_bias(self.presence_head, presence_bias)
-        self.register_buffer("hold", torch.tensor(0.0))
+        self.register_buffer("hold", torch.tensor(0.0) if hold else None)
         self.max_count = max_count
         self.what_size = what_size
         self.glimpse_size = glimpse_size
@@ -161,13 +202,15 @@ class Discovery(ActiveSet, PyroModule):
         hidden = self.rnn.initial
         start = early.new_zeros(*free.shape, 4 + self.what_size)
         slot = Slot(torch.ones_like(free), start[..., :4], start[..., 4:])
-        slots = []
+        hold = self.hold if t > 0 and self.training else None
+        draws, slots = [], []
         for j in range(self.max_count):
             possible = slot.z_pres * (free > j)
             hidden, place = self.where_present(self._place, possible, early, slot.features(), hidden)
-            hold = self.hold if t > 0 and self.training else None
-            slot = self._sample(f"discovery/{{}}/{t}/{j}", image, hidden, place, possible, hold)
+            draws.append(self._draw(f"discovery/{{}}/{t}/{j}", image, hidden, place, possible, hold))
+            slot = draws[-1].slot()
             slots.append(slot)
+        settle_unused(f"discovery/unused/{t}", draws, _diagonal_normal)
         return slots
 
     def _place(self, early: Tensor, previous: Tensor, hidden: Tensor) -> Placed:
@@ -181,7 +224,7 @@ class Discovery(ActiveSet, PyroModule):
     def _decide(self, hidden: Tensor, z_what: Tensor) -> Tensor:
         return self.presence_head(concatenate(hidden, z_what))
 
-    def _sample(
+    def _draw(
         self,
         name: str,
         image: Tensor,
@@ -189,20 +232,17 @@ class Discovery(ActiveSet, PyroModule):
         place: LocScale,
         possible: Tensor,
         hold: Tensor | None,
-    ) -> Slot:
+    ) -> Draw:
         with poutine.mask(mask=possible > 0):
-            where = present_or_standard(place, possible)
-            z_where = pyro.sample(name.format("z_where"), where)
-            seen = self.where_present(self._look, possible, z_where, images=image)
-            what = present_or_standard(seen, possible)
-            z_what = pyro.sample(name.format("z_what"), what)
+            place = harmless(place, possible)
+            z_where = pyro.sample(name.format("z_where"), _diagonal_normal(*place))
+            look = harmless(self.where_present(self._look, possible, z_where, images=image), possible)
+            z_what = pyro.sample(name.format("z_what"), _diagonal_normal(*look))
             logit = self.where_present(self._decide, possible, hidden, z_what).squeeze(-1)
             if hold is not None:
                 logit = explore(logit, hold, towards=0.0)
             z_pres = pyro.sample(name.format("z_pres"), slot_presence(logit, possible))
-        settle_unused(name.format("unused"), possible, z_pres, [(where, z_where), (what, z_what)])
-        here = z_pres.unsqueeze(-1)
-        return Slot(z_pres.expand(z_what.shape[:-1]), z_where * here, z_what * here)
+        return Draw(possible, place, z_where, look, z_what, z_pres)
 
 
 class Anticipation(NamedTuple):
@@ -235,13 +275,14 @@ class Propagation(ActiveSet, PyroModule):
         presence_bias: initial logit of staying.
         scale_bias: initial offset of the raw standard deviation of `z_where`; learned.
         presence_hidden: width of the hidden layer of the presence network; by default `narrow`.
+        hold: whether `hold` may be other than zero.
 
     Attributes:
         hold: share of decisions that are taken for "stays" in training mode, in [0, 1), see `SQAIRGuide`; a
-            buffer, to be annealed.
+            buffer, to be annealed, or None if it is always zero.
     """
 
-    hold: Tensor
+    hold: Tensor | None
 
     def __init__(
         self,
@@ -253,6 +294,7 @@ class Propagation(ActiveSet, PyroModule):
         presence_bias: float = 5.0,
         scale_bias: float = -3.0,
         presence_hidden: int | None = None,
+        hold: bool = False,
     ) -> None:
         super().__init__()
         self.what_encoder = what_encoder
@@ -273,7 +315,7 @@ class Propagation(ActiveSet, PyroModule):
         fill_output_bias(self.mask, 1.0)
         nn.init.constant_(self.gates.bias, 1.0)
         fill_output_bias(self.presence_head, presence_bias)
-        self.register_buffer("hold", torch.tensor(0.0))
+        self.register_buffer("hold", torch.tensor(0.0) if hold else None)
         self.glimpse_size = glimpse_size
 
     @property
@@ -301,20 +343,25 @@ class Propagation(ActiveSet, PyroModule):
         )
         present = z_pres.squeeze(-1)
         early = self.where_present(self._anticipate, present, z_pres, where, what, memory, images=image)
-        triangle, hidden = self.triangle(), self.relation.initial
+        where_distribution = partial(TriangularNormal, triangle=Triangle.of(self.triangle()))
+        hidden = self.relation.initial
         zeros = torch.zeros_like
         slot = Slot(zeros(present[0]), zeros(where[0]), zeros(what[0]))
-        followed, memories = [], []
+        draws, followed, memories = [], [], []
         for i, possible in enumerate(present):
             hidden, place = self.where_present(
                 self._place, possible, early.relation[i], slot.features(), hidden, where[i], memory[i]
             )
-            before = Slot(possible, where[i], what[i])
-            slot, new_memory = self._sample(
-                f"propagation/{{}}/{t}/{i}", image, before, memory[i], early.mask[i], hidden, place, triangle
+            name, before = f"propagation/{{}}/{t}/{i}", Slot(possible, where[i], what[i])
+            distribution = where_distribution(*(place := harmless(place, possible)))
+            draw, new_memory = self._draw(
+                name, image, before, memory[i], early.mask[i], hidden, place, distribution
             )
+            draws.append(draw)
+            slot = draw.slot()
             followed.append(slot)
             memories.append(new_memory)
+        settle_unused(f"propagation/unused/{t}", draws, where_distribution)
         return followed, memories
 
     def _anticipate(
@@ -348,7 +395,7 @@ class Propagation(ActiveSet, PyroModule):
         weights = mask.unflatten(-1, (1, *self.glimpse_size))
         return weights * crop(image, sqair_squash(z_where), self.glimpse_size)
 
-    def _sample(
+    def _draw(
         self,
         name: str,
         image: Tensor,
@@ -357,23 +404,20 @@ class Propagation(ActiveSet, PyroModule):
         mask: Tensor,
         hidden: Tensor,
         place: LocScale,
-        triangle: Tensor,
-    ) -> tuple[Slot, Tensor]:
+        where: TorchDistribution,
+    ) -> tuple[Draw, Tensor]:
         possible = before.z_pres
         with poutine.mask(mask=possible > 0):
-            where = TriangularNormal(*harmless(place, possible), triangle)
             z_where = pyro.sample(name.format("z_where"), where)
             context = (z_where, mask, hidden, before.z_what, memory)
-            seen, new_memory = self.where_present(self._look, possible, *context, images=image)
-            what = present_or_standard(seen, possible)
-            z_what = pyro.sample(name.format("z_what"), what)
+            look, new_memory = self.where_present(self._look, possible, *context, images=image)
+            look = harmless(look, possible)
+            z_what = pyro.sample(name.format("z_what"), _diagonal_normal(*look))
             logit = self.where_present(self._decide, possible, hidden, memory, z_what).squeeze(-1)
-            if self.training:
+            if self.training and self.hold is not None:
                 logit = explore(logit, self.hold, towards=1.0)
             z_pres = pyro.sample(name.format("z_pres"), slot_presence(logit, possible))
-        settle_unused(name.format("unused"), possible, z_pres, [(where, z_where), (what, z_what)])
-        here = z_pres.unsqueeze(-1)
-        return Slot(z_pres.expand(z_what.shape[:-1]), z_where * here, z_what * here), new_memory
+        return Draw(possible, place, z_where, look, z_what, z_pres), new_memory
 
     def _mix(self, previous: Tensor, seen: LocScale, memory: Tensor) -> LocScale:
         """Appearance as a gated mixture of what it was, what is seen, and what its past suggests.
@@ -450,7 +494,7 @@ class SQAIRGuide(PyroModule):
         else:
             followed, memories = self.propagation(t, image, slots)
             z_pres = torch.stack([slot.z_pres for slot in followed], dim=-1)
-            identity = torch.where(z_pres > 0, slots.identity, -1)
+            identity = slots.identity.masked_fill(z_pres <= 0, ABSENT)
             propagated = _tracked(followed, torch.stack(memories, dim=-2), identity)
             survivors = z_pres.sum(-1)
             summary = self.latent_encoder(*propagated[:3])

@@ -7,7 +7,7 @@ of the model is a crisp square, and boxes are drawn exactly on its grid: pixel `
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -157,6 +157,7 @@ def grid(
     column_captions: Sequence[str | Caption] | None = None,
     padding: int = 8,
     title: str = "",
+    dividers: Collection[int] = (),
 ) -> Image.Image:
     """Lay out tiles of equal size in rows, with captions.
 
@@ -166,15 +167,19 @@ def grid(
         column_captions: words above each column; lines much wider than a tile are broken between words.
         padding: pixels between tiles and around everything.
         title: a line above everything.
+        dividers: columns before which there is a vertical line, in a gap of `2 padding` pixels more.
 
     Returns:
         A picture in mode `RGB` on white.
 
     Raises:
-        ValueError: if there is no tile, tiles differ in size, or captions are not as many as rows or columns.
+        ValueError: if there is no tile, tiles differ in size, captions are not as many as rows or columns, or
+            there is no column to a divider.
     """
     width, height = _tile_size(rows)
     columns = max(map(len, rows))
+    if not set(dividers) <= set(range(columns)):
+        raise ValueError(f"`dividers` must be columns from 0 to {columns - 1}, but are {sorted(dividers)}.")
     beside = _captions("row_captions", row_captions, len(rows))
     above = _captions("column_captions", column_captions, columns)
     above = [_broken(caption, max(width, _CAPTION_WIDTH)) for caption in above]
@@ -183,12 +188,18 @@ def grid(
     margin = max((_extent(caption)[0] + 2 * padding for caption in beside), default=padding)
     head = padding + (_LINE_HEIGHT + padding if title else 0)
     top = head + max((_extent(caption)[1] + padding // 2 for caption in above), default=0)
-    page_width = max(margin + columns * pitch[0], _text_width(title, bold=True) + 2 * padding)
+    lefts = [
+        margin + column * pitch[0] + 2 * padding * sum(divider <= column for divider in dividers)
+        for column in range(columns)
+    ]
+    page_width = max(lefts[-1] + pitch[0], _text_width(title, bold=True) + 2 * padding)
     page = Image.new("RGB", (page_width, top + len(rows) * pitch[1]), _PAPER)
     pen = ImageDraw.Draw(page)
-    pen.text((padding, padding), title, _INK, _font(bold=True))
-    for column, caption in enumerate(above):
-        left = margin + column * pitch[0]
+    pen.text((padding, padding), title, _INK, font(bold=True))
+    for divider in dividers:
+        x = lefts[divider] - 3 * padding // 2 - 1
+        pen.rectangle((x, head, x + 1, page.height - padding - 1), fill=_FAINT_INK)
+    for left, caption in zip(lefts, above, strict=False):
         _write(pen, caption, (left, top - padding // 2 - _extent(caption)[1]))
         if caption.wrong:
             gap = max(1, padding // 2 - 1)
@@ -200,7 +211,7 @@ def grid(
             _write(pen, beside[row], (padding, y + max(0, (height - _extent(beside[row])[1]) // 2)))
         for column, tile in enumerate(tiles):
             if tile is not None:
-                page.paste(tile, (margin + column * pitch[0], y))
+                page.paste(tile, (lefts[column], y))
     return page
 
 
@@ -234,7 +245,7 @@ def reconstruction_picture(
         ValueError: if shapes do not agree.
     """
     _check_reconstruction(images, reconstructions, boxes, present, true_counts, objects)
-    factor = factor or _default_factor(images)
+    factor = factor or default_factor(images)
     inputs = [upscale(image, factor) for image in images]
     outputs = [upscale(image, factor) for image in reconstructions]
     rows: list[list[Image.Image | None]] = [list(inputs)]
@@ -275,7 +286,7 @@ def sample_picture(
             "`canvases` must have shape (M, C, H, W) with M > 0 and `columns` be at least 1, "
             f"but got {tuple(canvases.shape)} and {columns}."
         )
-    tiles = [upscale(image, factor or _default_factor(canvases)) for image in canvases]
+    tiles = [upscale(image, factor or default_factor(canvases)) for image in canvases]
     return grid([tiles[start : start + columns] for start in range(0, len(tiles), columns)], title=title)
 
 
@@ -344,7 +355,7 @@ def _object_tile(image: Tensor, present: bool, slot: int, factor: int) -> Image.
         words = "no object"
         if _text_width(words) < tile.width:
             centre = (tile.width // 2, tile.height // 2)
-            ImageDraw.Draw(tile).text(centre, words, _FAINT_INK, _font(), anchor="mm")
+            ImageDraw.Draw(tile).text(centre, words, _FAINT_INK, font(), anchor="mm")
         return tile
     if len(image) == 1:
         image = image * image.new_tensor(slot_colour(slot))[:, None, None] / 255
@@ -361,8 +372,9 @@ def _count_caption(count: int, truth: int | None) -> Caption:
     )
 
 
-def _default_factor(images: Tensor) -> int:
-    return max(1, round(_TILE_SIZE / max(images.shape[-2:])))
+def default_factor(images: Tensor, side: int = _TILE_SIZE) -> int:
+    """The factor that enlarges images `(..., H, W)` to about `side` pixels."""
+    return max(1, round(side / max(images.shape[-2:])))
 
 
 def _check_reconstruction(
@@ -407,13 +419,14 @@ def _captions(name: str, captions: Sequence[str | Caption] | None, count: int) -
 
 
 @lru_cache
-def _font(bold: bool = False) -> Any:
+def font(bold: bool = False) -> Any:
+    """The font of all words."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name, _TEXT_SIZE)
 
 
 def _text_width(text: str, bold: bool = False) -> int:
-    return math.ceil(_font(bold).getlength(text))
+    return math.ceil(font(bold).getlength(text))
 
 
 def _lines(caption: Caption) -> list[tuple[str, bool]]:
@@ -459,5 +472,5 @@ def _write(pen: Any, caption: Caption, corner: tuple[int, int]) -> None:
         pen.rectangle((x, y + 2, x + _TEXT_SIZE - 2, y + _TEXT_SIZE), fill=caption.swatch)
     for line, bold in _lines(caption):
         ink = WRONG if caption.wrong else _INK if bold else _FAINT_INK
-        pen.text((x + _indent(caption), y), line, ink, _font(bold))
+        pen.text((x + _indent(caption), y), line, ink, font(bold))
         y += _LINE_HEIGHT

@@ -61,7 +61,7 @@ def slot_presence(logits: Tensor, previous: Tensor) -> dist.Bernoulli:
     Returns:
         A Bernoulli. Mask its statement with `previous`: an absent slot has nothing to decide.
     """
-    return dist.Bernoulli(logits=torch.where(previous > 0, logits, ABSENT_LOGIT))
+    return dist.Bernoulli(logits=logits.masked_fill(previous <= 0, ABSENT_LOGIT))
 
 
 def harmless(parameters: LocScale, present: Tensor) -> LocScale:
@@ -74,8 +74,8 @@ def harmless(parameters: LocScale, present: Tensor) -> LocScale:
         parameters: `(..., D)`.
         present: `(...)`.
     """
-    here = (present > 0).unsqueeze(-1)
-    return LocScale(torch.where(here, parameters.loc, 0.0), torch.where(here, parameters.scale, 1.0))
+    absent = (present <= 0).unsqueeze(-1)
+    return LocScale(parameters.loc.masked_fill(absent, 0.0), parameters.scale.masked_fill(absent, 1.0))
 
 
 def present_or_standard(parameters: LocScale, present: Tensor) -> dist.Independent:

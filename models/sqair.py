@@ -25,7 +25,7 @@ from .components.attention import paste, paste_matrices, sqair_squash
 from .components.likelihood import GaussianImage
 from .components.networks import LocScale, initialise, mlp
 from .components.plates import Plate
-from .components.slots import TrackedSlots, compact, concatenate, empty_slots, new_identities
+from .components.slots import ABSENT, TrackedSlots, compact, concatenate, empty_slots, new_identities
 from .discovery_priors import (
     DiscoveryCountPrior,
     DiscoveryWherePrior,
@@ -285,7 +285,7 @@ class SQAIR(ActiveSet, PyroModule):
                 )
             )
         z_pres, z_where, z_what = _stack(values)
-        identity = torch.where(z_pres > 0, slots.identity, -1)
+        identity = slots.identity.masked_fill(z_pres <= 0, ABSENT)
         memory = prior.memory.expand(*z_pres.shape, -1)
         return (
             TrackedSlots(z_pres, z_where, z_what, memory, identity),

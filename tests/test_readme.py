@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from whatwhere.examples import air, data
+from whatwhere.examples import air, data, sqair
 from whatwhere.inference.config import make_parser
 
 README = (Path(__file__).parent.parent / "README.md").read_text()

@@ -18,6 +18,7 @@ from .base import Estimate, MultiSampleELBO
 from .diagnostics import Diagnostics
 from .errors import (
     BaselineError,
+    FrameError,
     MissingSiteError,
     NoGradientError,
     ObjectiveError,
@@ -28,6 +29,7 @@ from .errors import (
     UnequalScaleError,
     UnsupportedSiteError,
 )
+from .frame_weights import FrameLogWeights, frame_log_weights
 from .iwae import IWAE
 from .log_weights import LogWeights
 from .marginal_elbo import MarginalELBO
@@ -41,6 +43,8 @@ __all__ = [
     "BaselineError",
     "Diagnostics",
     "Estimate",
+    "FrameError",
+    "FrameLogWeights",
     "IWAE",
     "LogWeights",
     "MarginalELBO",
@@ -59,5 +63,6 @@ __all__ = [
     "UnequalScaleError",
     "UnsupportedSiteError",
     "VIMCO",
+    "frame_log_weights",
     "local_parameters",
 ]

@@ -39,3 +39,7 @@ class BaselineError(ObjectiveError):
 
 class PresenceError(ObjectiveError):
     """The presence variables do not allow the number of objects to be summed out."""
+
+
+class FrameError(ObjectiveError):
+    """A random variable is in no frame, or in one of the model and in another of the guide."""

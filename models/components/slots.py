@@ -92,7 +92,7 @@ def new_identities(z_pres: Tensor, discovered_before: Tensor) -> Tensor:
         `(..., N)`, int64.
     """
     numbers = discovered_before.unsqueeze(-1) + torch.arange(z_pres.shape[-1], device=z_pres.device)
-    return torch.where(z_pres > 0, numbers, ABSENT)
+    return numbers.masked_fill(z_pres <= 0, ABSENT)
 
 
 def concatenate(*parts: Tensor) -> Tensor:

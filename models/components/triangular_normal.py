@@ -3,10 +3,29 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor
+
+
+class Triangle(NamedTuple):
+    """A lower triangular matrix with what a density needs of it, computed once for many distributions."""
+
+    matrix: Tensor
+    """C, `(D, D)`."""
+    inverse: Tensor
+    """Its inverse, `(D, D)`."""
+    log_volume: Tensor
+    """Logarithm of the absolute value of its determinant, a scalar."""
+
+    @classmethod
+    def of(cls, matrix: Tensor) -> Triangle:
+        """The triangle of a matrix."""
+        identity = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
+        inverse = torch.linalg.solve_triangular(matrix, identity, upper=False)
+        return cls(matrix, inverse, matrix.diagonal().abs().log().sum())
 
 
 class TriangularNormal(TorchDistribution):
@@ -18,7 +37,7 @@ class TriangularNormal(TorchDistribution):
     Args:
         loc: mean, `(..., D)`.
         scale: positive, `(..., D)`.
-        triangle: C, `(D, D)`, lower triangular and invertible.
+        triangle: C, lower triangular and invertible.
         validate_args: see `torch.distributions.Distribution`.
     """
 
@@ -30,7 +49,7 @@ class TriangularNormal(TorchDistribution):
     has_rsample = True
 
     def __init__(
-        self, loc: Tensor, scale: Tensor, triangle: Tensor, validate_args: bool | None = None
+        self, loc: Tensor, scale: Tensor, triangle: Triangle, validate_args: bool | None = None
     ) -> None:
         self.loc, self.scale = torch.broadcast_tensors(loc, scale)
         self.triangle = triangle
@@ -51,15 +70,13 @@ class TriangularNormal(TorchDistribution):
         """Draw `loc + scale * (C e)` with standard normal `e`; differentiable in everything."""
         shape = self._extended_shape(sample_shape)
         noise = torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
-        return self.loc + self.scale * (noise @ self.triangle.mT)
+        return self.loc + self.scale * (noise @ self.triangle.matrix.mT)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density of `(..., D)`, in nats; shape `(...)`."""
         if self._validate_args:
             self._validate_sample(value)
-        identity = torch.eye(len(self.triangle), dtype=self.loc.dtype, device=self.loc.device)
-        inverse = torch.linalg.solve_triangular(self.triangle, identity, upper=False)
-        noise = ((value - self.loc) / self.scale) @ inverse.mT
-        volume = self.scale.log().sum(-1) + self.triangle.diagonal().abs().log().sum()
+        noise = ((value - self.loc) / self.scale) @ self.triangle.inverse.mT
+        volume = self.scale.log().sum(-1) + self.triangle.log_volume
         constant = 0.5 * math.log(2 * math.pi) * self.event_shape[0]
         return -0.5 * noise.square().sum(-1) - volume - constant

@@ -1,75 +1,32 @@
 """The convolutional variant of SQAIR: its size, and one step of training."""
 
+import dataclasses
+
 import torch
 from torch import nn
 
-from whatwhere.guides.sqair import Discovery, Propagation, SQAIRGuide, WhatEncoder
+from whatwhere.examples.sqair import PRESETS, NetworkConfig, PriorConfig, Programs, build
 from whatwhere.inference.objectives import VIMCO
-from whatwhere.models.components.networks import (
-    ConvFeatures,
-    SubPixelGlimpseDecoder,
-    convolutions,
-    fill_output_bias,
-    initialise,
-    mlp,
-)
-from whatwhere.models.discovery_priors import DiscoveryCountPrior, DiscoveryWherePrior
-from whatwhere.models.propagation_priors import RecurrentPropagationPrior
-from whatwhere.models.sqair import SQAIR, LatentEncoder, SceneDecoder
-
-
-def build(
-    image_shape: tuple[int, int, int],
-    decoder: SubPixelGlimpseDecoder,
-    trunk: nn.Sequential,
-    count: int = 3,
-    what: int = 50,
-    hidden: int = 128,
-    presence_hidden: int = 64,
-) -> tuple[SQAIR, SQAIRGuide]:
-    """CONV-SQAIR: all fully connected and recurrent layers have one width, but for those of presence."""
-    shape = decoder.glimpse_shape
-    latent_encoder = LatentEncoder(what, hidden)
-    model = SQAIR(
-        RecurrentPropagationPrior(what, hidden),
-        DiscoveryCountPrior(count),
-        DiscoveryWherePrior(hidden + 1, hidden),
-        latent_encoder,
-        SceneDecoder(decoder, torch.zeros(image_shape)),
-        count,
-        what,
-    )
-    what_encoder = WhatEncoder(ConvFeatures(shape, features=hidden, trunk=trunk), hidden, what)
-    image_encoder = ConvFeatures(image_shape, features=hidden, trunk=trunk)
-    propagation = Propagation(what_encoder, what, shape[1:], hidden, narrow=hidden)
-    propagation.presence_head = mlp([2 * hidden + what, presence_hidden, 1], nn.ELU)
-    initialise(propagation.presence_head)
-    fill_output_bias(propagation.presence_head, 5.0)
-    discovery = Discovery(
-        image_encoder, what_encoder, hidden, hidden, count, what, shape[1:], hidden, presence_hidden
-    )
-    return model, SQAIRGuide(propagation, discovery, latent_encoder, image_shape)
 
 
 def parameters_of(*modules: nn.Module) -> set[nn.Parameter]:
     return {p for module in modules for p in module.parameters()}
 
 
-def small() -> tuple[SQAIR, SQAIRGuide]:
-    """With glimpses that are not square."""
-    decoder = SubPixelGlimpseDecoder(3, (1, 8, 4), (6,), channels=(4, 3), strides=(2, 1))
-    trunk = convolutions(1, (3, 4), (2, 1))
-    model, guide = build((1, 12, 14), decoder, trunk, count=2, what=3, hidden=8, presence_hidden=4)
+def small() -> Programs:
+    """With frames that are not square."""
+    network = NetworkConfig("conv", (1, 12, 14), 2, 3, 8, hidden=8, narrow=6, presence_hidden=4)
+    model, guide = build(network, PriorConfig())
     for parameter in parameters_of(model, guide):
         parameter.data += 0.1 * torch.randn_like(parameter)
-    return model.double(), guide.double()
+    return Programs(model.double(), guide.double())
 
 
 def test_the_number_of_parameters():
     """The paper says 2.6 million; these are counted by hand, layer by layer."""
-    decoder = SubPixelGlimpseDecoder(50, (1, 20, 20))
-    trunk = convolutions(1, (16, 32, 32, 64), (2, 2, 1, 1))
-    model, guide = build((1, 50, 50), decoder, trunk)
+    network = dataclasses.replace(PRESETS["conv"].network, image_shape=(1, 50, 50))
+    model, guide = build(network, PriorConfig())
+    decoder, trunk = model.decoder.glimpse_decoder, guide.discovery.image_encoder.convolutions
     fully_connected = 50 * 256 + 256 + 256 * 800 + 800
     sub_pixel = 9 * (32 * 32 + 32 * 256 + 64 * 256 + 64) + 32 + 256 + 256 + 1
     assert sum(p.numel() for p in decoder.parameters()) == fully_connected + sub_pixel

@@ -1,0 +1,160 @@
+"""The command line of SQAIR end to end, at sizes that take seconds."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from whatwhere.datasets import MovingDigits, MovingDigitsRecipe, make_glyphs, save_video
+from whatwhere.examples.sqair import Hold, main
+from whatwhere.inference.checkpoint import load_checkpoint
+from whatwhere.inference.schedules import Curriculum
+
+SMALL = [
+    "--batch-size=4",
+    "--particles=2",
+    "--first-frames=2",
+    "--frames=3",
+    "--stage-steps=2",
+    "--network.hidden=12",
+    "--network.narrow=8",
+    "--network.presence-hidden=8",
+    "--network.what-size=4",
+    "--network.glimpse-size=8",
+    "--training.evaluate-every=none",
+    "--optimizer=adam",
+]
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of 40 labelled videos of 4 frames, of which training holds out 4."""
+    path = tmp_path_factory.mktemp("data") / "videos.h5"
+    recipe = MovingDigitsRecipe(image_size=40, frames=4)
+    data = MovingDigits(recipe, make_glyphs("test", 50, seed=0), 40, seed=0)
+    save_video(path, data.subset(range(40)), generator="test", parameters={}, seed=0)
+    return path
+
+
+def run(*arguments: object) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def trained(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    options = ["--output", folder, "--data.source", videos, "--training.steps=4"]
+    assert run("train", *options, *SMALL, "--training.evaluate-every=2") == 0
+    return folder
+
+
+def test_training_leaves_metrics_picture_log_and_checkpoint(trained: Path):
+    metrics = json.loads((trained / "metrics.json").read_text())
+    assert (metrics["videos"], metrics["frames"], metrics["particles"]) == (4, 3, 5)
+    assert metrics["elbo"] == pytest.approx(metrics["log_likelihood"] - metrics["kl"])
+    assert len(metrics["counting"]["frame_accuracy"]) == 3
+    assert np.sum(metrics["counting"]["confusion"]) == 12
+    assert -1e9 < metrics["tracking"]["mota"] <= 1
+    with Image.open(trained / "reconstructions.png") as picture:
+        assert min(picture.size) > 100
+    events = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
+    assert [event["step"] for event in events if "count_accuracy" in event] == [2, 4]
+
+
+def test_resuming_takes_the_steps_of_a_run_without_interruption(trained: Path, videos: Path, tmp_path: Path):
+    options = ["--output", tmp_path, "--data.source", videos, *SMALL, "--training.steps=4"]
+    assert run("train", *options, "--training.max-minutes=1e-9") == 0
+    assert load_checkpoint(tmp_path / "checkpoint.pt").step == 1
+    assert run("train", *options, "--resume") == 0
+    straight, resumed = (load_checkpoint(folder / "checkpoint.pt") for folder in (trained, tmp_path))
+    assert straight.step == resumed.step == 4
+    for name, state in straight.modules.items():
+        assert all(torch.equal(value, resumed.modules[name][key]) for key, value in state.items())
+
+
+def test_evaluate_reads_a_checkpoint_and_other_videos(trained: Path, tmp_path: Path):
+    data = MovingDigits(MovingDigitsRecipe(image_size=40, frames=6), make_glyphs("test", 50, 1), 5, seed=1)
+    save_video(tmp_path / "long.h5", data.subset(range(5)), generator="test", parameters={}, seed=1)
+    checkpoint = trained / "checkpoint.pt"
+    options = ["--iwae-particles=3", "--frames=6", "--output", tmp_path, "--data", tmp_path / "long.h5"]
+    assert run("evaluate", "--checkpoint", checkpoint, *options) == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert (metrics["videos"], metrics["frames"], metrics["iwae_videos"]) == (5, 6, 5)
+
+
+def test_track_writes_boxes_with_identities_and_an_animation(trained: Path, videos: Path, tmp_path: Path):
+    assert (
+        run("track", "--checkpoint", trained / "checkpoint.pt", "--video", videos, "--output", tmp_path) == 0
+    )
+    rows = list(csv.DictReader((tmp_path / "tracks.csv").read_text().splitlines()))
+    assert rows
+    assert set(rows[0]) == {"video", "frame", "identity", "left", "top", "width", "height"}
+    assert {int(row["video"]) for row in rows} <= set(range(40))
+    with Image.open(tmp_path / "tracks.gif") as animation:
+        assert animation.n_frames == 4
+
+
+def test_track_resizes_where_it_may(trained: Path, tmp_path: Path, capsys):
+    np.savez(tmp_path / "clip.npz", video=np.random.default_rng(0).random((3, 24, 30, 3)))
+    options = ["--checkpoint", trained / "checkpoint.pt", "--video", tmp_path / "clip.npz"]
+    assert run("track", *options, "--output", tmp_path) == 2
+    error = capsys.readouterr().err
+    assert "(3, 24, 30)" in error
+    assert "(1, 40, 40)" in error
+    assert "--resize" in error
+    assert run("track", *options, "--output", tmp_path, "--resize") == 0
+    assert "video" not in (tmp_path / "tracks.csv").read_text().splitlines()[0]
+
+
+def test_generate_draws_from_the_prior_or_goes_on_from_a_video(trained: Path, videos: Path, tmp_path: Path):
+    options = ["--checkpoint", trained / "checkpoint.pt", "--frames=5", "--count=2", "--output", tmp_path]
+    assert run("generate", *options) == 0
+    with Image.open(tmp_path / "generated.gif") as animation:
+        assert animation.n_frames == 5
+    first = (tmp_path / "generated.png").read_bytes()
+    assert run("generate", *options, "--video", videos, "--given=2") == 0
+    assert (tmp_path / "generated.png").read_bytes() != first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--data.source", "nothing-here"], "neither `glyphs`, `mnist`, nor the path"),
+        (["train", "--data.source", "VIDEOS", "--frames=5"], "videos of 4 frames, fewer than the 5"),
+        (["track", "--checkpoint", "CHECKPOINT", "--video", "nothing.gif"], "no such file"),
+        (["generate", "--checkpoint", "CHECKPOINT", "--video", "VIDEOS", "--given=7"], "has 4 frames"),
+        (["evaluate", "--checkpoint", "AIR"], "is not one of SQAIR"),
+    ],
+)
+def test_mistakes_end_in_one_line(
+    arguments: list[str], message: str, trained: Path, videos: Path, tmp_path: Path, capsys
+):
+    places = {"VIDEOS": videos, "CHECKPOINT": trained / "checkpoint.pt", "AIR": tmp_path / "air.pt"}
+    if "AIR" in arguments:
+        checkpoint = torch.load(trained / "checkpoint.pt", weights_only=True)
+        checkpoint["configuration"] = {"estimator": "marginal"}
+        torch.save(checkpoint, tmp_path / "air.pt")
+    assert run(*(places.get(argument, argument) for argument in arguments)) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_impossible_options_are_refused(capsys):
+    for arguments in (["generate", "--checkpoint=x", "--video=y", "--given=10"], ["train", "--particles=1"]):
+        with pytest.raises(SystemExit):
+            main(arguments)
+        assert arguments[-1].split("=")[0][2:] in capsys.readouterr().err
+
+
+def test_holding_on_begins_with_every_lengthening():
+    hold = Hold(Curriculum(1, 1000, 3), steps=400)
+    assert [hold(step) for step in (0, 199, 300, 400, 999)] == [0.999, 0.999, 0.5, 0.0, 0.0]
+    assert [hold(step) for step in (1000, 1300, 1500, 2000, 2300, 3000, 9000)] == [
+        *[0.999, 0.5, 0.0, 0.999, 0.5, 0.0, 0.0]
+    ]
+    assert Hold(Curriculum(1, 1000, 3), steps=0)(1000) == 0
