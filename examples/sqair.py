@@ -149,6 +149,8 @@ class SQAIRConfig:
     """Folder for the log, the checkpoint, the metrics and the pictures."""
     resume: bool = runtime_field(False)
     """Continue the run in `output` from its checkpoint; start it if there is none."""
+    initial: Path | None = None
+    """A checkpoint to start from, of networks of the same sizes; only its parameters are taken."""
     device: str = runtime_field("cpu")
     """`cpu`, `cuda`, or `auto`."""
     threads: int | None = runtime_field(None)
@@ -223,6 +225,16 @@ PRESETS = {
     # thousands. Three frames from the start: a guide that has seen two at most gives up propagation when the
     # third comes, unless it is held on to.
     "glyphs": _GLYPHS,
+    "glyphs-10": replace(
+        _GLYPHS,
+        output=Path("runs/sqair-glyphs-10"),
+        initial=_GLYPHS.output / "checkpoint.pt",
+        first_frames=4,
+        frames=10,
+        stage_steps=150,
+        hold_steps=60,
+        training=replace(_GLYPHS.training, steps=1_500, evaluate_every=150, checkpoint_every=250),
+    ),
     "mnist": replace(
         _GLYPHS,
         output=Path("runs/sqair-mnist"),
@@ -466,6 +478,8 @@ def train(config: SQAIRConfig, process: Process) -> int:
     torch.manual_seed(config.training.seed)
     first = data.train.batch(range(min(1000, len(data.train)))).video[:, : config.frames]
     programs = build(config.network, config.prior, first.mean((0, 1)), hold=config.hold_steps > 0)
+    if config.initial is not None:
+        load_checkpoint(config.initial).restore_modules(programs._asdict())
     for program in programs:
         program.to(process.device)
     on_cpu = process.device.type == "cpu"
@@ -622,7 +636,7 @@ def restore(path: Path, device: torch.device) -> tuple[SQAIRConfig, Programs]:
     checkpoint = load_checkpoint(path)
     try:
         config = from_primitives(SQAIRConfig, checkpoint.configuration)
-        programs = build(config.network, config.prior, hold=config.hold_steps > 0)
+        programs = build(config.network, config.prior)
     except ValueError as error:
         raise CheckpointError(f"checkpoint `{path}` is not one of SQAIR: {error}") from error
     checkpoint.restore_modules(programs._asdict())
@@ -706,13 +720,16 @@ def track(options: TrackConfig) -> int:
         parts.append(tracks)
         canvas = torch.stack([frame.canvas for frame in found], dim=1).cpu()
         for i in range(start, min(start + len(video), options.gifs)):
-            here = (x[i - start] for x in tracks)
-            pages = tracking_pictures(video[i - start].cpu(), *here, canvas=canvas[i - start])
+            boxes, here, identities = (x[i - start] for x in tracks)
+            pages = tracking_pictures(
+                video[i - start].cpu(), boxes, here, identities, canvas=canvas[i - start]
+            )
             path = options.output / ("tracks.gif" if options.gifs == 1 else f"tracks-{i}.gif")
             save_gif(path, pages, options.fps)
             print(f"animation: {path}")
     joined = Tracks(*(torch.cat(fields) for fields in zip(*parts, strict=True)))
-    write_tracks(options.output / "tracks.csv", *(x[0] if len(data) == 1 else x for x in joined))
+    boxes, here, identities = (x[0] if len(data) == 1 else x for x in joined)
+    write_tracks(options.output / "tracks.csv", boxes, here, identities)
     print(f"boxes:     {options.output / 'tracks.csv'}")
     return 0
 

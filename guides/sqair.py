@@ -183,7 +183,8 @@ class Discovery(ActiveSet, PyroModule):
         self.presence_head = mlp([hidden + what_size, presence_hidden, 1], nn.ELU)
         initialise(self.image_encoder, self.where_head, self.presence_head)
         fill_output_bias(self.presence_head, presence_bias)
-        self.register_buffer("hold", torch.tensor(0.0) if hold else None)
+        # It follows from the step, so checkpoints do not have it.
+        self.register_buffer("hold", torch.tensor(0.0) if hold else None, persistent=False)
         self.max_count = max_count
         self.what_size = what_size
         self.glimpse_size = glimpse_size
@@ -315,7 +316,8 @@ class Propagation(ActiveSet, PyroModule):
         fill_output_bias(self.mask, 1.0)
         nn.init.constant_(self.gates.bias, 1.0)
         fill_output_bias(self.presence_head, presence_bias)
-        self.register_buffer("hold", torch.tensor(0.0) if hold else None)
+        # It follows from the step, so checkpoints do not have it.
+        self.register_buffer("hold", torch.tensor(0.0) if hold else None, persistent=False)
         self.glimpse_size = glimpse_size
 
     @property

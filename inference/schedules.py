@@ -122,7 +122,7 @@ class PiecewiseConstant:
     """Constant between boundaries: `values[i]` from `boundaries[i - 1]` on, until before `boundaries[i]`."""
 
     boundaries: tuple[int, ...]
-    """Steps at which the value changes, increasing."""
+    """Steps at which the value changes, in order; of equal ones, as in a run of few steps, the last counts."""
     values: tuple[float, ...]
     """One value more than boundaries."""
 
@@ -132,8 +132,8 @@ class PiecewiseConstant:
                 f"`values` must be one more than `boundaries`, "
                 f"got {len(self.values)} and {len(self.boundaries)}"
             )
-        if any(later <= earlier for earlier, later in itertools.pairwise(self.boundaries)):
-            raise ValueError(f"`boundaries` must increase, got {self.boundaries}")
+        if any(later < earlier for earlier, later in itertools.pairwise(self.boundaries)):
+            raise ValueError(f"`boundaries` must not decrease, got {self.boundaries}")
 
     @classmethod
     def in_proportion(cls, steps: int, parts: Sequence[int], factor: float) -> PiecewiseConstant:

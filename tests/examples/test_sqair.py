@@ -158,3 +158,22 @@ def test_holding_on_begins_with_every_lengthening():
         *[0.999, 0.5, 0.0, 0.999, 0.5, 0.0, 0.0]
     ]
     assert Hold(Curriculum(1, 1000, 3), steps=0)(1000) == 0
+
+
+def test_training_starts_from_the_parameters_of_another_run(trained: Path, videos: Path, tmp_path: Path):
+    options = ["--output", tmp_path, "--data.source", videos, *SMALL, "--hold-steps=1", "--training.steps=1"]
+    initial = ["--initial", trained / "checkpoint.pt", "--learning-rate=1e-12", "--training.seed=3"]
+    assert run("train", *options, *initial) == 0
+    before, after = (load_checkpoint(folder / "checkpoint.pt").modules for folder in (trained, tmp_path))
+    for name, state in before.items():
+        for key, value in state.items():
+            torch.testing.assert_close(after[name][key], value, rtol=0, atol=1e-9)
+
+
+def test_an_exported_checkpoint_is_small_and_finds_the_same(trained: Path, videos: Path, tmp_path: Path):
+    exported = tmp_path / "small.pt"
+    assert run("export", "--checkpoint", trained / "checkpoint.pt", "--output", exported) == 0
+    assert exported.stat().st_size < 0.5 * (trained / "checkpoint.pt").stat().st_size
+    for checkpoint in (trained / "checkpoint.pt", exported):
+        run("track", "--checkpoint", checkpoint, "--video", videos, "--output", tmp_path / checkpoint.stem)
+    assert (tmp_path / "checkpoint/tracks.csv").read_text() == (tmp_path / "small/tracks.csv").read_text()

@@ -42,6 +42,12 @@ def test_exponential_decay_multiplies_the_distance_to_its_end():
     assert (decay(7) - 1.0) ** 2 == pytest.approx((decay(0) - 1.0) * (decay(14) - 1.0))
 
 
+def test_a_run_of_one_step_has_parts_too():
+    schedule = PiecewiseConstant.in_proportion(1, (4, 6, 10), 0.5)
+    assert schedule.boundaries == (0, 0)
+    assert [schedule(step) for step in (0, 1)] == [0.25, 0.25]
+
+
 def test_piecewise_constant_changes_at_its_boundaries():
     piecewise = PiecewiseConstant((3, 5), (1.0, 0.5, 0.25))
     assert [piecewise(step) for step in range(7)] == [1.0, 1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
@@ -83,7 +89,7 @@ def test_annealed_writes_into_a_tensor():
         (lambda: ExponentialDecay(1.5), "`rate` must be at most 1"),
         (lambda: ExponentialDecay(0.5, every=0), "`every` must be positive"),
         (lambda: PiecewiseConstant((3,), (1.0,)), "got 1 and 1"),
-        (lambda: PiecewiseConstant((3, 3), (1.0, 2.0, 3.0)), "must increase"),
+        (lambda: PiecewiseConstant((3, 2), (1.0, 2.0, 3.0)), "must not decrease"),
         (lambda: PiecewiseConstant.in_proportion(10, (4, 0), 0.1), r"`parts\[1\]` must be positive"),
         (lambda: Warmup(0), "`steps` must be positive"),
         (lambda: Curriculum(5, 10, 3), "`maximum` must be at least `start` = 5, got 3"),
