@@ -91,6 +91,8 @@ class DataConfig:
     """Side of generated frames, in pixels."""
     intermittent: bool = False
     """Whether generated digits appear and disappear."""
+    return_probability: float = 0.0
+    """Probability that such a digit appears a second time."""
     noise_std: float = 0.0
     """Standard deviation of noise added to the pixels of generated videos."""
     train_videos: int = 60_000
@@ -322,6 +324,7 @@ def _moving_digits(config: DataConfig, split: Literal["train", "test"], frames: 
         image_size=config.image_size,
         frames=max(frames, 10),
         intermittent=config.intermittent,
+        return_probability=config.return_probability,
         noise_std=config.noise_std,
     )
     source: Literal["glyphs", "mnist"] = "mnist" if config.source == "mnist" else "glyphs"

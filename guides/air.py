@@ -15,11 +15,12 @@ from pyro import poutine
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
-from ..models.air import Slots, check_images, stack_slots
 from ..models.components.attention import air_inverse_scale, crop
+from ..models.components.inputs import require_pixels
 from ..models.components.networks import GlimpseEncoder, LocScale, mlp
 from ..models.components.plates import Plate
 from ..models.components.recurrent import LSTMState, SplitInputLSTM
+from ..models.components.slots import Slots, slots_present, stack_slots
 from ..models.priors import NormalPrior, present_or_standard, slot_presence
 from .exploration import explore
 
@@ -131,7 +132,7 @@ class AIRGuide(PyroModule):
         Raises:
             ValueError: if the images do not have `image_shape`, or are not floating point.
         """
-        check_images(images, self.image_shape)
+        require_pixels("images", images, "B", self.image_shape)
         features = self.image_encoder(images)
         context = self.rnn.from_context(features)
         state = self.rnn.initial_state(features)
@@ -166,9 +167,7 @@ class AIRGuide(PyroModule):
             z_where = pyro.sample(f"z_where/{i}", present_or_standard(place, z_pres))
             glimpse = crop(images, air_inverse_scale(z_where), self.glimpse_size)
             z_what = pyro.sample(f"z_what/{i}", present_or_standard(self.encoder(glimpse), z_pres))
-        # A conditioned presence may lack axes that the other variables have.
-        here = z_pres.unsqueeze(-1)
-        return Slots(z_pres.expand(z_what.shape[:-1]), z_where * here, z_what * here)
+        return slots_present(z_pres, z_where, z_what)
 
     def _start(self, images: Tensor) -> Slots:
         """What stands before the first slot: present, so that the first one may be, and zeros."""

@@ -22,30 +22,26 @@ from torch import Tensor, nn
 
 from ..models.components.active_set import ActiveSet
 from ..models.components.attention import Size, crop, sqair_squash
+from ..models.components.inputs import require_pixels
 from ..models.components.networks import LocScale, fill_output_bias, initialise, mlp
 from ..models.components.plates import Plate
 from ..models.components.recurrent import GRU, VanillaRNN
-from ..models.components.slots import ABSENT, TrackedSlots, compact, concatenate, empty_slots, new_identities
+from ..models.components.slots import (
+    ABSENT,
+    Slots,
+    TrackedSlots,
+    compact,
+    concatenate,
+    empty_slots,
+    new_identities,
+    slots_present,
+    stack_slots,
+)
 from ..models.components.triangular_normal import Triangle, TriangularNormal
 from ..models.discovery_priors import MIN_SCALE
 from ..models.priors import harmless, slot_presence
-from ..models.sqair import LatentEncoder, check_video
+from ..models.sqair import LatentEncoder
 from .exploration import explore
-
-
-class Slot(NamedTuple):
-    """The latent variables of one slot; zero where it is absent."""
-
-    z_pres: Tensor
-    """`(...)`."""
-    z_where: Tensor
-    """`(..., 4)`."""
-    z_what: Tensor
-    """`(..., W)`."""
-
-    def features(self) -> Tensor:
-        """All of them side by side, `(..., W + 5)`."""
-        return torch.cat([self.z_what, self.z_where, self.z_pres.unsqueeze(-1)], dim=-1)
 
 
 class WhatEncoder(nn.Module):
@@ -85,11 +81,9 @@ class Draw(NamedTuple):
     z_pres: Tensor
     """Presence, `(...)`."""
 
-    def slot(self) -> Slot:
+    def slot(self) -> Slots:
         """The slot, zero where it is absent."""
-        here = self.z_pres.unsqueeze(-1)
-        # A conditioned presence may lack axes that the other variables have.
-        return Slot(self.z_pres.expand(self.z_what.shape[:-1]), self.z_where * here, self.z_what * here)
+        return slots_present(self.z_pres, self.z_where, self.z_what)
 
 
 def settle_unused(name: str, draws: list[Draw], where: Callable[..., TorchDistribution]) -> None:
@@ -189,7 +183,7 @@ class Discovery(ActiveSet, PyroModule):
         self.what_size = what_size
         self.glimpse_size = glimpse_size
 
-    def forward(self, t: int, image: Tensor, features: Tensor, summary: Tensor, free: Tensor) -> list[Slot]:
+    def forward(self, t: int, image: Tensor, features: Tensor, summary: Tensor, free: Tensor) -> Slots:
         """The statements of frame `t`.
 
         Args:
@@ -202,7 +196,7 @@ class Discovery(ActiveSet, PyroModule):
         early = self.rnn.project(concatenate(features, summary))
         hidden = self.rnn.initial
         start = early.new_zeros(*free.shape, 4 + self.what_size)
-        slot = Slot(torch.ones_like(free), start[..., :4], start[..., 4:])
+        slot = Slots(torch.ones_like(free), start[..., :4], start[..., 4:])
         hold = self.hold if t > 0 and self.training else None
         draws, slots = [], []
         for j in range(self.max_count):
@@ -212,7 +206,7 @@ class Discovery(ActiveSet, PyroModule):
             slot = draws[-1].slot()
             slots.append(slot)
         settle_unused(f"discovery/unused/{t}", draws, _diagonal_normal)
-        return slots
+        return stack_slots(slots)
 
     def _place(self, early: Tensor, previous: Tensor, hidden: Tensor) -> Placed:
         hidden = self.rnn(early, previous, hidden)
@@ -331,7 +325,7 @@ class Propagation(ActiveSet, PyroModule):
         lower = self.correlation.new_zeros(4, 4).index_put((rows, columns), self.correlation)
         return lower + torch.eye(4, device=lower.device, dtype=lower.dtype)
 
-    def forward(self, t: int, image: Tensor, slots: TrackedSlots) -> tuple[list[Slot], list[Tensor]]:
+    def forward(self, t: int, image: Tensor, slots: TrackedSlots) -> tuple[Slots, Tensor]:
         """The statements of frame `t`, and the next temporal state of each slot.
 
         Args:
@@ -348,13 +342,13 @@ class Propagation(ActiveSet, PyroModule):
         where_distribution = partial(TriangularNormal, triangle=Triangle.of(self.triangle()))
         hidden = self.relation.initial
         zeros = torch.zeros_like
-        slot = Slot(zeros(present[0]), zeros(where[0]), zeros(what[0]))
+        slot = Slots(zeros(present[0]), zeros(where[0]), zeros(what[0]))
         draws, followed, memories = [], [], []
         for i, possible in enumerate(present):
             hidden, place = self.where_present(
                 self._place, possible, early.relation[i], slot.features(), hidden, where[i], memory[i]
             )
-            name, before = f"propagation/{{}}/{t}/{i}", Slot(possible, where[i], what[i])
+            name, before = f"propagation/{{}}/{t}/{i}", Slots(possible, where[i], what[i])
             distribution = where_distribution(*(place := harmless(place, possible)))
             draw, new_memory = self._draw(
                 name, image, before, memory[i], early.mask[i], hidden, place, distribution
@@ -364,7 +358,7 @@ class Propagation(ActiveSet, PyroModule):
             followed.append(slot)
             memories.append(new_memory)
         settle_unused(f"propagation/unused/{t}", draws, where_distribution)
-        return followed, memories
+        return stack_slots(followed), torch.stack(memories, dim=-2)
 
     def _anticipate(
         self, image: Tensor, z_pres: Tensor, z_where: Tensor, z_what: Tensor, memory: Tensor
@@ -401,7 +395,7 @@ class Propagation(ActiveSet, PyroModule):
         self,
         name: str,
         image: Tensor,
-        before: Slot,
+        before: Slots,
         memory: Tensor,
         mask: Tensor,
         hidden: Tensor,
@@ -472,7 +466,7 @@ class SQAIRGuide(PyroModule):
         Raises:
             ValueError: if the video has another shape, or is not floating point.
         """
-        check_video(video, self.image_shape)
+        require_pixels("video", video, "BT", self.image_shape)
         features = self.discovery.image_encoder(video)  # each frame once, whatever the number of particles
         batch_size, count = len(video), self.discovery.max_count
         memory = self.propagation.initial_memory
@@ -494,27 +488,16 @@ class SQAIRGuide(PyroModule):
             survivors = torch.zeros_like(slots.z_pres[..., 0])
             summary = features.new_zeros(self.latent_encoder.size)
         else:
-            followed, memories = self.propagation(t, image, slots)
-            z_pres = torch.stack([slot.z_pres for slot in followed], dim=-1)
-            identity = slots.identity.masked_fill(z_pres <= 0, ABSENT)
-            propagated = _tracked(followed, torch.stack(memories, dim=-2), identity)
-            survivors = z_pres.sum(-1)
+            followed: Slots
+            followed, memory = self.propagation(t, image, slots)
+            identity = slots.identity.masked_fill(followed.z_pres <= 0, ABSENT)
+            propagated = TrackedSlots(*followed, memory, identity)
+            survivors = followed.z_pres.sum(-1)
             summary = self.latent_encoder(*propagated[:3])
         count = self.discovery.max_count
         free = count - survivors if self.truncate else torch.full_like(survivors, count)
-        found = self.discovery(t, image, features, summary, free)
-        new = torch.stack([slot.z_pres for slot in found], dim=-1)
-        memory = self.propagation.initial_memory.expand(*new.shape, -1)
-        discovered = _tracked(found, memory, new_identities(new, total))
-        total = total + new.sum(-1).long()
+        found: Slots = self.discovery(t, image, features, summary, free)
+        memory = self.propagation.initial_memory.expand(*found.z_pres.shape, -1)
+        discovered = TrackedSlots(*found, memory, new_identities(found.z_pres, total))
+        total = total + found.z_pres.sum(-1).long()
         return (discovered if propagated is None else compact(propagated, discovered)), total
-
-
-def _tracked(slots: list[Slot], memory: Tensor, identity: Tensor) -> TrackedSlots:
-    return TrackedSlots(
-        torch.stack([slot.z_pres for slot in slots], dim=-1),
-        torch.stack([slot.z_where for slot in slots], dim=-2),
-        torch.stack([slot.z_what for slot in slots], dim=-2),
-        memory,
-        identity,
-    )

@@ -14,7 +14,6 @@ $$
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import pyro
@@ -24,32 +23,14 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from .components.attention import air_inverse_scale, paste
+from .components.inputs import require_pixels
 from .components.likelihood import GaussianImage
 from .components.networks import GlimpseDecoder
 from .components.plates import Plate
+from .components.slots import Slots, stack_slots
 from .priors import CountPrior, GeometricCount, NormalPrior, slot_presence
 
 IMAGE_SITE = "x"
-
-
-class Slots(NamedTuple):
-    """The latent variables of all slots. Present slots come first."""
-
-    z_pres: Tensor
-    """Presence, 0 or 1, `(..., N)`."""
-    z_where: Tensor
-    """Place and size `(s, x, y)`, `(..., N, 3)`, see `attention.air_inverse_scale`."""
-    z_what: Tensor
-    """Appearance, `(..., N, what_size)`."""
-
-
-def stack_slots(slots: Sequence[Slots]) -> Slots:
-    """Put single slots, whose fields lack the axis N, side by side."""
-    return Slots(
-        torch.stack([slot.z_pres for slot in slots], dim=-1),
-        torch.stack([slot.z_where for slot in slots], dim=-2),
-        torch.stack([slot.z_what for slot in slots], dim=-2),
-    )
 
 
 class Scene(NamedTuple):
@@ -140,30 +121,11 @@ class AIR(PyroModule):
 
     def _batch_size(self, images: Tensor | None, batch_size: int | None) -> int:
         if images is not None:
-            check_images(images, self.image_shape)
+            require_pixels("images", images, "B", self.image_shape)
             return len(images)
         if batch_size is None:
             raise ValueError("`AIR` needs `images`, or `batch_size` to sample from the prior.")
         return batch_size
-
-
-def check_images(images: Tensor, image_shape: tuple[int, int, int]) -> None:
-    """Refuse images that a model cannot mean, by shape and type; values are checked where data are loaded.
-
-    Args:
-        images: `(B, C, H, W)`, floating point in [0, 1].
-        image_shape: the expected channels, height and width.
-
-    Raises:
-        ValueError: says what was expected and what came.
-    """
-    if images.dim() != 4 or images.shape[1:] != image_shape:
-        raise ValueError(
-            f"`images` must have shape (B, {', '.join(map(str, image_shape))}), "
-            f"but got {tuple(images.shape)}."
-        )
-    if not images.is_floating_point():
-        raise ValueError(f"`images` must be floating point in [0, 1], but got {images.dtype}.")
 
 
 def sum_present(z_pres: Tensor, objects: Tensor) -> Tensor:

@@ -22,10 +22,21 @@ from torch import Tensor, nn
 
 from .components.active_set import ActiveSet, Rows
 from .components.attention import paste, paste_matrices, sqair_squash
+from .components.inputs import require_pixels
 from .components.likelihood import GaussianImage
 from .components.networks import LocScale, initialise, mlp
 from .components.plates import Plate
-from .components.slots import ABSENT, TrackedSlots, compact, concatenate, empty_slots, new_identities
+from .components.slots import (
+    ABSENT,
+    Slots,
+    TrackedSlots,
+    compact,
+    concatenate,
+    empty_slots,
+    new_identities,
+    slots_present,
+    stack_slots,
+)
 from .discovery_priors import (
     DiscoveryCountPrior,
     DiscoveryWherePrior,
@@ -269,14 +280,14 @@ class SQAIR(ActiveSet, PyroModule):
             the slots, and how many the prior expected to stay, see `expected_propagation`.
         """
         prior = self._predict(slots)
-        values = []
+        followed = []
         for i in range(self.max_count):
             before = slots.z_pres[..., i]
             with poutine.mask(mask=before > 0):
                 z_pres = pyro.sample(
                     f"propagation/z_pres/{t}/{i}", slot_presence(prior.logits[..., i], before)
                 )
-            values.append(
+            followed.append(
                 self._appearance(
                     f"propagation/{{}}/{t}/{i}",
                     z_pres,
@@ -284,13 +295,10 @@ class SQAIR(ActiveSet, PyroModule):
                     LocScale(prior.what.loc[..., i, :], prior.what.scale[..., i, :]),
                 )
             )
-        z_pres, z_where, z_what = _stack(values)
-        identity = slots.identity.masked_fill(z_pres <= 0, ABSENT)
-        memory = prior.memory.expand(*z_pres.shape, -1)
-        return (
-            TrackedSlots(z_pres, z_where, z_what, memory, identity),
-            expected_propagation(prior.logits, slots.z_pres),
-        )
+        found = stack_slots(followed)
+        identity = slots.identity.masked_fill(found.z_pres <= 0, ABSENT)
+        memory = prior.memory.expand(*found.z_pres.shape, -1)
+        return TrackedSlots(*found, memory, identity), expected_propagation(prior.logits, slots.z_pres)
 
     def _predict(self, slots: TrackedSlots) -> Propagation:
         if not self.active_set:
@@ -307,28 +315,25 @@ class SQAIR(ActiveSet, PyroModule):
         logits = self.discovery_count_prior(expectation, free, first=t == 0)
         started = self.discovery_where_prior.start(concatenate(summary, expectation))
         z_where: Tensor = self.discovery_where_prior.first_sample
-        z_pres, values = torch.ones_like(free), []
+        z_pres, found = torch.ones_like(free), []
         what_prior = LocScale(self.what_prior.loc, self.what_prior.scale)
         for j in range(self.max_count):
             possible = z_pres * (free > j)
             with poutine.mask(mask=possible > 0):
                 z_pres = pyro.sample(f"discovery/z_pres/{t}/{j}", slot_presence(logits[..., j], possible))
             where_prior = self.discovery_where_prior(started, z_where)
-            values.append(self._appearance(f"discovery/{{}}/{t}/{j}", z_pres, where_prior, what_prior))
-            z_where = values[-1][1]
-        z_pres, where, what = _stack(values)
-        memory = self.propagation_prior.initial_memory.expand(*z_pres.shape, -1)
-        return TrackedSlots(z_pres, where, what, memory, new_identities(z_pres, total))
+            found.append(self._appearance(f"discovery/{{}}/{t}/{j}", z_pres, where_prior, what_prior))
+            z_where = found[-1].z_where
+        slots = stack_slots(found)
+        memory = self.propagation_prior.initial_memory.expand(*slots.z_pres.shape, -1)
+        return TrackedSlots(*slots, memory, new_identities(slots.z_pres, total))
 
-    def _appearance(
-        self, name: str, z_pres: Tensor, where: LocScale, what: LocScale
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _appearance(self, name: str, z_pres: Tensor, where: LocScale, what: LocScale) -> Slots:
         """The statements of place and appearance of one slot; what is absent comes out as zeros."""
         with poutine.mask(mask=z_pres > 0):
             z_where = pyro.sample(name.format("z_where"), present_or_standard(where, z_pres))
             z_what = pyro.sample(name.format("z_what"), present_or_standard(what, z_pres))
-        here = z_pres.unsqueeze(-1)
-        return z_pres.expand(z_what.shape[:-1]), z_where * here, z_what * here
+        return slots_present(z_pres, z_where, z_what)
 
     def _sizes(self, video: Tensor | None, batch_size: int | None, frames: int | None) -> tuple[int, int]:
         if video is None:
@@ -337,25 +342,5 @@ class SQAIR(ActiveSet, PyroModule):
                     "`SQAIR` needs a `video`, or `batch_size` and `frames` to sample from the prior."
                 )
             return batch_size, frames
-        check_video(video, tuple(self.decoder.mean_image.shape))
+        require_pixels("video", video, "BT", self.decoder.mean_image.shape)
         return video.shape[0], video.shape[1]
-
-
-def check_video(video: Tensor, image_shape: tuple[int, ...]) -> None:
-    """Refuse videos that a model cannot mean, by shape and type.
-
-    Raises:
-        ValueError: says what was expected and what came.
-    """
-    if video.dim() != 5 or video.shape[2:] != image_shape or not video.shape[1]:
-        raise ValueError(
-            f"`video` must have shape (B, T, {', '.join(map(str, image_shape))}), "
-            f"but got {tuple(video.shape)}."
-        )
-    if not video.is_floating_point():
-        raise ValueError(f"`video` must be floating point in [0, 1], but got {video.dtype}.")
-
-
-def _stack(values: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
-    z_pres, z_where, z_what = zip(*values, strict=True)
-    return torch.stack(z_pres, dim=-1), torch.stack(z_where, dim=-2), torch.stack(z_what, dim=-2)

@@ -1,11 +1,12 @@
-"""Slots that are tracked over time: their state, its compaction, and identities.
+"""The latent variables of objects in slots; slots that are tracked over time, their order and identities.
 
-Present slots always form a prefix, oldest first. So the discovery of an object can be a chain of
-decisions, and a slot means the same in model and guide.
+Present slots always form a prefix, in tracking the oldest first. So the discovery of objects can be a chain
+of decisions, and a slot means the same in model and guide.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,6 +14,41 @@ from torch import Tensor
 
 ABSENT = -1
 """The identity of an absent slot."""
+
+
+class Slots(NamedTuple):
+    """The latent variables of all slots, with an axis N; or, without it, those of a single slot."""
+
+    z_pres: Tensor
+    """Presence, 0 or 1, `(..., N)`."""
+    z_where: Tensor
+    """Place and size, `(..., N, D)`: in AIR `(s, x, y)`, see `attention.air_inverse_scale`, in SQAIR four
+    numbers, see `attention.sqair_squash`.
+    """
+    z_what: Tensor
+    """Appearance, `(..., N, W)`."""
+
+    def features(self) -> Tensor:
+        """All of them side by side, `(..., N, W + D + 1)`."""
+        return torch.cat([self.z_what, self.z_where, self.z_pres.unsqueeze(-1)], dim=-1)
+
+
+def slots_present(z_pres: Tensor, z_where: Tensor, z_what: Tensor) -> Slots:
+    """Slots whose values are zero where they are absent, so that what was drawn there influences nothing.
+
+    Presence may lack leading axes that the others have, as where it was conditioned.
+    """
+    here = z_pres.unsqueeze(-1)
+    return Slots(z_pres.expand(z_what.shape[:-1]), z_where * here, z_what * here)
+
+
+def stack_slots(slots: Sequence[Slots]) -> Slots:
+    """Put single slots, whose fields lack the axis N, side by side."""
+    return Slots(
+        torch.stack([slot.z_pres for slot in slots], dim=-1),
+        torch.stack([slot.z_where for slot in slots], dim=-2),
+        torch.stack([slot.z_what for slot in slots], dim=-2),
+    )
 
 
 class TrackedSlots(NamedTuple):
