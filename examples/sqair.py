@@ -237,16 +237,6 @@ PRESETS = {
         hold_steps=60,
         training=replace(_GLYPHS.training, steps=1_500, evaluate_every=150, checkpoint_every=250),
     ),
-    "mnist": replace(
-        _GLYPHS,
-        output=Path("runs/sqair-mnist"),
-        data=DataConfig(source="mnist"),
-        frames=10,
-        stage_steps=1_000,
-        hold_steps=200,
-        decay_parts=(15, 2),
-        training=replace(_GLYPHS.training, steps=8_500, checkpoint_every=250),
-    ),
     "from-one-frame": replace(
         _GLYPHS,
         output=Path("runs/sqair-from-one-frame"),

@@ -339,7 +339,7 @@ class Propagation(ActiveSet, PyroModule):
         )
         present = z_pres.squeeze(-1)
         early = self.where_present(self._anticipate, present, z_pres, where, what, memory, images=image)
-        where_distribution = partial(TriangularNormal, triangle=Triangle.of(self.triangle()))
+        make_where = partial(TriangularNormal, triangle=Triangle.of(self.triangle()))
         hidden = self.relation.initial
         zeros = torch.zeros_like
         slot = Slots(zeros(present[0]), zeros(where[0]), zeros(what[0]))
@@ -348,16 +348,22 @@ class Propagation(ActiveSet, PyroModule):
             hidden, place = self.where_present(
                 self._place, possible, early.relation[i], slot.features(), hidden, where[i], memory[i]
             )
-            name, before = f"propagation/{{}}/{t}/{i}", Slots(possible, where[i], what[i])
-            distribution = where_distribution(*(place := harmless(place, possible)))
+            name, place = f"propagation/{{}}/{t}/{i}", harmless(place, possible)
             draw, new_memory = self._draw(
-                name, image, before, memory[i], early.mask[i], hidden, place, distribution
+                name,
+                image,
+                Slots(possible, where[i], what[i]),
+                memory[i],
+                early.mask[i],
+                hidden,
+                place,
+                make_where(*place),
             )
             draws.append(draw)
             slot = draw.slot()
             followed.append(slot)
             memories.append(new_memory)
-        settle_unused(f"propagation/unused/{t}", draws, where_distribution)
+        settle_unused(f"propagation/unused/{t}", draws, make_where)
         return stack_slots(followed), torch.stack(memories, dim=-2)
 
     def _anticipate(
