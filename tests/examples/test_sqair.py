@@ -9,10 +9,19 @@ import pytest
 import torch
 from PIL import Image
 
-from whatwhere.datasets import MovingDigits, MovingDigitsRecipe, make_glyphs, save_video
-from whatwhere.examples.sqair import Hold, main
+from whatwhere.datasets import (
+    MovingDigits,
+    MovingDigitsRecipe,
+    load_clips,
+    make_glyphs,
+    present,
+    save_video,
+)
+from whatwhere.examples.sqair import EXAMPLE, PRETRAINED, Hold, main
 from whatwhere.inference.checkpoint import load_checkpoint
 from whatwhere.inference.schedules import Curriculum
+from whatwhere.inference.tracking_metrics import tracking_counts, tracks_by_slot
+from whatwhere.inference.tracks_file import read_tracks
 
 SMALL = [
     "--batch-size=4",
@@ -177,3 +186,15 @@ def test_an_exported_checkpoint_is_small_and_finds_the_same(trained: Path, video
     for checkpoint in (trained / "checkpoint.pt", exported):
         run("track", "--checkpoint", checkpoint, "--video", videos, "--output", tmp_path / checkpoint.stem)
     assert (tmp_path / "checkpoint/tracks.csv").read_text() == (tmp_path / "small/tracks.csv").read_text()
+
+
+def test_the_checkpoint_of_the_package_follows_the_objects_of_its_example(tmp_path: Path):
+    assert PRETRAINED.stat().st_size < 15e6
+    assert run("track", "--output", tmp_path) == 0
+    found = read_tracks(tmp_path / "tracks.csv", frames=10)
+    truth = load_clips(EXAMPLE).batch([0])
+    counts = tracking_counts(found, tracks_by_slot(truth.boxes, present(truth)))
+    assert counts.objects == 20
+    assert counts.matches >= 18
+    assert counts.predictions <= 22
+    assert counts.switches == 0
