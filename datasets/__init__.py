@@ -1,14 +1,24 @@
 """Generated and real data, how they are stored, and in which order they are fed to training."""
 
+from .bouncing_balls import BouncingBalls, BouncingBallsRecipe, bouncing_ball_videos
 from .clips import load_clips
 from .digits import Digits, load_digits
 from .errors import DataError
 from .folder import load_folder, load_images
+from .generated import GeneratedVideos
 from .glyphs import make_glyphs
 from .mnist import load_mnist
-from .moving_digits import MovingDigits, MovingDigitsRecipe, moving_digit_videos, present, visible_count
+from .moving_digits import (
+    MovingDigits,
+    MovingDigitsRecipe,
+    VideoRecipe,
+    moving_digit_videos,
+    present,
+    visible_count,
+)
 from .multi_object import RECIPES, PyroRecipe, Recipe, StaticSqairRecipe, compose, multi_object_images
 from .preview import contact_sheet
+from .ratm_digits import MOTIONS, Billiard, DigitMotion, MomentumWalk, RatmDigitsRecipe, ReleasedWalk
 from .schedule import BatchSchedule
 from .store import VideoStore, check, load_video, save_video, save_video_parts
 from .trajectories import Motion, MotionState
@@ -37,12 +47,23 @@ __all__ = [
     "StaticSqairRecipe",
     "compose",
     "multi_object_images",
+    "GeneratedVideos",
     "Motion",
     "MotionState",
+    "VideoRecipe",
     "MovingDigitsRecipe",
     "MovingDigits",
     "moving_digit_videos",
     "present",
     "visible_count",
+    "MOTIONS",
+    "DigitMotion",
+    "MomentumWalk",
+    "ReleasedWalk",
+    "Billiard",
+    "RatmDigitsRecipe",
+    "BouncingBallsRecipe",
+    "BouncingBalls",
+    "bouncing_ball_videos",
     "contact_sheet",
 ]

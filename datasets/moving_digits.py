@@ -1,22 +1,43 @@
 """Videos of several moving digits: SQAIR's moving multi-MNIST, and the version whose digits come and go."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
 from .digits import Digits, Source, Split, load_digits
+from .generated import GeneratedVideos, check_size
 from .multi_object import Sprite, StaticSqairRecipe
-from .streams import stream
+from .tracks import Bytes, Tracks
 from .trajectories import Floats, Motion, MotionState
-from .video import Indices, VideoBatch, VideoData, as_indices, to_batch
+from .video import VideoBatch
 
-Bytes = npt.NDArray[np.uint8]
 
-_SIDE = 28  # of a digit's picture
+class VideoRecipe(Protocol):
+    """How videos are made of digits: `MovingDigitsRecipe` is SQAIR's way, `RatmDigitsRecipe` RATM's."""
+
+    @property
+    def max_objects(self) -> int:
+        """Greatest number of digits in a video."""
+
+    @property
+    def image_size(self) -> int:
+        """Side of the frames in pixels."""
+
+    @property
+    def frames(self) -> int:
+        """Number of frames T."""
+
+    @property
+    def noise_std(self) -> float:
+        """Standard deviation of the noise of the pixels, grey values being in [0, 1]."""
+
+    def tracks(self, digits: Digits, rngs: Sequence[np.random.Generator]) -> Tracks:
+        """Draws one video from each generator."""
 
 
 @dataclass(frozen=True)
@@ -62,29 +83,41 @@ class MovingDigitsRecipe:
 
     def __post_init__(self) -> None:
         self.first_frame  # noqa: B018  # its constructor checks the three numbers that both have
-        if self.frames < 1:
-            raise ValueError(f"`frames` must be at least 1, got {self.frames}.")
+        check_frames(self)
         if not 0 <= self.return_probability <= 1:
             raise ValueError(f"`return_probability` must be in [0, 1], got {self.return_probability}.")
         if self.return_probability and not self.intermittent:
             raise ValueError(
                 "`return_probability` needs `intermittent`: digits that are always on never return."
             )
-        if not (np.isfinite(self.noise_std) and self.noise_std >= 0):
-            raise ValueError(f"`noise_std` must be finite and not negative, got {self.noise_std}.")
 
     @property
     def first_frame(self) -> StaticSqairRecipe:
         """How the digits are placed in the first frame."""
         return StaticSqairRecipe(self.min_objects, self.max_objects, self.image_size)
 
+    def tracks(self, digits: Digits, rngs: Sequence[np.random.Generator]) -> Tracks:
+        """Draws one video from each generator.
 
-class MovingDigits:
+        Raises:
+            ValueError: if the digits of a video find no place in the first frame.
+        """
+        scenes = [_Scene.draw(self, digits, rng) for rng in rngs]
+        first = np.array([(s.top, s.left) for scene in scenes for s in scene.sprites], dtype=np.float64)
+        nothing = np.zeros((self.frames, 0, 2))
+        motion = (np.concatenate([nothing[0], *(s.motion[i] for s in scenes)]) for i in range(3))
+        noise = np.concatenate([nothing, *(scene.noise for scene in scenes)], axis=1)
+        corners = self.motion.trajectory(first.reshape(-1, 2), MotionState(*motion), noise, self.image_size)
+        on = np.concatenate([nothing[..., 0] > 0, *(scene.on for scene in scenes)], axis=1)
+        return Tracks.of([scene.sprites for scene in scenes], corners, on)
+
+
+class MovingDigits(GeneratedVideos):
     """Videos of moving digits, made when they are asked for: the interface of `VideoData` without its memory.
 
     Video `i` is a pure function of `(recipe, digits, seed, purpose, i)`: the same in whichever batch, process
-    or order it is made. Recipes that differ in `noise_std` give the same scenes, and so do those that differ
-    in `intermittent`, seen when their digits are on.
+    or order it is made. Recipes that differ in `noise_std` give the same scenes, and so do
+    `MovingDigitsRecipe`s that differ in `intermittent`, seen when their digits are on.
 
     Labels, as in `VideoData`; the slots of a video are its digits in the order in which they were placed, so
     a slot is an *identity*: it is the same digit in all frames.
@@ -119,56 +152,30 @@ class MovingDigits:
 
     def __init__(
         self,
-        recipe: MovingDigitsRecipe,
+        recipe: VideoRecipe,
         digits: Digits,
         size: int,
         seed: int,
         *,
         purpose: str = "moving_digits",
     ) -> None:
-        _check(size, seed)
+        super().__init__((size, recipe.frames, 1, recipe.image_size, recipe.image_size), seed, purpose)
         if len(digits) < recipe.max_objects:
             raise ValueError(f"`digits` must have at least {recipe.max_objects} digits, got {len(digits)}.")
-        self.recipe, self.digits, self.seed, self.purpose = recipe, digits, seed, purpose
-        self.shape = (size, recipe.frames, 1, recipe.image_size, recipe.image_size)
+        self.recipe, self.digits = recipe, digits
 
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def batch(self, indices: Indices) -> VideoBatch:
-        """The videos at `indices` as tensors on the CPU, grey values in [0, 1].
-
-        Raises:
-            IndexError: if an index is out of range.
-            ValueError: if the digits of a video find no place in the first frame.
-        """
-        return to_batch(*self._make(as_indices(indices, len(self))))
-
-    def subset(self, indices: Indices) -> VideoData:
-        """The videos at `indices` as bytes, to keep or to save.
-
-        Raises:
-            DataError: if `indices` is empty.
-            IndexError: if an index is out of range.
-            ValueError: if the digits of a video find no place in the first frame.
-        """
-        video, labels = self._make(as_indices(indices, len(self)))
-        return VideoData(video, **labels)
-
-    def _make(self, indices: npt.NDArray[np.int64]) -> tuple[Bytes, dict[str, npt.NDArray[Any]]]:
-        rngs = [stream(self.purpose, self.seed, index) for index in indices.tolist()]
-        scenes = [_Scene.draw(self.recipe, self.digits, rng) for rng in rngs]
-        tracks = _Tracks.follow(self.recipe, scenes)
-        video = np.zeros((len(scenes), *self.shape[1:]), dtype=np.uint8)
+    def _make(self, rngs: Sequence[np.random.Generator]) -> tuple[Bytes, dict[str, npt.NDArray[Any]]]:
+        tracks = self.recipe.tracks(self.digits, rngs)
+        video = np.zeros((len(rngs), *self.shape[1:]), dtype=np.uint8)
         tracks.paint(video[:, :, 0])
         if self.recipe.noise_std:
             for frames, rng in zip(video, rngs, strict=True):
                 _add_noise(frames, self.recipe.noise_std, rng)
-        return video, tracks.labels(len(scenes), self.recipe)
+        return video, tracks.labels(len(rngs), self.recipe.max_objects, self.recipe.image_size)
 
 
 def moving_digit_videos(
-    recipe: MovingDigitsRecipe,
+    recipe: VideoRecipe,
     split: Split,
     size: int,
     seed: int,
@@ -190,7 +197,7 @@ def moving_digit_videos(
         DataError: if the MNIST files cannot be found, fetched or read.
         ValueError: if an argument is not one of those above.
     """
-    _check(size, seed)
+    check_size(size, seed)
     digits = load_digits(source, split, seed=seed, folder=folder)
     return MovingDigits(recipe, digits, size, seed, purpose=f"moving_digits/{split}")
 
@@ -225,6 +232,18 @@ def visible_count(batch: VideoBatch, threshold: float = 0.0) -> Tensor:
     return ((batch.visible > 0) & (batch.visible >= threshold)).sum(-1)
 
 
+def check_frames(recipe: VideoRecipe) -> None:
+    """Refuses numbers of frames and noise that cannot be.
+
+    Raises:
+        ValueError: if `frames` is not positive, or `noise_std` is negative or not finite.
+    """
+    if recipe.frames < 1:
+        raise ValueError(f"`frames` must be at least 1, got {recipe.frames}.")
+    if not (np.isfinite(recipe.noise_std) and recipe.noise_std >= 0):
+        raise ValueError(f"`noise_std` must be finite and not negative, got {recipe.noise_std}.")
+
+
 class _Scene(NamedTuple):
     """What is random in a video, except the noise of its pixels; it has n digits."""
 
@@ -248,86 +267,6 @@ class _Scene(NamedTuple):
             for digit in range(count):
                 on[:, digit] = _intervals(recipe.frames, recipe.return_probability, rng)
         return cls(sprites, motion, noise, on)
-
-
-class _Tracks(NamedTuple):
-    """The D digits of several videos in all T frames; those of one video follow each other."""
-
-    sprites: list[Sprite]
-    """Their ink."""
-    video: npt.NDArray[np.int64]
-    """The video that each is in, `(D,)`."""
-    slot: npt.NDArray[np.int64]
-    """Its number there, `(D,)`."""
-    corners: npt.NDArray[np.float32]
-    """Top and left of each, before rounding, `(T, D, 2)`."""
-    on: npt.NDArray[np.bool_]
-    """`(T, D)`."""
-
-    @classmethod
-    def follow(cls, recipe: MovingDigitsRecipe, scenes: list[_Scene]) -> "_Tracks":
-        sprites = [sprite for scene in scenes for sprite in scene.sprites]
-        counts = [len(scene.sprites) for scene in scenes]
-        video = np.repeat(np.arange(len(scenes)), counts)
-        slot = np.array([slot for count in counts for slot in range(count)], dtype=np.int64)
-        first = np.array([(s.top, s.left) for s in sprites], dtype=np.float64).reshape(-1, 2)
-        nothing = np.zeros((recipe.frames, 0, 2))
-        motion = (np.concatenate([nothing[0], *(s.motion[i] for s in scenes)]) for i in range(3))
-        noise = np.concatenate([nothing, *(scene.noise for scene in scenes)], axis=1)
-        corners = recipe.motion.trajectory(first, MotionState(*motion), noise, recipe.image_size)
-        on = np.concatenate([nothing[..., 0] > 0, *(scene.on for scene in scenes)], axis=1)
-        # Rounded to what the labels can hold before anything is drawn, so that they tell where it was drawn.
-        return cls(sprites, video, slot, corners.astype(np.float32), on)
-
-    def pixels(self) -> npt.NDArray[np.int64]:
-        """The first row and column that each is drawn at, `(T, D, 2)`."""
-        return np.rint(self.corners).astype(np.int64)
-
-    def paint(self, videos: Bytes) -> None:
-        """Draws all digits into black frames `(B, T, H, W)`."""
-        places, on = self.pixels().swapaxes(0, 1).tolist(), self.on.T.tolist()
-        for digit, video in enumerate(self.video.tolist()):
-            ink = self.sprites[digit].ink
-            height, width = ink.shape
-            for frame, (top, left), shown in zip(videos[video], places[digit], on[digit], strict=True):
-                if shown:
-                    window = frame[top : top + height, left : left + width]
-                    np.maximum(window, ink[: window.shape[0], : window.shape[1]], out=window)
-
-    def visible(self, size: int) -> npt.NDArray[np.float32]:
-        """Fraction of the ink inside the frame, `(T, D)`."""
-        inks = np.zeros((len(self.sprites), _SIDE + 1, _SIDE + 1))
-        for padded, sprite in zip(inks, self.sprites, strict=True):
-            height, width = sprite.ink.shape
-            padded[1 : height + 1, 1 : width + 1] = sprite.ink
-        sums = inks.cumsum(1).cumsum(2)  # [d, i, j]: ink in the first i rows and j columns
-        inside = np.minimum(size - self.pixels(), _SIDE)
-        found = sums[np.arange(len(sums)), inside[..., 0], inside[..., 1]]
-        return (self.on * found / np.maximum(sums[:, -1, -1], 1)).astype(np.float32)
-
-    def labels(self, videos: int, recipe: MovingDigitsRecipe) -> dict[str, npt.NDArray[Any]]:
-        """The labels of `VideoData`."""
-        slots = recipe.max_objects
-        count = np.zeros((videos, recipe.frames), dtype=np.int64)
-        classes = np.full((videos, slots), -1, dtype=np.int64)
-        boxes = np.zeros((videos, recipe.frames, slots, 4), dtype=np.float32)
-        visible = np.zeros((videos, recipe.frames, slots), dtype=np.float32)
-        where = self.video, slice(None), self.slot
-        np.add.at(count, self.video, self.on.T)
-        classes[self.video, self.slot] = [sprite.label for sprite in self.sprites]
-        sizes = np.array([sprite.ink.shape for sprite in self.sprites], dtype=np.float32).reshape(-1, 2)
-        full = np.empty((*self.on.shape, 4), dtype=np.float32)  # (T, D, 4)
-        full[..., :2], full[..., 2:] = self.corners[..., ::-1], sizes[:, ::-1]
-        boxes[where] = (full * self.on[..., None]).swapaxes(0, 1)
-        visible[where] = self.visible(recipe.image_size).T
-        return {"count": count, "classes": classes, "boxes": boxes, "visible": visible}
-
-
-def _check(size: int, seed: int) -> None:
-    if size < 1:
-        raise ValueError(f"`size` must be at least 1, got {size}.")
-    if not 0 <= seed < 2**64:
-        raise ValueError(f"`seed` must be in [0, 2^64), got {seed}.")
 
 
 def _intervals(frames: int, return_probability: float, rng: np.random.Generator) -> npt.NDArray[np.bool_]:

@@ -97,7 +97,7 @@ class PyroRecipe:
     """Standard deviation of the factor."""
 
     def __post_init__(self) -> None:
-        _check_counts(self)
+        check_counts(self.min_objects, self.max_objects)
         if self.shrink_mean <= 0 or self.shrink_std < 0:
             raise ValueError(
                 "`shrink_mean` must be positive and `shrink_std` not negative, "
@@ -167,7 +167,7 @@ class StaticSqairRecipe:
     """The redraw of a place at which the image is begun again."""
 
     def __post_init__(self) -> None:
-        _check_counts(self)
+        check_counts(self.min_objects, self.max_objects)
         if self.image_size < 28:
             raise ValueError(f"`image_size` must be at least 28, the size of a digit, got {self.image_size}.")
         if self.max_redraws < 1:
@@ -195,7 +195,7 @@ class StaticSqairRecipe:
         """The objects of an image, or None if one of them found no place."""
         occupied = np.zeros((self.image_size, self.image_size), dtype=bool)
         sprites = []
-        for which in _distinct(len(digits), count, rng):
+        for which in distinct(len(digits), count, rng):
             ink = _crop(_stretch(digits.images[which]))
             room = self.image_size - np.array(ink.shape)
             for _ in range(self.max_redraws):
@@ -283,6 +283,30 @@ def tight_box(ink: Bytes) -> tuple[int, int, int, int]:
     return left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top
 
 
+def check_counts(min_objects: int, max_objects: int) -> None:
+    """Refuses numbers of objects that cannot be.
+
+    Raises:
+        ValueError: unless 0 <= `min_objects` <= `max_objects` and `max_objects` >= 1.
+    """
+    if not 0 <= min_objects <= max_objects or max_objects < 1:
+        raise ValueError(
+            "expected 0 <= `min_objects` <= `max_objects` and `max_objects` >= 1, "
+            f"got {min_objects} and {max_objects}."
+        )
+
+
+def distinct(size: int, count: int, rng: np.random.Generator) -> list[int]:
+    """`count` different numbers in [0, size), uniformly."""
+    # Redrawing repeats is uniform over distinct picks, and much cheaper than a choice from a permutation.
+    picks: list[int] = []
+    while len(picks) < count:
+        pick = int(rng.integers(size))
+        if pick not in picks:
+            picks.append(pick)
+    return picks
+
+
 def _scenes(
     recipe: Recipe, digits: Digits, size: int, seed: int, start: int, purpose: str
 ) -> Iterator[Scene]:
@@ -297,29 +321,11 @@ def _check_size(size: int) -> None:
         raise ValueError(f"`size` must be at least 1, got {size}.")
 
 
-def _check_counts(recipe: PyroRecipe | StaticSqairRecipe) -> None:
-    if not 0 <= recipe.min_objects <= recipe.max_objects or recipe.max_objects < 1:
-        raise ValueError(
-            "expected 0 <= `min_objects` <= `max_objects` and `max_objects` >= 1, "
-            f"got {recipe.min_objects} and {recipe.max_objects}."
-        )
-
-
 def _too_full(recipe: PyroRecipe | StaticSqairRecipe, count: int) -> ValueError:
     return ValueError(
         f"found no place for {count} digits in {MAX_ATTEMPTS} images of {recipe.image_size} x "
         f"{recipe.image_size} pixels: reduce `max_objects` or increase `image_size`."
     )
-
-
-def _distinct(size: int, count: int, rng: np.random.Generator) -> list[int]:
-    # Redrawing repeats is uniform over distinct picks, and much cheaper than a choice from a permutation.
-    picks: list[int] = []
-    while len(picks) < count:
-        pick = int(rng.integers(size))
-        if pick not in picks:
-            picks.append(pick)
-    return picks
 
 
 def _stretch(picture: Bytes) -> Bytes:

@@ -3,13 +3,17 @@
     whatwhere-data multi-mnist --recipe pyro --split train --size 60000 --output train.h5
     whatwhere-data glyphs --recipe static_sqair --max-objects 3 --size 10000 --output glyphs.h5
     whatwhere-data moving-digits --source glyphs --frames 10 --size 10000 --output moving.h5
+    whatwhere-data ratm-digits --split test --frames 30 --size 10000 --output ratm.h5
+    whatwhere-data ratm-digits --motion billiard --min-objects 2 --max-objects 2 --output ratm2.h5
+    whatwhere-data bouncing-balls --size 10000 --output balls.h5
     whatwhere-data import my_images/ --resize 50 50 --grey --output mine.h5
     whatwhere-data check mine.h5
     whatwhere-data show mine.h5 --output mine.png
 
 `multi-mnist` and `glyphs` make the same images of different digits: MNIST's, which are fetched once if they
 are not here, or digits of the fonts that come with Matplotlib, which need no network. `moving-digits` makes
-SQAIR's videos of either. `show` draws a video as a strip of its frames.
+SQAIR's videos of either, `ratm-digits` and `bouncing-balls` those of RATM. `show` draws a video as a strip of
+its frames.
 """
 
 import argparse
@@ -18,14 +22,17 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
+from whatwhere.datasets.bouncing_balls import BouncingBallsRecipe, bouncing_ball_videos
 from whatwhere.datasets.folder import load_folder
-from whatwhere.datasets.moving_digits import MovingDigits, MovingDigitsRecipe, moving_digit_videos
+from whatwhere.datasets.generated import GeneratedVideos
+from whatwhere.datasets.moving_digits import MovingDigitsRecipe, moving_digit_videos
 from whatwhere.datasets.multi_object import RECIPES, multi_object_images
 from whatwhere.datasets.preview import contact_sheet
+from whatwhere.datasets.ratm_digits import MOTIONS, RatmDigitsRecipe
 from whatwhere.datasets.store import VideoStore, check, save_video, save_video_parts
 from whatwhere.datasets.video import VideoData
 from whatwhere.files import atomic_path
@@ -77,6 +84,12 @@ def build_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("moving-digits", help="make videos of moving digits")
     command.set_defaults(run=make_moving)
     add_moving_arguments(command)
+    command = commands.add_parser("ratm-digits", help="make RATM's videos of moving digits")
+    command.set_defaults(run=make_ratm)
+    add_ratm_arguments(command)
+    command = commands.add_parser("bouncing-balls", help="make videos of bouncing balls")
+    command.set_defaults(run=make_balls)
+    add_balls_arguments(command)
     command = commands.add_parser("import", help="collect a folder of PNG or JPEG files")
     command.set_defaults(run=import_folder)
     command.add_argument("folder")
@@ -117,14 +130,26 @@ def add_digits_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--digits", metavar="FOLDER", help="folder of MNIST's four files")
 
 
-def add_moving_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `moving-digits`."""
+def add_digit_video_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what the commands that make videos of digits have in common."""
     parser.add_argument(
         "--source", choices=("mnist", "glyphs"), default="mnist", help="the digits (default: %(default)s)"
     )
     add_digits_argument(parser)
     add_common_arguments(parser, "videos")
     parser.add_argument("--frames", type=int, default=10, help="of a video (default: %(default)s)")
+    parser.add_argument(
+        "--noise-std",
+        type=float,
+        default=0.0,
+        metavar="STD",
+        help="noise of the pixels, grey values being in [0, 1] (default: %(default)s)",
+    )
+
+
+def add_moving_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `moving-digits`."""
+    add_digit_video_arguments(parser)
     parser.add_argument("--intermittent", action="store_true", help="let digits appear and disappear")
     parser.add_argument(
         "--return-probability",
@@ -133,12 +158,33 @@ def add_moving_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help="probability that an intermittent digit comes a second time (default: %(default)s)",
     )
+
+
+def add_ratm_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `ratm-digits`."""
+    add_digit_video_arguments(parser)
+    parser.set_defaults(size=100_000, min_objects=1, max_objects=1, image_size=100)
     parser.add_argument(
-        "--noise-std",
+        "--motion",
+        choices=tuple(MOTIONS),
+        default="momentum",
+        help="how the digits move (default: %(default)s; for several digits billiard)",
+    )
+
+
+def add_balls_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `bouncing-balls`."""
+    add_common_arguments(parser, "videos")
+    parser.set_defaults(size=100_000, min_objects=1, max_objects=1, image_size=20)
+    parser.add_argument("--frames", type=int, default=32, help="of a video (default: %(default)s)")
+    parser.add_argument(
+        "--radius", type=float, default=1.2, help="in tenths of the frame's side (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--speed",
         type=float,
-        default=0.0,
-        metavar="STD",
-        help="noise of the pixels, grey values being in [0, 1] (default: %(default)s)",
+        default=0.5,
+        help="of all balls together, in tenths of the frame's side per frame (default: %(default)s)",
     )
 
 
@@ -181,18 +227,64 @@ def make_moving(arguments: argparse.Namespace) -> int:
         folder=arguments.digits,
     )
     parameters = {**dataclasses.asdict(recipe), "split": arguments.split, "source": arguments.source}
+    return save_generated(videos, "moving_digits", parameters, arguments)
+
+
+def make_ratm(arguments: argparse.Namespace) -> int:
+    """Makes RATM's videos of moving digits."""
+    motion = MOTIONS[arguments.motion]()
+    recipe = RatmDigitsRecipe(
+        min_objects=arguments.min_objects,
+        max_objects=arguments.max_objects,
+        image_size=arguments.image_size,
+        frames=arguments.frames,
+        motion=motion,
+        noise_std=arguments.noise_std,
+    )
+    videos = moving_digit_videos(
+        recipe,
+        arguments.split,
+        arguments.size,
+        arguments.seed,
+        source=arguments.source,
+        folder=arguments.digits,
+    )
+    rule = {"rule": arguments.motion, **dataclasses.asdict(motion)}
+    chosen = {"motion": rule, "split": arguments.split, "source": arguments.source}
+    return save_generated(videos, "ratm_digits", {**dataclasses.asdict(recipe), **chosen}, arguments)
+
+
+def make_balls(arguments: argparse.Namespace) -> int:
+    """Makes videos of bouncing balls."""
+    recipe = BouncingBallsRecipe(
+        min_objects=arguments.min_objects,
+        max_objects=arguments.max_objects,
+        image_size=arguments.image_size,
+        frames=arguments.frames,
+        radius=arguments.radius,
+        speed=arguments.speed,
+    )
+    videos = bouncing_ball_videos(recipe, arguments.split, arguments.size, arguments.seed)
+    parameters = {**dataclasses.asdict(recipe), "split": arguments.split}
+    return save_generated(videos, "bouncing_balls", parameters, arguments)
+
+
+def save_generated(
+    videos: GeneratedVideos, generator: str, parameters: dict[str, Any], arguments: argparse.Namespace
+) -> int:
+    """Writes videos that are made part by part."""
     save_video_parts(
         arguments.output,
         in_parts(videos),
-        generator="moving_digits",
+        generator=generator,
         parameters=parameters,
         seed=arguments.seed,
     )
-    print(f"{arguments.output}: {len(videos)} videos of {recipe.frames} frames")
+    print(f"{arguments.output}: {len(videos)} videos of {videos.shape[1]} frames")
     return 0
 
 
-def in_parts(videos: MovingDigits) -> Iterator[VideoData]:
+def in_parts(videos: GeneratedVideos) -> Iterator[VideoData]:
     """All videos, as many at a time as `PART_BYTES` hold."""
     part = max(1, PART_BYTES // math.prod(videos.shape[1:]))
     for start in range(0, len(videos), part):

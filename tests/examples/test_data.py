@@ -8,9 +8,15 @@ import pytest
 from PIL import Image
 
 from whatwhere.datasets import (
+    Billiard,
+    BouncingBallsRecipe,
     MovingDigitsRecipe,
     PyroRecipe,
+    RatmDigitsRecipe,
+    ReleasedWalk,
     StaticSqairRecipe,
+    VideoData,
+    bouncing_ball_videos,
     digits,
     load_video,
     moving_digit_videos,
@@ -115,6 +121,59 @@ def test_moving_digits_file_holds_the_videos_of_the_library(
     assert parameters == {**dataclasses.asdict(recipe), "split": "test", "source": "glyphs"}
 
 
+def parameters_of(path: Path, generator: str, expected: VideoData) -> dict[str, object]:
+    """What a file says that its data were made from, if it holds `expected`."""
+    data = load_video(path)
+    np.testing.assert_array_equal(data.video, expected.video)
+    assert data.labels().keys() == expected.labels().keys()
+    for name, value in expected.labels().items():
+        np.testing.assert_array_equal(data.labels()[name], value)
+    with h5py.File(path) as file:
+        assert file.attrs["generator"] == generator
+        assert file.attrs["seed"] == 7
+        parameters: dict[str, object] = json.loads(file.attrs["parameters"])
+    return parameters
+
+
+def test_ratm_digits_file_holds_the_videos_of_the_library(tmp_path: Path) -> None:
+    path = tmp_path / "ratm.h5"
+    command = ["ratm-digits", "--source", "glyphs", "--seed", "7", "--size", "3", "--output", str(path)]
+    assert main([*command, "--motion", "released", "--frames", "30", "--split", "test"]) == 0
+    recipe = RatmDigitsRecipe(frames=30, motion=ReleasedWalk())
+    expected = moving_digit_videos(recipe, "test", 3, 7, source="glyphs").subset(range(3))
+    rule = {"rule": "released", "inertia": 0.9, "max_step": 15}
+    assert parameters_of(path, "ratm_digits", expected) == {
+        **dataclasses.asdict(recipe),
+        "motion": rule,
+        "split": "test",
+        "source": "glyphs",
+    }
+    scene = ["--min-objects", "2", "--max-objects", "3", "--image-size", "130", "--noise-std", "0.1"]
+    assert main([*command, *scene, "--motion", "billiard"]) == 0
+    recipe = RatmDigitsRecipe(2, 3, 130, motion=Billiard(), noise_std=0.1)
+    expected = moving_digit_videos(recipe, "train", 3, 7, source="glyphs").subset(range(3))
+    assert parameters_of(path, "ratm_digits", expected)["noise_std"] == 0.1
+    assert main(command) == 0
+    expected = moving_digit_videos(RatmDigitsRecipe(), "train", 3, 7, source="glyphs").subset(range(3))
+    assert parameters_of(path, "ratm_digits", expected)["frames"] == 10
+
+
+def test_bouncing_balls_file_holds_the_videos_of_the_library(tmp_path: Path) -> None:
+    path = tmp_path / "balls.h5"
+    command = ["bouncing-balls", "--seed", "7", "--size", "3", "--output", str(path)]
+    assert main(command) == 0
+    recipe = BouncingBallsRecipe()
+    expected = bouncing_ball_videos(recipe, "train", 3, 7).subset(range(3))
+    parameters = parameters_of(path, "bouncing_balls", expected)
+    assert parameters == {**dataclasses.asdict(recipe), "split": "train"}
+    scene = ["--min-objects", "0", "--max-objects", "4", "--image-size", "30", "--frames", "5"]
+    assert main([*command, *scene, "--radius", "0.8", "--speed", "1.5", "--split", "test"]) == 0
+    recipe = BouncingBallsRecipe(0, 4, 30, 5, 0.8, 1.5)
+    expected = bouncing_ball_videos(recipe, "test", 3, 7).subset(range(3))
+    parameters = parameters_of(path, "bouncing_balls", expected)
+    assert parameters == {**dataclasses.asdict(recipe), "split": "test"}
+
+
 def test_show_draws_a_video_as_a_strip(tmp_path: Path) -> None:
     path, png = tmp_path / "moving.h5", tmp_path / "strip.png"
     make_moving(path, "--size", "10")
@@ -181,6 +240,8 @@ def test_errors_are_one_line_with_status_2(tmp_path: Path, capsys: Captured) -> 
     assert "no file `train-images" in run_badly(capsys, "multi-mnist", "--digits", tmp_path, "--output", path)
     assert "`frames` must be" in run_badly(capsys, "moving-digits", "--frames", 0, "--output", path)
     assert "no file `train-im" in run_badly(capsys, "moving-digits", "--digits", tmp_path, "--output", path)
+    assert "at least 44" in run_badly(capsys, "ratm-digits", "--image-size", 40, "--output", path)
+    assert "`radius` must be" in run_badly(capsys, "bouncing-balls", "--radius", 9, "--output", path)
     assert "no such folder" in run_badly(capsys, "import", tmp_path / "none", "--output", path)
     assert "invalid choice: 'mnist'" in run_badly(capsys, "mnist")
     assert "--output" in run_badly(capsys, "glyphs")
