@@ -122,7 +122,7 @@ class PiecewiseConstant:
     """Constant between boundaries: `values[i]` from `boundaries[i - 1]` on, until before `boundaries[i]`."""
 
     boundaries: tuple[int, ...]
-    """Steps at which the value changes, in order; of equal ones, as in a run of few steps, the last counts."""
+    """Steps at which the value changes, in order. They may be equal in a run of few steps."""
     values: tuple[float, ...]
     """One value more than boundaries."""
 
