@@ -6,15 +6,15 @@ Sample `r = 0 .. R - 1` of one axis is a mean over the pixels `c`, weighted by a
     k_rc   = exp(-(c - mu_r)^2 / (2 sigma^2))
     F_rc   = k_rc / (sum_c' k_rc' + epsilon)
 
-and the glimpse of image X is `F_y X F_x^T`, in every channel with the same filters (Gregor et al., *DRAW*,
-2015, equations 19, 20, 25 to 27, there with one stride and width for both axes and `epsilon` as a floor).
-Here each axis has its own, as in Kahou, Michalski & Memisevic, *RATM: Recurrent Attentive Tracking Model*,
-2017, and Kosiorek, Bewley & Posner, *Hierarchical Attentive Recurrent Tracking* (HART), 2017.
+and the glimpse of image X is `F_y X F_x^T`, in every channel with the same filters (Gregor et al., *DRAW: A
+Recurrent Neural Network For Image Generation*, 2015, equations 19, 20 and 25 to 27). DRAW has one stride and
+one width for both axes. Here each axis has its own, as in Kahou, Michalski & Memisevic, *RATM: Recurrent
+Attentive Tracking Model*, 2017, and Kosiorek, Bewley & Posner, *Hierarchical Attentive Recurrent Tracking*
+(HART), 2017.
 
-A window is the triple `(g, delta, sigma)`. Its positions are in pixels with the *centre* of pixel `c` at `c`,
-like those of the spatial transformer's pixels. Boxes, as everywhere, say where pixels begin and end: the centre
-of pixel `c` lies at `c + 1/2` of a box. A window's box goes from its first to its last sample, `(R - 1) delta`
-wide, without the skirts of the Gaussians. All pairs are in the order x, y.
+A window is the triple `(g, delta, sigma)`, in pixels. Its positions count from the *centre* of the first
+pixel, those of boxes from the border of the image, as everywhere: half a pixel more. A window's box goes from
+its first to its last sample, `(R - 1) delta` wide, without the skirts of the Gaussians. x comes before y.
 
 Outside the image a sample repeats the nearest pixels while `k` of the nearest is much larger than `epsilon`,
 and fades to 0 beyond: with `epsilon = 1e-8` over the distances from 5 to 7 sigma.
@@ -22,10 +22,12 @@ and fades to 0 beyond: with `epsilon = 1e-8` over the distances from 5 to 7 sigm
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .attention import Size, clip_straight_through
@@ -46,6 +48,8 @@ _DIVISIBLE_SIGMA = 1e-3
 SigmaRule = Callable[[Tensor], Tensor]
 """Width of the Gaussians as a function of the stride, both `(..., 2)` in pixels."""
 
+_Pair = tuple[float, float]
+
 
 class GaussianWindow(NamedTuple):
     """A grid of Gaussian filters, in pixels, x before y."""
@@ -56,6 +60,11 @@ class GaussianWindow(NamedTuple):
     """Distance delta of neighbouring samples, `(..., 2)`; a negative one mirrors the glimpse."""
     sigma: Tensor
     """Standard deviation of the Gaussians, `(..., 2)`, positive."""
+
+    def axes(self) -> tuple[GaussianWindow, GaussianWindow]:
+        """The windows of x and of y, with fields `(...)`."""
+        (g_x, g_y), (delta_x, delta_y), (sigma_x, sigma_y) = (field.unbind(-1) for field in self)
+        return GaussianWindow(g_x, delta_x, sigma_x), GaussianWindow(g_y, delta_y, sigma_y)
 
 
 def gaussian_filters(
@@ -72,7 +81,7 @@ def gaussian_filters(
         sigma: `(...)`.
         count: number of samples R.
         length: number of pixels.
-        epsilon: what keeps the weights of samples outside the image finite.
+        epsilon: positive; what keeps the weights of samples outside the image finite.
 
     Returns:
         `(..., count, length)`.
@@ -81,15 +90,17 @@ def gaussian_filters(
     pixels = torch.arange(length, device=centre.device, dtype=centre.dtype)
     positions = centre.unsqueeze(-1) + stride.unsqueeze(-1) * samples  # positions.shape = (..., R)
     sigma = clip_straight_through(sigma, _DIVISIBLE_SIGMA)[..., None, None]
-    weights = (-0.5 * ((pixels - positions.unsqueeze(-1)) / sigma).square()).exp()
-    return weights / (weights.sum(-1, keepdim=True) + epsilon)
+    logits = -0.5 * ((pixels - positions.unsqueeze(-1)) / sigma).square()
+    # Epsilon is the weight of one more pixel, which is black. Nearly all exponentials underflow, which takes
+    # PyTorch's `exp` ten times as long as `softmax`.
+    return F.pad(logits, (0, 1), value=math.log(epsilon)).softmax(dim=-1)[..., :-1]
 
 
 class _FramesTimesFilters(torch.autograd.Function):
     """`frames @ filters^T` for frames of integers, converted once more for the backward pass.
 
     Autograd would keep the converted frames, four bytes a pixel and time step. This keeps the integers, which
-    are the caller's own memory. The conversion is a tenth of the product's cost.
+    are the caller's own memory. The second conversion costs a small part of the product.
     """
 
     @staticmethod
@@ -111,9 +122,9 @@ def gaussian_read(
 ) -> Tensor:
     """Read `window` of `images` through Gaussian filters: two products of matrices per image.
 
-    The result has the dtype of the window, and at least single precision, under `torch.autocast` too. Frames of
-    a video may stay uint8: the one that is read is converted inside, without a copy for the backward pass,
-    and only the glimpse is divided by 255.
+    The result has the dtype of the window, and at least single precision, under `torch.autocast` too. The
+    frames of a video may stay uint8: the one that is read is converted inside, no copy of it is kept for the
+    backward pass, and only the glimpse is divided by 255.
 
     Args:
         images: `(B, C, H, W)`, floating point of any range, or uint8, which stands for grey values in [0, 1].
@@ -125,8 +136,7 @@ def gaussian_read(
         Glimpses `(..., B, C, *size)`.
 
     Raises:
-        ValueError: if the shapes do not agree.
-        TypeError: if the images are integers other than uint8.
+        ValueError: if the shapes do not agree, or the images are integers other than uint8.
     """
     shape = window.centre.shape
     if (
@@ -139,23 +149,25 @@ def gaussian_read(
             f"(..., B, 2), but got {tuple(images.shape)} and {[tuple(field.shape) for field in window]}."
         )
     if not images.is_floating_point() and images.dtype != torch.uint8:
-        raise TypeError(f"`images` must be floating point or uint8, but got {images.dtype}.")
+        raise ValueError(f"`images` must be floating point or uint8, but got {images.dtype}.")
     dtype = torch.promote_types(window.centre.dtype, torch.float32)
     batch, channels, height, width = images.shape
     with torch.autocast(images.device.type, enabled=False):
-        (x, y) = zip(*(field.to(dtype).unbind(-1) for field in window), strict=True)
+        x, y = GaussianWindow(*(field.to(dtype) for field in window)).axes()
         rows = gaussian_filters(*y, size[0], height, epsilon)  # rows.shape = (..., B, h, H)
-        columns = gaussian_filters(*x, size[1], width, epsilon).reshape(-1, batch, size[1], width)
-        # Several windows of an image are one product with it. Columns come first: the cheaper order for images
+        columns = gaussian_filters(*x, size[1], width, epsilon)  # columns.shape = (..., B, w, W)
+        # All windows of an image are one product with it. Columns come first: the cheaper order for images
         # that are wider than high.
-        columns = columns.transpose(0, 1).flatten(1, 2)  # columns.shape = (B, M w, W)
+        count = shape[:-2].numel()
+        columns = columns.reshape(count, batch, size[1], width).transpose(0, 1).flatten(1, 2)
         frames = images.reshape(batch, channels * height, width)
         if images.is_floating_point():
             read = frames.to(dtype) @ columns.mT
         else:
             read = _FramesTimesFilters.apply(frames, columns)
-        read = read.reshape(batch, channels, height, -1, size[1]).permute(3, 0, 1, 2, 4)
-        glimpses = rows.unsqueeze(-3) @ read.reshape(*shape[:-1], channels, height, size[1])
+        read = read.reshape(batch, channels, height, count, size[1]).permute(3, 0, 2, 1, 4)
+        glimpses = rows @ read.reshape(*shape[:-1], height, channels * size[1])
+        glimpses = glimpses.unflatten(-1, (channels, size[1])).transpose(-2, -3)
     return glimpses if images.is_floating_point() else glimpses / 255
 
 
@@ -190,11 +202,11 @@ def boxes_to_window(boxes: Tensor, size: Size, sigma: SigmaRule) -> GaussianWind
 
 
 def hart_boxes(attention: Tensor, size: Size) -> Tensor:
-    """The boxes that HART's attention vectors `a = (a_x, a_y, a_w, a_h)` stand for; `boxes_to_window` goes on.
+    """The boxes of HART's attention vectors `a = (a_x, a_y, a_w, a_h)`; `boxes_to_window` makes them windows.
 
         left = a_x W,   top = a_y H,   width = a_w (W - 1),   height = a_h (H - 1)
 
-    The authors' program has y before x, and its samples begin half a pixel further (see `released_sigma`).
+    The authors' program has y before x.
 
     Args:
         attention: `(..., 4)`.
@@ -225,8 +237,9 @@ def ratm_window(parameters: Tensor, size: Size, glimpse_size: Size) -> GaussianW
         g = A (g' + 1) / 2 - 1/2,   delta = (A - 1) / (R - 1) |delta'|,   sigma = |sigma'|
 
     The paper's g is a fraction, to be multiplied by A; 0 and 1 are taken to be the image's borders, so that
-    `g' = 0` is its middle. Magnitudes and not exponentials, which collapse on a pixel (section 3.1). Strides
-    are clipped below at `MIN_STRIDE` and widths at `MIN_SIGMA` with straight-through gradients, a departure.
+    `g' = 0` is its middle. Magnitudes and not exponentials, under which the window collapses on a pixel.
+    Departure: strides are clipped below at `MIN_STRIDE` and widths at `MIN_SIGMA`, with straight-through
+    gradients.
 
     Args:
         parameters: `(g'_x, g'_y, delta'_x, delta'_y, sigma'_x, sigma'_y)`, `(..., 6)`.
@@ -245,7 +258,16 @@ def ratm_window(parameters: Tensor, size: Size, glimpse_size: Size) -> GaussianW
 
 
 def ratm_parameters(window: GaussianWindow, size: Size, glimpse_size: Size) -> Tensor:
-    """The parameters `(..., 6)` of a window, for a first window that is learned: inverse of `ratm_window`."""
+    """The parameters of a window: the inverse of `ratm_window`, for a first window that is learned.
+
+    Args:
+        window: fields `(..., 2)`, positive strides.
+        size: height and width of the image.
+        glimpse_size: height and width of the glimpse, at least 2 x 2.
+
+    Returns:
+        `(..., 6)`.
+    """
     centre = _times(2 * window.centre + 1, _reciprocals(_lengths(size))) - 1
     stride = _times(window.stride, _reciprocals(_ratios(size, glimpse_size)))
     return torch.cat([centre, stride, window.sigma], dim=-1)
@@ -288,8 +310,8 @@ def ratm_kth_parameters(boxes: Tensor, size: Size, glimpse_size: Size, enlargeme
 
         p_g = (left + width / 2) / W,   p_delta = 1.5 width / W,   p_sigma = width / w,   and so for y
 
-    The window is 1.5 times as large as the box, like the pictures of people that the features were trained on,
-    up to a factor of `(W - 1) / W`.
+    The window is 1.5 times as large as the box, up to a factor of `(W - 1) / W`, because the features were
+    trained on pictures of people with some room around them.
 
     Args:
         boxes: `(..., 4)`.
@@ -314,8 +336,8 @@ def smooth_knee_sigma(stride: Tensor) -> Tensor:
     """The width that reads like bicubic interpolation: `(0.405^8 + (0.357 delta)^8)^(1/8)` on each axis.
 
     Measured as the width at which a Gaussian read has the least squared difference from bicubic resampling
-    with anti-aliasing: 0.405 pixels when enlarging, `0.357 delta` when shrinking. Within 2.3 % of that for
-    all strides from 0.1 to 24, and sound outside.
+    with anti-aliasing: 0.405 pixels when enlarging, `0.357 delta` when shrinking, a little more in between.
+    Within about 2 % of it for strides from 0.1 to 24, and sound outside.
     """
     return (0.405**8 + (0.357 * stride) ** 8) ** 0.125
 
@@ -324,8 +346,8 @@ class PolynomialSigma:
     """The width as a polynomial of the stride, fitted to `smooth_knee_sigma`, for each axis alone.
 
     HART's paper takes the width from a linear regression on powers of the stride up to the fourth, fitted
-    beforehand. The fit is in least squares at the Chebyshev nodes of the range. With the defaults its error is
-    at most 0.07 pixels. Strides are clipped to the range, and widths below at 0.4 pixels.
+    beforehand. This fit is in least squares at the Chebyshev nodes of the range; with the defaults its error
+    is at most 0.07 pixels. Strides are clipped to the range, and widths below at 0.4 pixels.
 
     Args:
         degree: of the polynomial.
@@ -339,7 +361,9 @@ class PolynomialSigma:
         nodes = (low + high) / 2 + (high - low) / 2 * angles.cos()
         powers = torch.linalg.vander(nodes, N=degree + 1)
         # Python numbers serve every dtype and device.
-        self.coefficients: list[float] = torch.linalg.lstsq(powers, smooth_knee_sigma(nodes)).solution.tolist()
+        self.coefficients: list[float] = torch.linalg.lstsq(
+            powers, smooth_knee_sigma(nodes)
+        ).solution.tolist()
         """Of the powers 0, 1, ..."""
 
     def __call__(self, stride: Tensor) -> Tensor:
@@ -358,39 +382,35 @@ def released_sigma(stride: Tensor) -> Tensor:
         sigma_y = 0.6122 + 0.0001 delta_x - 0.0100 delta_y
 
     A plane that equals the program's polynomial of both strides to 0.003 pixels for `delta_x <= 12` and
-    `delta_y <= 4`; clipped below at `MIN_SIGMA`. Made for images of 621 x 187 pixels. There the first sample
-    lies besides at (0.50, 0.01) pixels from the box's corner, whose coordinates count from the centre of the
-    first pixel; to have it so, move the boxes by (1.00, 0.51).
+    `delta_y <= 4`, the strides that occur in images of 621 x 187 pixels; clipped below at `MIN_SIGMA`. That
+    program also has its first sample 1.00 pixels right of and 0.51 below where `boxes_to_window` puts it.
     """
     x, y = stride.unbind(-1)
     sigma = torch.stack([0.9230 - 0.0109 * x - 0.0018 * y, 0.6122 + 0.0001 * x - 0.0100 * y], dim=-1)
     return sigma.clamp(min=MIN_SIGMA)
 
 
-Pair = tuple[float, float]
-
-
-def _lengths(size: Size) -> Pair:
+def _lengths(size: Size) -> _Pair:
     return float(size[1]), float(size[0])
 
 
-def _gaps(size: Size) -> Pair:
+def _gaps(size: Size) -> _Pair:
     """Distances from the first to the last pixel, or sample, of each axis."""
     if min(size) < 2:
         raise ValueError(f"`size` must be at least 2 x 2 for a window to span a box, but got {tuple(size)}.")
     return size[1] - 1.0, size[0] - 1.0
 
 
-def _ratios(size: Size, glimpse_size: Size) -> Pair:
+def _ratios(size: Size, glimpse_size: Size) -> _Pair:
     """`(A - 1) / (R - 1)` of each axis: the stride at which the grid spans the image."""
     (width, height), (columns, rows) = _gaps(size), _gaps(glimpse_size)
     return width / columns, height / rows
 
 
-def _reciprocals(pair: Pair) -> Pair:
+def _reciprocals(pair: _Pair) -> _Pair:
     return 1 / pair[0], 1 / pair[1]
 
 
-def _times(pairs: Tensor, factors: Pair) -> Tensor:
+def _times(pairs: Tensor, factors: _Pair) -> Tensor:
     """Multiply the last axis `(x, y)` by two numbers, without copying them to the device first."""
     return torch.stack([pairs[..., 0] * factors[0], pairs[..., 1] * factors[1]], dim=-1)

@@ -126,3 +126,33 @@ class GRU(nn.Module):
         update, reset = (gates + self.gates_from_hidden(hidden)).sigmoid().chunk(2, dim=-1)
         candidate = (candidate + self.candidate_from_hidden(reset * hidden)).tanh()
         return hidden + update * (candidate - hidden)
+
+
+class IRNN(nn.Module):
+    """A recurrent cell of rectified linear units whose recurrent matrix starts as the identity.
+
+    `h' = relu(W x + U h)` with `U = I` at first: without input the state does not change, nor the gradient of
+    units that are active (Le, Jaitly & Hinton, *A Simple Way to Initialize Recurrent Networks of Rectified
+    Linear Units*, 2015). No biases, and a first state of zeros, as in RATM (Kahou et al., 2017).
+
+    Args:
+        input_size: features of the input.
+        hidden_size: D.
+        input_std: standard deviation of the normal distribution that W is drawn from.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, input_std: float = 1e-3) -> None:
+        super().__init__()
+        self.hidden_size = hidden_size
+        self.from_input = nn.Linear(input_size, hidden_size, bias=False)
+        self.from_hidden = nn.Linear(hidden_size, hidden_size, bias=False)
+        nn.init.normal_(self.from_input.weight, std=input_std)
+        nn.init.eye_(self.from_hidden.weight)
+
+    def initial_state(self, like: Tensor) -> Tensor:
+        """A state of zeros `(..., D)` with the leading axes of `like` `(..., F)`."""
+        return like.new_zeros(*like.shape[:-1], self.hidden_size)
+
+    def forward(self, inputs: Tensor, hidden: Tensor) -> Tensor:
+        """The next state `(..., D)` from inputs `(..., F)` and the state before; leading axes broadcast."""
+        return (self.from_input(inputs) + self.from_hidden(hidden)).relu()

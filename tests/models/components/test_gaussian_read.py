@@ -1,0 +1,428 @@
+"""The Gaussian read against loops over pixels and closed forms, and its windows against hand calculations."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from whatwhere.models.components.boxes import iou
+from whatwhere.models.components.gaussian_read import (
+    HART_EPSILON,
+    MIN_SIGMA,
+    MIN_STRIDE,
+    RATM_EPSILON,
+    GaussianWindow,
+    PolynomialSigma,
+    boxes_to_window,
+    gaussian_filters,
+    gaussian_read,
+    hart_attention,
+    hart_boxes,
+    ratm_kth_parameters,
+    ratm_kth_window,
+    ratm_parameters,
+    ratm_window,
+    released_sigma,
+    smooth_knee_sigma,
+    window_to_boxes,
+)
+
+Size = tuple[int, int]
+
+KTH: Size = (120, 160)
+KITTI: Size = (187, 621)
+
+
+def window(centre: list[float], stride: list[float], sigma: list[float]) -> GaussianWindow:
+    """A window in double precision with one batch element; pairs are x, y."""
+    return GaussianWindow(*(torch.tensor([field], dtype=torch.float64) for field in (centre, stride, sigma)))
+
+
+def random_window(*shape: int) -> GaussianWindow:
+    """Windows of images of about 7 pixels, some of them partly outside."""
+    centre, stride, sigma = torch.rand(3, *shape, 2, dtype=torch.float64)
+    return GaussianWindow(8 * centre - 1, 0.3 + 1.5 * stride, 0.35 + 1.2 * sigma)
+
+
+def slow_weight(position: float, sigma: float, pixel: int, length: int, epsilon: float) -> float:
+    weights = [math.exp(-((c - position) ** 2) / (2 * sigma**2)) for c in range(length)]
+    return weights[pixel] / (sum(weights) + epsilon)
+
+
+def slow_read(image: Tensor, fields: list[list[float]], size: Size, epsilon: float) -> Tensor:
+    """One channel, sample by sample: every pixel has its own product of weights."""
+    (g_x, g_y), (delta_x, delta_y), (sigma_x, sigma_y) = fields
+    (height, width), glimpse = image.shape, torch.zeros(size, dtype=image.dtype)
+    for r, s in itertools.product(range(size[0]), range(size[1])):
+        y, x = g_y + delta_y * (r - (size[0] - 1) / 2), g_x + delta_x * (s - (size[1] - 1) / 2)
+        across = [slow_weight(x, sigma_x, c, width, epsilon) for c in range(width)]
+        for i in range(height):
+            down = slow_weight(y, sigma_y, i, height, epsilon)
+            for j in range(width):
+                glimpse[r, s] += down * across[j] * image[i, j]
+    return glimpse
+
+
+@pytest.mark.parametrize("epsilon", [HART_EPSILON, RATM_EPSILON])
+def test_read_equals_a_loop_over_pixels(epsilon: float):
+    """Several windows of images of several channels, neither square."""
+    images, windows = torch.rand(2, 3, 5, 7, dtype=torch.float64), random_window(2, 2)
+    glimpses = gaussian_read(images, windows, (3, 4), epsilon)
+    assert glimpses.shape == (2, 2, 3, 3, 4)
+    for k, b, c in itertools.product(range(2), range(2), range(3)):
+        fields = [field[k, b].tolist() for field in windows]
+        expected = slow_read(images[b, c], fields, (3, 4), epsilon)
+        torch.testing.assert_close(glimpses[k, b, c], expected, rtol=0, atol=1e-13)
+
+
+def test_leading_axes_of_the_window_are_windows_of_the_same_image():
+    images, windows = torch.rand(3, 2, 8, 9, dtype=torch.float64), random_window(2, 4, 3)
+    glimpses = gaussian_read(images, windows, (5, 6))
+    assert glimpses.shape == (2, 4, 3, 2, 5, 6)
+    for i, j in itertools.product(range(2), range(4)):
+        alone = gaussian_read(images, GaussianWindow(*(field[i, j] for field in windows)), (5, 6))
+        torch.testing.assert_close(glimpses[i, j], alone, rtol=0, atol=1e-14)
+    assert gaussian_read(images, random_window(0, 3), (5, 6)).shape == (0, 3, 2, 5, 6)
+
+
+@pytest.mark.parametrize("sigma", [0.4, 0.6, 1.0, 3.0])
+def test_a_constant_image_reads_as_that_constant(sigma: float):
+    images = torch.full((1, 1, 30, 40), 0.7, dtype=torch.float64)
+    glimpse = gaussian_read(images, window([19.3, 14.6], [1.7, 2.9], [sigma, sigma]), (9, 12))
+    torch.testing.assert_close(glimpse, torch.full_like(glimpse, 0.7), rtol=0, atol=1e-7)
+
+
+def test_epsilon_takes_its_share_of_a_constant():
+    """At a pixel the weights sum to `1 + 2 sum_n exp(-n^2 / 2 sigma^2)`."""
+    total = 1 + 2 * sum(math.exp(-(n**2) / 0.72) for n in range(1, 10))
+    images = torch.ones(1, 1, 21, 21, dtype=torch.float64)
+    glimpse = gaussian_read(images, window([10, 10], [1, 1], [0.6, 0.6]), (1, 1), RATM_EPSILON)
+    assert glimpse.item() == pytest.approx((total / (total + RATM_EPSILON)) ** 2, abs=1e-14)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_narrow_filters_at_pixels_read_these_pixels(stride: int):
+    images = torch.rand(1, 2, 12, 18, dtype=torch.float64)
+    narrow = window([3 + 3.0 * stride, 2 + 1.5 * stride], [stride, stride], [1e-9, 0.1])
+    crop = images[..., 2 : 2 + 4 * stride : stride, 3 : 3 + 7 * stride : stride]
+    torch.testing.assert_close(gaussian_read(images, narrow, (4, 7)), crop, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("sigma", "bias"),
+    [(0.3, 0.20), (0.405, 0.081), (0.5, 0.023), (0.6, 0.0037), (0.8, 2.6e-5), (1.0, 3.4e-8)],
+)
+def test_a_ramp_reads_as_the_positions_up_to_a_known_bias(sigma: float, bias: float):
+    """By Poisson the weights sum to `S ~ 1 + 2 sum_n q^(n^2) cos(2 pi n x)`; the bias is `sigma^2 S' / S`."""
+    positions = torch.linspace(19.5, 20.5, 101, dtype=torch.float64)
+    ones = torch.ones_like(positions)
+    ramp = torch.arange(41, dtype=torch.float64)
+    read = (gaussian_filters(positions, ones, sigma * ones, 1, 41, 1e-300) @ ramp).squeeze(-1)
+    n = torch.arange(1, 12, dtype=torch.float64)
+    terms, angles = (-2 * (math.pi * sigma * n) ** 2).exp(), 2 * math.pi * n * positions[:, None]
+    slope = -4 * math.pi * (n * terms * angles.sin()).sum(-1)
+    expected = sigma**2 * slope / (1 + 2 * (terms * angles.cos()).sum(-1))
+    torch.testing.assert_close(read - positions, expected, rtol=0, atol=2e-14)
+    assert expected.abs().max().item() == pytest.approx(bias, rel=0.03)
+
+
+def test_columns_are_x_and_rows_are_y():
+    ramp = torch.arange(40, dtype=torch.float64)
+    grid = window([18.0, 11.0], [2.0, 1.0], [1.0, 1.0])
+    columns = gaussian_read(ramp.expand(1, 1, 30, 40), grid, (5, 7))
+    torch.testing.assert_close(columns[0, 0, 2], 18 + 2 * torch.arange(-3.0, 4).double(), rtol=0, atol=1e-6)
+    rows = gaussian_read(ramp[:30, None].expand(1, 1, 30, 40), grid, (5, 7))
+    torch.testing.assert_close(rows[0, 0, :, 3], 11 + torch.arange(-2.0, 3).double(), rtol=0, atol=1e-6)
+
+
+def test_mirrors():
+    """The mirrored window of the mirrored image, and a negative stride, mirror the glimpse."""
+    images = torch.rand(1, 2, 9, 11, dtype=torch.float64)
+    g, delta, sigma = window([4.3, 3.1], [1.3, 0.8], [0.7, 0.5])
+    glimpse = gaussian_read(images, GaussianWindow(g, delta, sigma), (4, 6))
+    mirrored = GaussianWindow(torch.tensor([[10.0, 8.0]]) - g, delta, sigma)
+    torch.testing.assert_close(gaussian_read(images.flip(-1, -2), mirrored, (4, 6)).flip(-1, -2), glimpse)
+    torch.testing.assert_close(
+        gaussian_read(images, GaussianWindow(g, -delta, sigma), (4, 6)).flip(-1, -2), glimpse
+    )
+
+
+@given(x=st.integers(-4, 4), y=st.integers(-4, 4))
+def test_shifting_image_and_window_by_whole_pixels_changes_nothing(x: int, y: int):
+    image = torch.zeros(1, 1, 40, 40, dtype=torch.float64)
+    image[..., 10:30, 10:30] = torch.rand(20, 20)
+    g, delta, sigma = window([19.2, 20.7], [1.4, 0.6], [0.8, 0.45])
+    expected = gaussian_read(image, GaussianWindow(g, delta, sigma), (6, 5))
+    moved = GaussianWindow(g + torch.tensor([x, y]), delta, sigma)
+    read = gaussian_read(image.roll((y, x), (-2, -1)), moved, (6, 5))
+    torch.testing.assert_close(read, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("epsilon", [HART_EPSILON, RATM_EPSILON])
+def test_gradients_are_exact(epsilon: float):
+    images = torch.rand(2, 2, 5, 7, dtype=torch.float64, requires_grad=True)
+    fields = [field.requires_grad_() for field in random_window(2, 2)]
+    assert torch.autograd.gradcheck(
+        lambda x, *w: gaussian_read(x, GaussianWindow(*w), (3, 4), epsilon), (images, *fields)
+    )
+
+
+def test_gradients_through_frames_of_integers_are_exact_twice():
+    frames = torch.randint(0, 256, (2, 2, 4, 6), dtype=torch.uint8)
+    fields = [field.requires_grad_() for field in random_window(2)]
+
+    def read(*fields: Tensor) -> Tensor:
+        return gaussian_read(frames, GaussianWindow(*fields), (2, 3))
+
+    assert torch.autograd.gradcheck(read, fields)
+    assert torch.autograd.gradgradcheck(read, fields)
+
+
+def test_integers_read_as_fractions_of_255():
+    frames = torch.randint(0, 256, (2, 3, 9, 12), dtype=torch.uint8)
+    fields, weight = [field.requires_grad_() for field in random_window(2, 2)], torch.rand(4, 5).double()
+    results = []
+    for images in (frames, frames.double() / 255):
+        glimpses = gaussian_read(images, GaussianWindow(*fields), (4, 5))
+        results.append((glimpses, *torch.autograd.grad((glimpses * weight).sum(), fields)))
+    torch.testing.assert_close(results[0], results[1], rtol=0, atol=1e-12)
+    white = torch.full((1, 1, 9, 9), 255, dtype=torch.uint8)
+    assert gaussian_read(white, window([4, 4], [1, 1], [1, 1]), (3, 3)).max() <= 1
+
+
+def test_reading_a_frame_of_a_video_keeps_no_copy_of_it():
+    video = torch.randint(0, 256, (2, 4, 3, 60, 80), dtype=torch.uint8)
+    fields = [field.float().requires_grad_() for field in random_window(2)]
+    kept: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+        gaussian_read(video[:, 1], GaussianWindow(*fields), (5, 6))
+    frames = [x for x in kept if x.numel() >= video[:, 1].numel()]
+    assert [x.dtype for x in frames] == [torch.uint8]
+    assert frames[0].untyped_storage().data_ptr() == video.untyped_storage().data_ptr()
+
+
+def test_samples_outside_repeat_the_border_and_then_fade():
+    distances = torch.tensor([0.6, 1.8, 3.0, 3.5, 4.0, 5.0], dtype=torch.float64)
+    for positions, nearest in ((-distances, 0), (19 + distances, 19)):
+        ones = torch.ones_like(positions)
+        filters = gaussian_filters(positions, ones, 0.6 * ones, 1, 20, HART_EPSILON).squeeze(-2)
+        sums = torch.tensor([1, 1, 0.997, 0.803, 0.022, 8e-8], dtype=torch.float64)
+        torch.testing.assert_close(filters.sum(-1), sums, rtol=0.08, atol=5e-4)
+        assert (filters[1:3, nearest] > 0.99).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("integers", [False, True])
+def test_every_finite_window_has_finite_values_and_gradients(dtype: torch.dtype, integers: bool):
+    images = (
+        torch.full((1, 1, 6, 7), 255, dtype=torch.uint8) if integers else torch.ones(1, 1, 6, 7).to(dtype)
+    )
+    centres, strides = (0.0, 2.5, -60.0, 1e6, -1e20), (0.0, -1.0, 1e-30, 1e6)
+    for values in itertools.product(centres, strides, (0.0, 1e-30, 0.4, 1e6)):
+        fields = [torch.full((1, 2), value, dtype=dtype, requires_grad=True) for value in values]
+        glimpse = gaussian_read(images, GaussianWindow(*fields), (3, 4))
+        for gradient in torch.autograd.grad(glimpse.square().sum(), fields):
+            assert gradient.isfinite().all(), values
+        assert (glimpse >= 0).all()
+        assert (glimpse <= 1 + 1e-6).all()
+        centre, stride, sigma = values
+        if abs(centre) > 50 and sigma < 1 and abs(stride) <= 1:
+            assert not glimpse.any(), values
+
+
+def test_a_width_of_zero_can_grow_again():
+    """The straight-through gradient is that at the smallest width: here a sample a little off its pixel."""
+    images = torch.rand(1, 1, 9, 9, dtype=torch.float64)
+    sigma = torch.zeros(1, 2, dtype=torch.float64, requires_grad=True)
+    centre = torch.tensor([[4.0055, 4.0055]], dtype=torch.float64)
+    gaussian_read(images, GaussianWindow(centre, torch.ones_like(centre), sigma), (1, 1)).sum().backward()
+    assert (sigma.grad > 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.bfloat16])
+def test_reads_in_single_precision_under_autocast_and_from_halves(dtype: torch.dtype):
+    images = (200 * torch.rand(2, 1, 12, 14)).to(dtype)
+    windows = GaussianWindow(*(field.float() for field in random_window(2)))
+    expected = gaussian_read(images.double() / (255 if dtype == torch.uint8 else 1), windows, (5, 6))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        read = gaussian_read(images, windows, (5, 6))
+    torch.testing.assert_close(read, expected, rtol=1e-5, atol=1e-6)
+    half = GaussianWindow(*(field.bfloat16() for field in windows))
+    rounded = GaussianWindow(*(field.float() for field in half))
+    assert torch.equal(gaussian_read(images, half, (5, 6)), gaussian_read(images, rounded, (5, 6)))
+
+
+def test_what_does_not_fit_is_refused():
+    images, fitting = torch.rand(3, 1, 8, 8), random_window(3)
+    with pytest.raises(ValueError, match=r"\(B, C, H, W\).*\(3, 1, 8, 8\).*\(2, 2\)"):
+        gaussian_read(images, random_window(2), (4, 4))
+    with pytest.raises(ValueError, match=r"but got \(1, 8, 8\)"):
+        gaussian_read(images[0], fitting, (4, 4))
+    with pytest.raises(ValueError, match=r"\[\(3, 2\), \(3, 2\), \(2,\)\]"):
+        gaussian_read(images, fitting._replace(sigma=torch.ones(2)), (4, 4))
+    with pytest.raises(ValueError, match=r"uint8, but got torch\.int64"):
+        gaussian_read(images.long(), fitting, (4, 4))
+    for size in ((1, 5), (5, 1)):
+        with pytest.raises(ValueError, match="at least 2 x 2"):
+            boxes_to_window(torch.rand(4), size, smooth_knee_sigma)
+
+
+lengths = st.floats(-5, 60)
+positions = st.floats(-20, 60)
+
+
+@given(left=positions, top=positions, width=lengths, height=lengths)
+def test_boxes_round_trips(left: float, top: float, width: float, height: float):
+    box = torch.tensor([left, top, width, height], dtype=torch.float64)
+    grid = boxes_to_window(box, (7, 4), smooth_knee_sigma)
+    torch.testing.assert_close(window_to_boxes(grid, (7, 4)), box, rtol=0, atol=1e-12)
+    torch.testing.assert_close(hart_boxes(hart_attention(box, KITTI), KITTI), box, rtol=0, atol=1e-12)
+    attention = box / 50
+    torch.testing.assert_close(hart_attention(hart_boxes(attention, KTH), KTH), attention)
+
+
+def test_the_first_and_last_samples_lie_on_the_borders_of_the_box():
+    """The box around pixels 3 .. 8 of x ends half a pixel before the one and after the other."""
+    box = torch.tensor([3.0, 10.0, 6.0, 9.0], dtype=torch.float64)
+    (g_x, g_y), (delta_x, delta_y), sigma = boxes_to_window(box, (4, 5), smooth_knee_sigma)
+    assert (g_x - 2 * delta_x, g_x + 2 * delta_x) == (2.5, 8.5)
+    assert (g_y - 1.5 * delta_y, g_y + 1.5 * delta_y) == (9.5, 18.5)
+    assert (delta_x, delta_y) == (1.5, 3.0)
+    torch.testing.assert_close(sigma, smooth_knee_sigma(torch.tensor([1.5, 3.0]).double()))
+
+
+@pytest.mark.parametrize(("side", "box", "expected"), [(5, 4.8, (4 / 4.8) ** 2), (28, 28.0, (27 / 28) ** 2)])
+def test_a_grid_of_stride_one_overlaps_its_object_as_published(side: int, box: float, expected: float):
+    """RATM's ceilings: a ball of 4.8 pixels under 5 x 5 samples, and a digit under 28 x 28."""
+    centre = 11 + (side - 1) / 2  # of the samples, and of the object, from the first pixel's centre
+    grid = window([centre, centre], [1, 1], [0.5, 0.5])
+    truth = torch.tensor([centre + 0.5 - box / 2, centre + 0.5 - box / 2, box, box], dtype=torch.float64)
+    overlap = iou(window_to_boxes(grid, (side, side)), truth)
+    assert overlap.item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_hart_boxes_by_hand():
+    attention = torch.tensor([0.5, 0.25, 0.1, 0.2], dtype=torch.float64)
+    expected = torch.tensor([310.5, 46.75, 62.0, 37.2], dtype=torch.float64)
+    torch.testing.assert_close(hart_boxes(attention, KITTI), expected)
+
+
+def test_ratm_window_by_hand():
+    """100 x 60 pixels, 28 x 15 samples: fractions of the image between its borders, strides of the whole."""
+    parameters = torch.tensor([0.0, 0.5, -0.5, 0.25, -0.8, 1.7], dtype=torch.float64)
+    centre, stride, sigma = ratm_window(parameters, (60, 100), (15, 28))
+    torch.testing.assert_close(centre, torch.tensor([49.5, 44.5]).double())
+    torch.testing.assert_close(stride, torch.tensor([99 / 27 / 2, 59 / 14 / 4]).double())
+    torch.testing.assert_close(sigma, torch.tensor([0.8, 1.7]).double())
+
+
+def test_ratm_parameters_are_those_of_the_window():
+    boxes = torch.tensor([[20.0, 30.0, 40.0, 25.0], [-5.0, 70.0, 60.0, 110.0]], dtype=torch.float64)
+    grid = boxes_to_window(boxes, (15, 28), smooth_knee_sigma)
+    again = ratm_window(ratm_parameters(grid, (60, 100), (15, 28)), (60, 100), (15, 28))
+    for field, expected in zip(again, grid, strict=True):
+        torch.testing.assert_close(field, expected)
+
+
+def shrunk(boxes: Tensor, factor: float) -> Tensor:
+    """Boxes of `1 / factor` of the size about the same centres."""
+    corner, extent = boxes.split(2, -1)
+    return torch.cat([corner + extent * (1 - 1 / factor) / 2, extent / factor], -1)
+
+
+def test_ratm_kth_window_by_hand():
+    box = torch.tensor([60.0, 20.0, 28.0, 84.0], dtype=torch.float64)
+    parameters = ratm_kth_parameters(box, KTH, (28, 28))
+    expected = torch.tensor([74 / 160, 62 / 120, 42 / 160, 126 / 120, 1.0, 3.0])
+    torch.testing.assert_close(parameters, expected.double(), rtol=0, atol=1e-7)
+    centre, stride, sigma = ratm_kth_window(-parameters * torch.tensor([-1, -1, 1, 1, 1, 1]), KTH, (28, 28))
+    torch.testing.assert_close(centre, torch.tensor([73.5, 61.5]).double())
+    torch.testing.assert_close(stride, torch.tensor([159 / 27 * 42 / 160, 119 / 27 * 126 / 120]).double())
+    torch.testing.assert_close(sigma, torch.tensor([0.5, 1.5]).double())
+    quirky = ratm_kth_window(parameters, KTH, (28, 28), released_quirks=True)
+    expected = torch.tensor([5 * 42 / 160, 4 * 126 / 120]).double()
+    torch.testing.assert_close(quirky.stride, expected)
+    torch.testing.assert_close(quirky.centre, centre - expected)
+    torch.testing.assert_close(quirky.sigma, sigma)
+
+
+@pytest.mark.parametrize(("quirks", "expected"), [(False, 0.9855), (True, 0.7594)])
+def test_overlap_of_ratms_perfect_window_on_kth(quirks: bool, expected: float):
+    boxes = torch.tensor([[60.0, 20.0, 28.0, 84.0], [3.0, 10.0, 50.0, 100.0]], dtype=torch.float64)
+    grid = ratm_kth_window(ratm_kth_parameters(boxes, KTH, (28, 28)), KTH, (28, 28), quirks)
+    overlap = iou(shrunk(window_to_boxes(grid, (28, 28)), 1.5), boxes)
+    torch.testing.assert_close(overlap, torch.full_like(overlap, expected), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("parameterise", [ratm_window, ratm_kth_window])
+def test_ratm_windows_that_collapse_can_grow_again(parameterise):
+    parameters = torch.tensor([0.2, 0.3, 1e-4, -1e-4, 1e-3, -1e-3], requires_grad=True)
+    grid = parameterise(parameters, KTH, (28, 28))
+    torch.testing.assert_close(grid.stride.detach(), torch.full((2,), MIN_STRIDE))
+    torch.testing.assert_close(grid.sigma.detach(), torch.full((2,), MIN_SIGMA))
+    (gradient,) = torch.autograd.grad(grid.stride.sum() + grid.sigma.sum(), parameters)
+    assert gradient.sign().tolist() == [0, 0, 1, -1, 1, -1]
+
+
+OPTIMAL_SIGMA = {
+    0.1: 0.403, 0.5: 0.411, 1.0: 0.412, 1.5: 0.551, 2.0: 0.714, 3.0: 1.069, 4.0: 1.425, 6.0: 2.138,
+    8.0: 2.857, 10.0: 3.583, 12.0: 4.287, 24.0: 8.549,
+}  # fmt: skip
+"""By stride: widths that come nearest to bicubic resampling, found by a search at each stride."""
+
+
+def test_smooth_knee_is_near_the_optimum():
+    strides = torch.tensor([*OPTIMAL_SIGMA], dtype=torch.float64)
+    optimum = torch.tensor([*OPTIMAL_SIGMA.values()], dtype=torch.float64)
+    torch.testing.assert_close(smooth_knee_sigma(strides), optimum, rtol=0.023, atol=0)
+
+
+def test_polynomial_is_near_the_optimum():
+    sigma = PolynomialSigma()
+    strides = torch.tensor([*OPTIMAL_SIGMA], dtype=torch.float64)
+    optimum = torch.tensor([*OPTIMAL_SIGMA.values()], dtype=torch.float64)
+    torch.testing.assert_close(sigma(strides[:-1]), optimum[:-1], rtol=0, atol=0.072)
+    dense = torch.linspace(0.1, 12, 1001, dtype=torch.float64)
+    assert (sigma(dense) - smooth_knee_sigma(dense)).abs().max() < 0.07
+    assert (sigma(dense[dense > 0.5]).diff() > 0).all()
+    assert sigma(torch.tensor([0.3]).double()).item() == 0.4
+
+
+def test_polynomial_is_flat_outside_its_range():
+    """Beyond the knee the rule is nearly a straight line, which any polynomial can be."""
+    sigma = PolynomialSigma(degree=3, strides=(2.0, 4.0))
+    ends = sigma(torch.tensor([-7.0, 2.0, 4.0, 99.0], dtype=torch.float64))
+    assert ends[0] == ends[1] < ends[2] == ends[3]
+    dense = torch.linspace(2, 4, 50, dtype=torch.float64)
+    torch.testing.assert_close(sigma(dense), smooth_knee_sigma(dense), rtol=1e-3, atol=0)
+    assert len(sigma.coefficients) == 4
+    assert sigma(dense.float()).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("stride", "y", "x"), [(1.0, 0.602, 0.912), (0.5, 0.607, 0.919), (3.0, 0.583, 0.884)]
+)
+def test_released_sigma_at_published_strides(stride: float, y: float, x: float):
+    sigma = released_sigma(torch.tensor([stride, stride]))
+    torch.testing.assert_close(sigma, torch.tensor([x, y]), rtol=0, atol=3e-3)
+
+
+def test_released_sigma_knows_the_axes_apart_and_stays_positive():
+    expected = torch.tensor([0.923 - 0.109 - 0.0036, 0.6122 + 0.001 - 0.02])
+    torch.testing.assert_close(released_sigma(torch.tensor([10.0, 2.0])), expected)
+    torch.testing.assert_close(released_sigma(torch.full((2,), 500.0)), torch.full((2,), MIN_SIGMA))
+
+
+def test_reading_with_the_optimal_width_is_nearly_bicubic_shrinking():
+    """Half the size, pixel for pixel the grid of `interpolate`, of an image of a few waves."""
+    y, x = torch.meshgrid(torch.arange(48.0), torch.arange(64.0), indexing="ij")
+    image = (0.5 + 0.25 * (x / 7).sin() + 0.25 * (y / 5 + x / 11).cos()).double()[None, None]
+    bicubic = torch.nn.functional.interpolate(image, scale_factor=0.5, mode="bicubic", antialias=True)
+    stride = torch.full((1, 2), 2.0, dtype=torch.float64)
+    grid = GaussianWindow(torch.tensor([[31.5, 23.5]]).double(), stride, smooth_knee_sigma(stride))
+    read = gaussian_read(image, grid, (24, 32))
+    assert (read - bicubic).square().mean() < 1e-3 * image.var()
