@@ -29,3 +29,8 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("real data is absent: set WHATWHERE_DATA to its folder")
     return Path(folder)
+
+
+def pytest_configure() -> None:
+    """Networks here are small: more threads gain nothing, and lose a lot where another program runs."""
+    torch.set_num_threads(1)
