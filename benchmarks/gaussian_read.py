@@ -35,7 +35,8 @@ from whatwhere.models.components.gaussian_read import (
 from .footprint import saved_bytes
 from .harness import measure
 from .machine import describe_machine
-from .report import conditions, markdown_table, milliseconds, percent_over, timing_fields, write_report
+from .report import conditions, timing_fields, write_report
+from .report import passes_table as table
 
 Read = Callable[[Tensor, GaussianWindow, Size], Tensor]
 
@@ -180,21 +181,6 @@ def run(config: GaussianReadBenchmark) -> dict[str, Any]:
     options = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
     machine = {**describe_machine(torch.device(config.device)), "freed_memory_kept": kept}
     return {"benchmark": "gaussian_read", "options": options, "machine": machine, "results": results}
-
-
-def table(report: dict[str, Any]) -> str:
-    """Show a report as Markdown."""
-    rows = []
-    for model, passes in report["results"].items():
-        for name, result in passes.items():
-            for key, fields in result["contenders"].items():
-                used = "baseline" not in fields
-                cells = [f"{model}, {name}: {key}{' (used)' if used else ''}"]
-                cells += [milliseconds(fields["cpu_ms"]), milliseconds(fields["wall_ms"])]
-                cells += ["" if used else percent_over(fields["cpu_ratio"])]
-                cells += [f"{fields['saved_bytes'] / 1e6:.2f}" if "saved_bytes" in fields else ""]
-                rows.append(cells)
-    return markdown_table(["", "CPU ms", "wall ms", "CPU over the one used", "saved MB"], rows)
 
 
 def main() -> None:

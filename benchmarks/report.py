@@ -80,3 +80,23 @@ def percent_over(ratio: Mapping[str, float]) -> str:
     """Show a ratio to the baseline as a difference in percent, with quartiles."""
     median, lower, upper = (100 * (ratio[key] - 1) for key in ("median", "lower", "upper"))
     return f"{median:+.1f} % ({lower:+.1f} .. {upper:+.1f})"
+
+
+def passes_table(report: Mapping[str, Any]) -> str:
+    """Show what was measured of implementations of one operation, by case and pass, as Markdown.
+
+    Args:
+        report: has `results`: by case and pass the `contenders` by name, of which the one in use has no
+            `baseline`.
+    """
+    rows = []
+    for case, passes in report["results"].items():
+        for name, result in passes.items():
+            for key, fields in result["contenders"].items():
+                used = "baseline" not in fields
+                cells = [f"{case}, {name}: {key}{' (used)' if used else ''}"]
+                cells += [milliseconds(fields["cpu_ms"]), milliseconds(fields["wall_ms"])]
+                cells += ["" if used else percent_over(fields["cpu_ratio"])]
+                cells += [f"{fields['saved_bytes'] / 1e6:.2f}" if "saved_bytes" in fields else ""]
+                rows.append(cells)
+    return markdown_table(["", "CPU ms", "wall ms", "CPU over the one used", "saved MB"], rows)

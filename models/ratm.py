@@ -331,7 +331,7 @@ class RATM(PyroModule):
             ValueError: if the video or the boxes have another shape or type, a box is missing that is needed,
                 or one has no area or is outside the frame (see `require_first_boxes`).
         """
-        _require_video(video, self.image_shape)
+        require_pixels("video", video, "BT", self.image_shape, allow_bytes=True)
         batch_size, frames = video.shape[:2]
         if first_box is not None:
             # On an accelerator the values are read in evaluation only: a training step must not wait.
@@ -409,9 +409,3 @@ def require_first_boxes(boxes: Tensor, batch_size: int, size: Size, check_values
                 f"`first_box` must be {expected}, but that of video {i} is {boxes[i].tolist()} "
                 "(left, top, width, height)."
             )
-
-
-def _require_video(video: Tensor, image_shape: torch.Size) -> None:
-    # uint8 stands for floating point, so only its shape can be wrong.
-    stand_in = torch.empty(video.shape, device="meta") if video.dtype == torch.uint8 else video
-    require_pixels("video", stand_in, "BT", image_shape)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 
-def require_pixels(name: str, pixels: Tensor, leading: str, image_shape: Sequence[int]) -> None:
+def require_pixels(
+    name: str, pixels: Tensor, leading: str, image_shape: Sequence[int], allow_bytes: bool = False
+) -> None:
     """Refuse pixels that a model cannot mean; values are checked where data are loaded.
 
     Args:
@@ -16,6 +19,7 @@ def require_pixels(name: str, pixels: Tensor, leading: str, image_shape: Sequenc
             before those of an image.
         leading: names of the leading axes, one letter each: `"B"` for images, `"BT"` for videos.
         image_shape: the expected channels, height and width.
+        allow_bytes: whether uint8 will do too.
 
     Raises:
         ValueError: says what was expected and what came.
@@ -24,5 +28,5 @@ def require_pixels(name: str, pixels: Tensor, leading: str, image_shape: Sequenc
     if pixels.dim() != cut + 3 or tuple(pixels.shape[cut:]) != tuple(image_shape) or not pixels.numel():
         expected = ", ".join([*leading, *map(str, image_shape)])
         raise ValueError(f"`{name}` must have shape ({expected}), but got {tuple(pixels.shape)}.")
-    if not pixels.is_floating_point():
+    if not pixels.is_floating_point() and not (allow_bytes and pixels.dtype == torch.uint8):
         raise ValueError(f"`{name}` must be floating point in [0, 1], but got {pixels.dtype}.")
