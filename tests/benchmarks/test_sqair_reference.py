@@ -20,7 +20,7 @@ def small_pair(prior: PriorConfig, dtype: torch.dtype) -> Programs:
     """Programs under which objects come, stay and go."""
     programs = build(NETWORK, prior, torch.rand(1, 12, 12))
     with torch.no_grad():
-        for parameter in {*programs.model.parameters(), *programs.guide.parameters()}:
+        for parameter in dict.fromkeys([*programs.model.parameters(), *programs.guide.parameters()]):
             parameter += 0.1 * torch.randn_like(parameter)
         programs.guide.propagation.presence_head[-1].bias.fill_(0.0)
         programs.guide.discovery.presence_head[-1].bias.fill_(0.0)
@@ -31,7 +31,7 @@ def small_pair(prior: PriorConfig, dtype: torch.dtype) -> Programs:
 
 
 def videos(dtype: torch.dtype) -> Tensor:
-    return torch.rand(200, 3, 1, 12, 12, dtype=dtype)
+    return torch.rand(600, 3, 1, 12, 12, dtype=dtype)
 
 
 def value_and_gradients(loss: Tensor, programs: Programs) -> tuple[Tensor, dict[str, Tensor]]:

@@ -1,6 +1,7 @@
 """The convolutional variant of SQAIR: its size, and one step of training."""
 
 import dataclasses
+from collections.abc import Set
 
 import torch
 from torch import nn
@@ -9,8 +10,8 @@ from whatwhere.examples.sqair import PRESETS, NetworkConfig, PriorConfig, Progra
 from whatwhere.inference.objectives import VIMCO
 
 
-def parameters_of(*modules: nn.Module) -> set[nn.Parameter]:
-    return {p for module in modules for p in module.parameters()}
+def parameters_of(*modules: nn.Module) -> Set[nn.Parameter]:
+    return dict.fromkeys(p for module in modules for p in module.parameters()).keys()
 
 
 def small() -> Programs:

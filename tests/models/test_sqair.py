@@ -47,7 +47,7 @@ def build(
 
 def small(hold: bool = False) -> tuple[SQAIR, SQAIRGuide]:
     model, guide = build(count=2, what=3, hidden=8, side=12, glimpse=5, narrow=6, hold=hold)
-    for parameter in {*model.parameters(), *guide.parameters()}:
+    for parameter in dict.fromkeys([*model.parameters(), *guide.parameters()]):
         parameter.data += 0.1 * torch.randn_like(parameter)
     return model.double(), guide.double()
 
