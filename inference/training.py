@@ -10,11 +10,12 @@ stored.
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
@@ -150,6 +151,8 @@ class Trainer:
             `model` and `guide`, or, where it has state of its own, itself under the name `objective`.
         process: this process's place among several, see `whatwhere.inference.distributed.join_processes`.
         find_unused_parameters: see `Process.wrap`.
+        keep_best: name of one of the numbers of `evaluate`: whenever it is greater than ever before, the
+            parameters are written to `best.pt` in `folder`, without the state of the optimiser.
 
     Attributes:
         step: steps taken so far.
@@ -171,6 +174,7 @@ class Trainer:
         modules: Mapping[str, nn.Module] | None = None,
         process: Process | None = None,
         find_unused_parameters: bool = False,
+        keep_best: str | None = None,
     ) -> None:
         self.objective = unwrap(objective)
         self.optimizer = optimizer
@@ -184,6 +188,8 @@ class Trainer:
         self._schedule = schedule
         self._on_step = tuple(on_step)
         self._evaluate = evaluate
+        self._keep_best = keep_best
+        self._best = -math.inf
         self._modules = _default_modules(self.objective) if modules is None else dict(modules)
         self._forward = self.process.wrap(self.objective, find_unused_parameters=find_unused_parameters)
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -201,6 +207,11 @@ class Trainer:
     def checkpoint_path(self) -> Path | None:
         """The file of the run's checkpoint, None without a folder."""
         return None if self._folder is None else self._folder / "checkpoint.pt"
+
+    @property
+    def best_path(self) -> Path | None:
+        """The file of the best parameters, see `keep_best`; None without a folder."""
+        return None if self._folder is None else self._folder / "best.pt"
 
     def resume(self, path: str | Path | None = None) -> int:
         """Load a checkpoint, to continue from it with `run`; learning rates are those it holds.
@@ -230,6 +241,7 @@ class Trainer:
         self._guard.load(progress["skipped"])
         self._means.load(progress["means"])
         self._seconds = progress["seconds"]
+        self._best = progress.get("best", -math.inf)
         self.step, self.metrics = checkpoint.step, checkpoint.metrics
         if Path(path) == self.checkpoint_path:
             self._saved_step = self.step
@@ -324,6 +336,7 @@ class Trainer:
         if self._evaluate is not None and _every(self.config.evaluate_every, self.step):
             self.metrics = self._run_evaluation(self._evaluate)
             self._write("evaluation", self.metrics)
+            self._save_if_best()
         if shown:
             bar.set_postfix({**shown, **self.metrics}, refresh=False)
 
@@ -391,18 +404,41 @@ class Trainer:
             raise error or OSError("the main process could not write a checkpoint")
         self._saved_step = self.step
 
+    def _save_if_best(self) -> None:
+        """Write the parameters, if the last evaluation was the best one."""
+        if self._keep_best is None:
+            return
+        if self._keep_best not in self.metrics:
+            raise ValueError(
+                f"`keep_best` must be one of the numbers of `evaluate`, {sorted(self.metrics)}, "
+                f"but got {self._keep_best!r}"
+            )
+        # All processes have the same numbers. A run that is resumed from an older checkpoint takes the same
+        # steps again, and writes the same file.
+        value = self.metrics[self._keep_best]
+        if value > self._best:
+            self._best = value
+            if self.process.is_main and self.best_path is not None:
+                save_checkpoint(self.best_path, self._parameters_only())
+
     def _checkpoint(self, means: dict[str, object]) -> Checkpoint:
+        progress = {"means": means, "skipped": self._guard.state(), "seconds": self._elapsed()}
+        return replace(
+            self._parameters_only(),
+            optimizer={"name": type(self.optimizer).__name__, "state": self.optimizer.state_dict()},
+            progress={**progress, "best": self._best},
+        )
+
+    def _parameters_only(self) -> Checkpoint:
         configuration = self._configuration
         return Checkpoint(
             step=self.step,
             modules=module_states(self._modules),
-            optimizer={"name": type(self.optimizer).__name__, "state": self.optimizer.state_dict()},
             configuration=dict(configuration)
             if isinstance(configuration, Mapping)
             else to_primitives(configuration),
             metrics=self.metrics,
             seed=self.config.seed,
-            progress={"means": means, "skipped": self._guard.state(), "seconds": self._elapsed()},
         )
 
     def _refuse_to_overwrite(self) -> None:

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 import os
 import signal
 import subprocess
@@ -222,6 +223,35 @@ def test_evaluation_disturbs_nothing():
 
     for a, b in zip(train().parameters(), train(evaluate_every=1).parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_best_parameters_are_kept_across_a_resumption(tmp_path):
+    quality = {1: 1.0, 2: 5.0, 3: math.nan, 4: 5.0, 5: 7.0}
+    for steps, best in ((1, 1), (3, 2), (4, 2), (5, 5)):
+        module = Quadratic()
+        trainer = Trainer(
+            module,
+            sgd(module),
+            batches,
+            config(steps, evaluate_every=1),
+            folder=tmp_path,
+            evaluate=lambda step: {"quality": quality[step]},
+            keep_best="quality",
+        )
+        if steps > 1:
+            trainer.resume()
+        trainer.run()
+        saved = load_checkpoint(tmp_path / "best.pt")
+        assert (saved.step, saved.metrics, saved.optimizer) == (best, {"quality": quality[best]}, None)
+        if best == steps:
+            assert torch.equal(saved.modules["model"]["weight"], module.model.weight)
+
+
+def test_best_of_an_unknown_number_is_refused(tmp_path):
+    module = Quadratic()
+    options = {"evaluate": lambda step: {"quality": 1.0}, "keep_best": "iou"}
+    with pytest.raises(ValueError, match=r"keep_best.*quality.*iou"):
+        Trainer(module, sgd(module), batches, config(evaluate_every=1), **options).run()
 
 
 def test_seed_decides_and_the_callers_random_state_is_kept():
