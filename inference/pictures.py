@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ __all__ = [
     "save_gif",
     "save_picture",
     "slot_colour",
+    "stack",
     "upscale",
 ]
 
@@ -158,6 +160,7 @@ def grid(
     padding: int = 8,
     title: str = "",
     dividers: Collection[int] = (),
+    legend: Sequence[Caption] = (),
 ) -> Image.Image:
     """Lay out tiles of equal size in rows, with captions.
 
@@ -168,6 +171,8 @@ def grid(
         padding: pixels between tiles and around everything.
         title: a line above everything.
         dividers: columns before which there is a vertical line, in a gap of `2 padding` pixels more.
+        legend: what the colours mean, captions of a single line with their swatches; they follow each other
+            in a line below the title.
 
     Returns:
         A picture in mode `RGB` on white.
@@ -186,16 +191,21 @@ def grid(
     cell = max([width, *(_extent(caption)[0] for caption in above)])
     pitch = cell + padding, max([height, *(_extent(caption)[1] for caption in beside)]) + padding
     margin = max((_extent(caption)[0] + 2 * padding for caption in beside), default=padding)
-    head = padding + (_LINE_HEIGHT + padding if title else 0)
+    head = padding + (_LINE_HEIGHT + padding) * (bool(title) + bool(legend))
     top = head + max((_extent(caption)[1] + padding // 2 for caption in above), default=0)
     lefts = [
         margin + column * pitch[0] + 2 * padding * sum(divider <= column for divider in dividers)
         for column in range(columns)
     ]
-    page_width = max(lefts[-1] + pitch[0], _text_width(title, bold=True) + 2 * padding)
+    places = list(accumulate((_extent(entry)[0] + 3 * padding for entry in legend), initial=padding))
+    page_width = max(
+        lefts[-1] + pitch[0], _text_width(title, bold=True) + 2 * padding, places[-1] - 2 * padding
+    )
     page = Image.new("RGB", (page_width, top + len(rows) * pitch[1]), _PAPER)
     pen = ImageDraw.Draw(page)
     pen.text((padding, padding), title, _INK, font(bold=True))
+    for place, entry in zip(places, legend, strict=False):
+        _write(pen, entry, (place, head - _LINE_HEIGHT - padding))
     for divider in dividers:
         x = lefts[divider] - 3 * padding // 2 - 1
         pen.rectangle((x, head, x + 1, page.height - padding - 1), fill=_FAINT_INK)
@@ -212,6 +222,30 @@ def grid(
         for column, tile in enumerate(tiles):
             if tile is not None:
                 page.paste(tile, (lefts[column], y))
+    return page
+
+
+def stack(parts: Sequence[Image.Image | Caption], padding: int = 4) -> Image.Image:
+    """Pictures and words below one another, the narrower ones in the middle, on white.
+
+    Args:
+        parts: at least one.
+        padding: pixels between them.
+
+    Returns:
+        A picture in mode `RGB`, as wide as the widest part.
+    """
+    sizes = [_extent(part) if isinstance(part, Caption) else part.size for part in parts]
+    width = max(size[0] for size in sizes)
+    page = Image.new("RGB", (width, sum(size[1] + padding for size in sizes) - padding), _PAPER)
+    pen, y = ImageDraw.Draw(page), 0
+    for part, size in zip(parts, sizes, strict=True):
+        corner = ((width - size[0]) // 2, y)
+        if isinstance(part, Caption):
+            _write(pen, part, corner)
+        else:
+            page.paste(part, corner)
+        y += size[1] + padding
     return page
 
 
