@@ -79,12 +79,20 @@ class BouncingBallsRecipe:
             velocity *= self.speed / np.sqrt((velocity**2).sum())
         return Balls(draw_positions(count, self.radius, rng), velocity)
 
-    def patch(self, side: int = 5) -> Floats:
-        """Grey values in [0, 1] of `side` x `side` pixels around a ball at the centre of the patch.
+    @property
+    def diameter(self) -> float:
+        """Side of a ball's box in pixels."""
+        return 2 * self.radius / self.pitch
 
-        With an odd side the centre is that of a pixel. Five is the side that RATM compares glimpses with.
+    def patch(self, side: int = 5, spacing: float = 1.0) -> Floats:
+        """Grey values in [0, 1] at `side` x `side` points around a ball at the centre of the patch.
+
+        Args:
+            side: points in a row; five is the side that RATM compares glimpses with.
+            spacing: pixels from one point to the next. With 1 the points are pixels, and 5 x 5 of them span 4
+                pixels of a ball that is 4.8 wide; with `diameter / (side - 1)` they span its box.
         """
-        offsets = (np.arange(side) - (side - 1) / 2) * self.pitch / self.radius
+        offsets = (np.arange(side) - (side - 1) / 2) * spacing * self.pitch / self.radius
         return _intensity(offsets[:, None] ** 2 + offsets**2)
 
 

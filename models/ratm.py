@@ -34,6 +34,7 @@ from .components.gaussian_read import (
     ratm_window,
     smooth_knee_sigma,
     window_to_boxes,
+    window_within_image,
 )
 from .components.inputs import require_pixels
 from .components.plates import Plate
@@ -76,11 +77,16 @@ class PaperWindows:
     Args:
         glimpse_size: height and width, at least 2 x 2.
         sigma: width of the Gaussians of a window that is made of a box; later ones are predicted.
+        bounded: keep windows within the image, see `window_within_image`. The paper does not; without it
+            windows that are lost leave the image, or grow, for good.
     """
 
-    def __init__(self, glimpse_size: Size, sigma: SigmaRule = smooth_knee_sigma) -> None:
+    def __init__(
+        self, glimpse_size: Size, sigma: SigmaRule = smooth_knee_sigma, bounded: bool = False
+    ) -> None:
         self.glimpse_size = glimpse_size
         self.sigma = sigma
+        self.bounded = bounded
 
     def parameters(self, boxes: Tensor, size: Size) -> Tensor:
         """First and last samples lie on the borders of the box."""
@@ -88,7 +94,8 @@ class PaperWindows:
 
     def window(self, parameters: Tensor, size: Size) -> GaussianWindow:
         """See `ratm_window`."""
-        return ratm_window(parameters, size, self.glimpse_size)
+        window = ratm_window(parameters, size, self.glimpse_size)
+        return window_within_image(window, size, self.glimpse_size) if self.bounded else window
 
     def boxes(self, window: GaussianWindow) -> Tensor:
         """From the first to the last sample, without the skirts of the Gaussians."""

@@ -257,6 +257,27 @@ def ratm_window(parameters: Tensor, size: Size, glimpse_size: Size) -> GaussianW
     )
 
 
+def window_within_image(window: GaussianWindow, size: Size, glimpse_size: Size) -> GaussianWindow:
+    """The nearest window whose middle is in the image and whose samples span no more than the image.
+
+    A window that leaves the image, or grows without bounds, sees nothing that could bring it back. Gradients
+    pass straight through.
+
+    Args:
+        window: fields `(..., 2)`.
+        size: height and width of the image.
+        glimpse_size: height and width of the glimpse, at least 2 x 2.
+    """
+    centre, stride, sigma = window
+    borders = centre.new_tensor([size[1], size[0]]) - 0.5
+    widest = centre.new_tensor(_ratios(size, glimpse_size))
+    return GaussianWindow(
+        centre + (centre.clamp(min=-0.5).minimum(borders) - centre).detach(),
+        stride + (stride.clamp(min=-widest, max=widest) - stride).detach(),
+        sigma + (sigma.minimum(widest) - sigma).detach(),
+    )
+
+
 def ratm_parameters(window: GaussianWindow, size: Size, glimpse_size: Size) -> Tensor:
     """The parameters of a window: the inverse of `ratm_window`, for a first window that is learned.
 

@@ -121,6 +121,13 @@ def test_patch_has_the_published_values() -> None:
     np.testing.assert_allclose(patch[2:, 2:], quarter, atol=5e-4)
     for mirrored in (patch[::-1], patch[:, ::-1], patch.T):
         np.testing.assert_array_equal(mirrored, patch)
+    # The middle of the side of the box: one radius from the centre.
+    recipe = BouncingBallsRecipe(image_size=50, radius=1.0)
+    assert recipe.diameter == pytest.approx(10)
+    spread = recipe.patch(3, spacing=recipe.diameter / 2)
+    e = math.exp(-1)
+    corner = math.exp(-16)
+    np.testing.assert_allclose(spread, [[corner, e, corner], [e, 1, e], [corner, e, corner]])
     even = BouncingBallsRecipe().patch(2)
     np.testing.assert_allclose(even, math.exp(-((0.5 / 2.4**2) ** 4)))
 

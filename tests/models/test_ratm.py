@@ -15,7 +15,7 @@ from whatwhere.models.components.feature_extractors import (
     digit_features,
     human_features,
 )
-from whatwhere.models.components.recurrent import IRNN
+from whatwhere.models.components.recurrent import GRU, IRNN
 from whatwhere.models.ratm import (
     RATM,
     AbsoluteAttention,
@@ -199,6 +199,30 @@ def test_a_start_may_be_a_share_of_the_frame_about_the_object():
     torch.testing.assert_close(tracks.boxes[:, 0, 2:], torch.tensor([[12.8, 9.6]] * 2).double())
     middles = tracks.boxes[:, 0, :2] + tracks.boxes[:, 0, 2:] / 2
     torch.testing.assert_close(middles, BOXES[:, :2] + BOXES[:, 2:] / 2)
+
+
+def test_bounded_windows_always_see_the_frame():
+    """A tracker that runs away: without bounds its boxes leave the frame for good."""
+    video, inside = torch.rand(2, 6, *SHAPE, dtype=torch.float64), []
+    for bounded in (False, True):
+        torch.manual_seed(0)
+        model = tiny_ratm(ResidualAttention, PaperWindows(GLIMPSE, bounded=bounded), spread=2.0)
+        boxes = model(video, BOXES).boxes[:, 1:]
+        middles, frame = boxes[..., :2] + boxes[..., 2:] / 2, torch.tensor([16.0, 12.0])
+        inside.append(((middles >= 0) & (middles <= frame) & (boxes[..., 2:] <= frame - 1 + 1e-9)).all())
+    assert inside == [False, True]
+
+
+def test_a_gated_cell_may_take_the_place_of_the_rectified_one():
+    windows = PaperWindows(GLIMPSE)
+    pixels = PixelFeatures((2, *GLIMPSE))
+    model = RATM(SHAPE, AbsoluteAttention(5, windows, BoxStart()), pixels, GRU(pixels.size, 5)).double()
+    nn.init.normal_(model.cell.initial)
+    tracks = model(torch.rand(2, 3, *SHAPE, dtype=torch.float64), BOXES)
+    hidden = model.cell.initial.expand(2, 5)
+    for t in range(3):
+        hidden = model.cell(tracks.glimpses[:, t].flatten(1), hidden)
+        torch.testing.assert_close(tracks.hidden[:, t], hidden)
 
 
 def test_a_learned_start_needs_no_box_and_learns():

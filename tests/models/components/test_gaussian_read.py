@@ -29,6 +29,7 @@ from whatwhere.models.components.gaussian_read import (
     released_sigma,
     smooth_knee_sigma,
     window_to_boxes,
+    window_within_image,
 )
 
 Size = tuple[int, int]
@@ -366,6 +367,19 @@ def test_ratm_windows_that_collapse_can_grow_again(parameterise):
     torch.testing.assert_close(grid.sigma.detach(), torch.full((2,), MIN_SIGMA))
     (gradient,) = torch.autograd.grad(grid.stride.sum() + grid.sigma.sum(), parameters)
     assert gradient.sign().tolist() == [0, 0, 1, -1, 1, -1]
+
+
+def test_windows_are_brought_back_into_the_image():
+    """60 x 100 pixels, 15 x 28 samples: strides of at most 59 / 14 and 99 / 27."""
+    fields = [[[-3.0, 61.0], [99.0, 20.0]], [[9.0, 1.0], [-9.0, -5.0]], [[0.5, 8.0], [4.0, 0.4]]]
+    fields = [torch.tensor(field, dtype=torch.float64, requires_grad=True) for field in fields]
+    centre, stride, sigma = window_within_image(GaussianWindow(*fields), (60, 100), (15, 28))
+    across, down = 99 / 27, 59 / 14
+    assert centre.tolist() == [[-0.5, 59.5], [99.0, 20.0]]
+    torch.testing.assert_close(stride, torch.tensor([[across, 1.0], [-across, -down]]).double())
+    torch.testing.assert_close(sigma, torch.tensor([[0.5, down], [across, 0.4]]).double())
+    gradients = torch.autograd.grad((centre + 2 * stride + 3 * sigma).sum(), fields)
+    assert [gradient.unique().item() for gradient in gradients] == [1, 2, 3]
 
 
 OPTIMAL_SIGMA = {
