@@ -1,12 +1,15 @@
 """Generated and real data, how they are stored, and in which order they are fed to training."""
 
 from .bouncing_balls import BouncingBalls, BouncingBallsRecipe, bouncing_ball_videos
+from .clip_windows import ClipWindows, mirrored_boxes
 from .clips import load_clips
 from .digits import Digits, load_digits
 from .errors import DataError
 from .folder import load_folder, load_images
 from .generated import GeneratedVideos
 from .glyphs import make_glyphs
+from .group_split import GroupSplit, leave_group_out, split_by_group
+from .kth import KTH_ACTIONS, LOCOMOTION, KTHClip, KTHVideos, kth_parts, load_kth, read_kth_annotation
 from .mnist import load_mnist
 from .moving_digits import (
     MovingDigits,
@@ -20,9 +23,12 @@ from .multi_object import RECIPES, PyroRecipe, Recipe, StaticSqairRecipe, compos
 from .preview import contact_sheet
 from .ratm_digits import MOTIONS, Billiard, DigitMotion, MomentumWalk, RatmDigitsRecipe, ReleasedWalk
 from .schedule import BatchSchedule
-from .store import VideoStore, check, load_video, save_video, save_video_parts
+from .store import VideoStore, check, in_parts, load_video, save_video, save_video_parts
+from .target_patches import PatchBatch, TargetPatches
 from .trajectories import Motion, MotionState
 from .video import VideoBatch, VideoData
+from .video_file import VIDEO_SUFFIXES, read_video
+from .weizmann import WEIZMANN_ACTIONS, load_weizmann
 
 __all__ = [
     "VideoBatch",
@@ -33,10 +39,29 @@ __all__ = [
     "load_video",
     "save_video",
     "save_video_parts",
+    "in_parts",
     "check",
+    "PatchBatch",
+    "TargetPatches",
     "load_images",
     "load_folder",
     "load_clips",
+    "read_video",
+    "VIDEO_SUFFIXES",
+    "ClipWindows",
+    "mirrored_boxes",
+    "GroupSplit",
+    "leave_group_out",
+    "split_by_group",
+    "KTH_ACTIONS",
+    "LOCOMOTION",
+    "KTHClip",
+    "KTHVideos",
+    "read_kth_annotation",
+    "load_kth",
+    "kth_parts",
+    "WEIZMANN_ACTIONS",
+    "load_weizmann",
     "Digits",
     "load_digits",
     "load_mnist",

@@ -1,10 +1,12 @@
-"""A user's own videos: frames in folders, arrays, animated GIFs, or data sets in HDF5 files."""
+"""A user's own videos: frames in folders, arrays, video files, animated GIFs, or data sets in HDF5 files."""
 
 import os
 import re
 import struct
 import zipfile
 import zlib
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ from .errors import DataError
 from .folder import HDF5_SUFFIXES, image_array, is_image, read_image, stack_images
 from .schema import naming
 from .store import load_video
-from .video import LABEL_TYPES, VideoData, shape_problems
+from .video import LABEL_TYPES, VideoData, as_label, shape_problems
+from .video_file import VIDEO_SUFFIXES, read_video
 
 _MAX_CHANNELS = 4
 # What Pillow and NumPy raise for damaged files, depending on where the damage is.
@@ -48,7 +51,7 @@ def load_clips(
     size: tuple[int, int] | None = None,
     channels: int | None = None,
 ) -> VideoData:
-    """Reads videos from a folder, an `.npz` archive, an animated `.gif`, or an `.h5` or `.hdf5` file.
+    """Reads videos from a folder, an `.npz` archive, an animated `.gif`, a video file, or an HDF5 file.
 
     **A folder** of PNG and JPEG files is one video. Frames are in natural order: `frame2` comes before
     `frame10`. A folder without images whose sub-folders hold some is one video for each sub-folder, in
@@ -57,6 +60,8 @@ def load_clips(
 
     **A GIF** is one video. Every picture stored in it is one frame, however long it is shown. Transparency is
     laid over black. There is one channel if all colours are greys.
+
+    **A video file** (`.avi`, `.mp4`, ...) is one video, see `read_video`.
 
     **An archive** holds an array `video`, or whatever name the only array has that is not called like a
     label; uint8, or real numbers in [0, 1], which are rounded to the nearest of 256 grey values:
@@ -68,11 +73,11 @@ def load_clips(
       refused, since it could as well be that of channels: give the array 5 axes;
     - 5 axes are always (videos, frames, channels, height, width).
 
-    Arrays `count`, `classes`, `boxes` and `visible` are the labels of `VideoData`, of any integer or real
-    type; where `video` has no axis of videos, they have none. Other arrays are left alone. Pickled objects
-    are never loaded.
+    Arrays `count`, `classes`, `boxes`, `visible`, `groups` and `names` are the labels of `VideoData`, of any
+    integer or real type; where `video` has no axis of videos, they have none. Other arrays are left alone.
+    Pickled objects are never loaded.
 
-    **An HDF5 file** is read by `load_video`, with its labels.
+    **An HDF5 file** (`.h5`, `.hdf5`) is read by `load_video`, with its labels.
 
     Args:
         path: the folder or file.
@@ -85,6 +90,7 @@ def load_clips(
     Raises:
         DataError: if there is nothing at `path`, or it cannot be read or used; the message names the file
             and, where only one is at fault, the frame (the first is 0).
+        RuntimeError: if a video file is to be read and PyAV is not installed.
         ValueError: if `size` is not positive, or `channels` not 1 to 4.
     """
     if size is not None and (len(size) != 2 or min(size) < 1):
@@ -98,13 +104,16 @@ def load_clips(
         raise DataError(f"{path}: no such file or folder.")
     elif suffix == ".gif":
         data = _load_gif(root, size)
+    elif suffix in VIDEO_SUFFIXES:
+        data = VideoData(read_video(root, size=size)[None])
     elif suffix == ".npz":
         data = _load_archive(root)
     elif suffix in HDF5_SUFFIXES:
         data = load_video(root)
     else:
         raise DataError(
-            f"{path}: expected a folder of frames, or a file whose name ends in .npz, .gif, .h5 or .hdf5."
+            f"{path}: expected a folder of frames, or a file whose name ends in .npz, .gif, .h5, .hdf5 or "
+            f"{', '.join(VIDEO_SUFFIXES)}."
         )
     with naming(path):
         return _with_channels(_resized(data, size), channels)
@@ -167,19 +176,23 @@ def _load_gif(path: Path, size: tuple[int, int] | None) -> VideoData:
 
 def _load_archive(path: Path) -> VideoData:
     with naming(path):
-        arrays = _read_archive(path)
+        arrays = read_archive(path, _wanted)
         name, *names = arrays
         video, has_videos = _five_axes(name, arrays[name])
         for problem in shape_problems(video.shape):
             raise DataError(problem.replace("`video`", f"`{name}`"))
-        labels = {label: _label(label, arrays[label]) for label in names}
+        labels = {label: as_label(label, arrays[label]) for label in names}
         if not has_videos:
             labels = {label: value[None] for label, value in labels.items()}
         return VideoData(_as_bytes(name, video), **labels)
 
 
-def _read_archive(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """The pixels, which come first, and the labels, by name."""
+def read_archive(path: Path, choose: Callable[[list[str]], list[str]] = list) -> dict[str, npt.NDArray[Any]]:
+    """Arrays of an `.npz` archive by name: those that `choose` picks from the names, in its order.
+
+    Raises:
+        DataError: if they cannot be read. The message does not name the file.
+    """
     where = ""
     try:
         with open(path, "rb") as stream:
@@ -187,7 +200,7 @@ def _read_archive(path: Path) -> dict[str, npt.NDArray[Any]]:
             if not isinstance(archive, NpzFile):
                 raise DataError("expected an .npz archive, found a single array.")
             arrays: dict[str, npt.NDArray[Any]] = {}
-            for name in _wanted(archive.files):
+            for name in choose(archive.files):
                 where = f"`{name}` "
                 arrays[name] = np.asarray(archive[name])
             return arrays
@@ -198,7 +211,7 @@ def _read_archive(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def _wanted(names: list[str]) -> list[str]:
-    """Names of the pixels and of the labels in an archive."""
+    """Names of the pixels, which come first, and of the labels in an archive."""
     others = [name for name in names if name not in LABEL_TYPES]
     if "video" not in others and len(others) != 1:
         raise DataError(f"expected an array `video`, or a single array beside labels, found {sorted(names)}.")
@@ -247,16 +260,6 @@ def _as_bytes(name: str, video: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(np.rint(levels).astype(np.uint8))
 
 
-def _label(name: str, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    dtype = LABEL_TYPES[name]
-    kinds, wanted = ("iu", "integers") if dtype is np.int64 else ("iuf", "real numbers")
-    if value.dtype.kind not in kinds:
-        raise DataError(f"`{name}` must be {wanted}, got {value.dtype}.")
-    # What overflows becomes infinite, and is reported as that.
-    with np.errstate(over="ignore"):
-        return value.astype(dtype)
-
-
 def _resized(data: VideoData, size: tuple[int, int] | None) -> VideoData:
     height, width = data.video.shape[-2:]
     if size is None or tuple(size) == (height, width):
@@ -265,11 +268,11 @@ def _resized(data: VideoData, size: tuple[int, int] | None) -> VideoData:
     resized = np.empty((len(planes), *size), np.uint8)
     for number, plane in enumerate(planes):
         resized[number] = image_array(Image.fromarray(plane), size, grey=True)
-    labels = data.labels()
-    if data.boxes is not None:
+    video, boxes = resized.reshape(*data.shape[:3], *size), data.boxes
+    if boxes is not None:
         factors = size[1] / width, size[0] / height
-        labels["boxes"] = (data.boxes * np.array([*factors, *factors])).astype(np.float32)
-    return VideoData(resized.reshape(*data.video.shape[:3], *size), **labels)
+        boxes = (boxes * np.array([*factors, *factors])).astype(np.float32)
+    return replace(data, video=video, boxes=boxes)
 
 
 def _with_channels(data: VideoData, channels: int | None) -> VideoData:
@@ -277,11 +280,11 @@ def _with_channels(data: VideoData, channels: int | None) -> VideoData:
     if channels in (None, present):
         return data
     if (present, channels) == (1, 3):
-        return VideoData(np.repeat(data.video, 3, axis=2), **data.labels())
+        return replace(data, video=np.repeat(data.video, 3, axis=2))
     if (present, channels) != (3, 1):
         raise DataError(f"has {present} channels, which cannot be turned into {channels}.")
     videos, frames, _, height, width = data.video.shape
     grey = np.empty((videos * frames, height, width), np.uint8)
     for frame, pixels in enumerate(data.video.reshape(-1, 3, height, width)):
         grey[frame] = image_array(Image.fromarray(pixels.transpose(1, 2, 0).copy()), None, grey=True)
-    return VideoData(grey.reshape(videos, frames, 1, height, width), **data.labels())
+    return replace(data, video=grey.reshape(videos, frames, 1, height, width))

@@ -2,8 +2,9 @@
 
 A file has the datasets
 
-- `video`: uint8 `(M, T, C, H, W)`, 0 black and 255 white; - `count`, `classes`, `boxes`, `visible` (each
-optional): the labels of `VideoData`, with its shapes and types;
+- `video`: uint8 `(M, T, C, H, W)`, 0 black and 255 white;
+- `count`, `classes`, `boxes`, `visible`, `groups`, `names` (each optional): the labels of `VideoData`, with
+  its shapes and types; `names` are strings in UTF-8;
 
 and the attributes `schema` (`"whatwhere/video"`), `schema_version` (1), `package_version`, `generator` (what
 made the data), `parameters` (of the generator, JSON) and `seed` (absent if nothing was drawn).
@@ -11,7 +12,7 @@ made the data), `parameters` (of the generator, JSON) and `seed` (absent if noth
 Files that others wrote are read too, with or without attributes: pixels may be float32 or float64 in [0, 1],
 which are rounded to the nearest of 256 grey values; a dataset `images` of shape (M, H, W) or (M, C, H, W), in
 the place of `video`, holds still images (T = 1), and their labels may lack the axis T; labels may be of any
-integer type, boxes and `visible` of any real type.
+integer type, boxes and `visible` of any real type, `names` strings of a fixed length.
 """
 
 import json
@@ -26,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import DataError
-from .video import LABEL_TYPES, label_problems, shape_problems
+from .video import FRAME_LABELS, LABEL_TYPES, as_label, label_problems, shape_problems
 
 SCHEMA = "whatwhere/video"
 """What the attribute `schema` says."""
@@ -34,7 +35,6 @@ SCHEMA_VERSION = 1
 """The version of the schema that is written, and the newest that is read."""
 
 _BLOCK_BYTES = 32 * 1024**2
-_DIMENSIONS = {"count": 2, "boxes": 4, "visible": 3}
 # What h5py raises for damaged files, depending on where the damage is.
 _H5PY_ERRORS = (OSError, RuntimeError, KeyError)
 
@@ -53,7 +53,7 @@ class Source:
         _check_schema(self.attributes)
         names = [name for name in ("video", "images") if isinstance(file.get(name), h5py.Dataset)]
         if len(names) != 1:
-            found = "both" if names else f"neither, only {sorted(file)}"
+            found = "both" if names else f"neither, only {sorted(map(str, file))}"
             raise DataError(f"expected a dataset `video` (or `images`, of still images), found {found}.")
         self.name = names[0]
         self.pixels = file[self.name]
@@ -63,14 +63,17 @@ class Source:
         for problem in shape_problems(self.shape):
             raise DataError(problem)
 
-    def read(self, start: int, stop: int) -> npt.NDArray[np.uint8]:
-        """Videos `start` to `stop - 1` as bytes `(n, T, C, H, W)`.
+    def read(self, start: int, stop: int, frames: int | None = None) -> npt.NDArray[np.uint8]:
+        """Videos `start` to `stop - 1` as bytes `(n, T, C, H, W)`, or only their first frames.
 
         Raises:
             DataError: if they cannot be read, or are real numbers out of [0, 1].
         """
         try:
-            values = self.pixels[start:stop].reshape(-1, *self.shape[1:])
+            if self.name == "images":  # whose second axis may be that of channels
+                values = self.pixels[start:stop].reshape(-1, *self.shape[1:])[:, :frames]
+            else:
+                values = self.pixels[start:stop, :frames]
         except _H5PY_ERRORS as error:
             raise DataError(f"`{self.name}` cannot be read, the file is damaged ({error}).") from error
         if values.dtype == np.uint8:
@@ -133,16 +136,14 @@ class Source:
         return arrays, problems
 
     def _label(self, name: str) -> npt.NDArray[Any]:
-        dataset, dtype = self.file[name], LABEL_TYPES[name]
+        dataset = self.file[name]
         if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
             raise DataError(f"`{name}` must be a dataset with values.")
-        kinds, wanted = ("iu", "integers") if dtype is np.int64 else ("iuf", "real numbers")
-        if dataset.dtype.kind not in kinds:
-            raise DataError(f"`{name}` must be {wanted}, got {dataset.dtype}.")
-        # What overflows becomes infinite, and is reported as that.
-        with np.errstate(over="ignore"):
-            value = np.asarray(dataset[()]).astype(dtype)
-        if self.name == "images" and value.ndim == _DIMENSIONS.get(name, 0) - 1:
+        value = np.asarray(dataset[()])
+        if h5py.check_string_dtype(dataset.dtype):  # of any length: Python's own bytes
+            value = value.astype(np.bytes_)
+        value = as_label(name, value)
+        if self.name == "images" and value.ndim == FRAME_LABELS.get(name, 0) - 1:
             return value[:, None]
         return value
 

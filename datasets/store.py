@@ -1,8 +1,9 @@
 """Data sets in HDF5 files, whose contents `schema` defines: written atomically, read whole or in batches."""
 
 import json
+import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +14,12 @@ import numpy.typing as npt
 from .._version import __version__
 from ..files import atomic_path
 from .errors import DataError
+from .generated import GeneratedVideos
 from .schema import SCHEMA, SCHEMA_VERSION, Source, naming, open_file
 from .video import Indices, VideoBatch, VideoData, as_indices, to_batch
+
+PART_BYTES = 64 * 1024**2
+"""How much of a data set is in memory while its file is written part by part."""
 
 # Random access reads a whole chunk for one video, while small chunks compress badly.
 _CHUNK_BYTES = 16 * 1024
@@ -92,6 +97,18 @@ def save_video_parts(
         file.attrs.update(attributes)
 
 
+def in_parts(data: "VideoData | VideoStore | GeneratedVideos") -> Iterator[VideoData]:
+    """All videos in order, for `save_video_parts`: as many at a time as `PART_BYTES` hold."""
+    step = part_length(data.shape)
+    for start in range(0, len(data), step):
+        yield data.subset(range(start, min(start + step, len(data))))
+
+
+def part_length(shape: tuple[int, ...]) -> int:
+    """How many videos of `shape` = (M, T, C, H, W) `PART_BYTES` hold, at least 1."""
+    return max(1, PART_BYTES // math.prod(shape[1:]))
+
+
 def load_video(path: str | os.PathLike[str]) -> VideoData:
     """Reads a whole data set into memory.
 
@@ -134,6 +151,10 @@ class VideoStore:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_source": None}
 
+    def labels(self) -> dict[str, npt.NDArray[Any]]:
+        """The labels that exist, by name; they are in memory."""
+        return dict(self._labels)
+
     def close(self) -> None:
         """Closes the file; the next batch opens it again."""
         if self._source is not None and self._process == os.getpid():
@@ -158,6 +179,17 @@ class VideoStore:
         """
         video, labels = self._read(as_indices(indices, len(self)))
         return VideoData(video, **labels)
+
+    def frames(self, index: int, stop: int | None = None) -> npt.NDArray[np.uint8]:
+        """The frames of one video before frame `stop` as bytes `(T, C, H, W)`; all of them by default.
+
+        Raises:
+            IndexError: if `index` is out of range.
+            DataError: if the pixels cannot be read or are out of range.
+        """
+        (row,) = as_indices([index], len(self)).tolist()
+        with naming(self.path):
+            return self._open().read(row, row + 1, stop)[0]
 
     def _read(
         self, where: npt.NDArray[np.int64]
@@ -217,7 +249,7 @@ def _append(file: h5py.File, arrays: dict[str, npt.NDArray[Any]]) -> None:
             pixels = name == "video"
             file.create_dataset(
                 name,
-                data=value,
+                data=_storable(value),
                 maxshape=(None, *value.shape[1:]),
                 chunks=_chunks(value.shape) if pixels else True,
                 compression="gzip" if pixels else None,
@@ -230,7 +262,12 @@ def _append(file: h5py.File, arrays: dict[str, npt.NDArray[Any]]) -> None:
     for name, value in arrays.items():
         start = len(file[name])
         file[name].resize(start + len(value), axis=0)
-        file[name][start:] = value
+        file[name][start:] = _storable(value)
+
+
+def _storable(value: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Strings of any length, which a later part may need, in the place of numpy's strings of one length."""
+    return value.astype(h5py.string_dtype()) if value.dtype.kind == "U" else value
 
 
 def _chunks(shape: tuple[int, ...]) -> tuple[int, ...]:

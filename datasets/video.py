@@ -30,6 +30,8 @@ class VideoBatch(NamedTuple):
     """`(left, top, width, height)` of each object `(B, T, N, 4)`, float32; zeros where there is no object."""
     visible: Tensor | None = None
     """Fraction of each object inside the frame `(B, T, N)`, float32 in [0, 1]; 0 where there is no object."""
+    groups: Tensor | None = None
+    """Who or what each video shows `(B,)`, int64, see `VideoData.groups`."""
 
     @property
     def images(self) -> Tensor:
@@ -56,6 +58,9 @@ class VideoData:
     M is the number of videos, T of frames, N the greatest number of objects; everything is a numpy array. The
     fields are checked at construction, not copied.
 
+    Videos shorter than T end with black frames without objects: `count` and `visible` are 0 there and boxes
+    are zeros. A frame without its object does not count, so no length is stored beside them.
+
     Raises:
         DataError: if a field has a wrong type, shape or value; the message names the field.
     """
@@ -70,6 +75,12 @@ class VideoData:
     """`(left, top, width, height)` `(M, T, N, 4)`, float32, 0-based pixels; zeros where no object is."""
     visible: npt.NDArray[np.float32] | None = None
     """Fraction of each object inside the frame `(M, T, N)`, float32 in [0, 1]."""
+    groups: npt.NDArray[np.int64] | None = None
+    """Who or what each video shows (a person, a drive) `(M,)`, int64, not negative: a split that leaves a
+    group out holds out all of its videos.
+    """
+    names: npt.NDArray[np.str_] | None = None
+    """What each video is called `(M,)`, for people to read; it is the only label that batches do not have."""
 
     def __post_init__(self) -> None:
         problems = video_problems(self.video) or label_problems(self.labels(), self.video.shape)
@@ -78,6 +89,11 @@ class VideoData:
 
     def __len__(self) -> int:
         return len(self.video)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(M, T, C, H, W)`: number of videos, frames, channels, height, width."""
+        return self.video.shape
 
     def labels(self) -> dict[str, npt.NDArray[Any]]:
         """The labels that exist, by name."""
@@ -109,7 +125,20 @@ LABEL_TYPES: dict[str, type[np.generic]] = {
     "classes": np.int64,
     "boxes": np.float32,
     "visible": np.float32,
+    "groups": np.int64,
+    "names": np.str_,
 }
+"""The labels, and the types they have in memory."""
+
+FRAME_LABELS = {"count": 2, "boxes": 4, "visible": 3}
+"""The labels that every frame of a video has, in their second axis, and how many axes they have."""
+
+_CONVERTIBLE: dict[type[np.generic], tuple[str, str]] = {
+    np.int64: ("iu", "integers"),
+    np.float32: ("iuf", "real numbers"),
+    np.str_: ("US", "text"),
+}
+"""Kinds of numpy types that become a label of each type, and what they are called."""
 
 
 def as_indices(indices: Indices, size: int) -> npt.NDArray[np.int64]:
@@ -132,7 +161,28 @@ def as_indices(indices: Indices, size: int) -> npt.NDArray[np.int64]:
 def to_batch(video: npt.NDArray[np.uint8], labels: dict[str, npt.NDArray[Any]]) -> VideoBatch:
     """Tensors of bytes `(B, T, C, H, W)` and labels that belong to them."""
     frames = torch.from_numpy(video).to(torch.float32).div_(255)
-    return VideoBatch(frames, **{name: torch.from_numpy(value) for name, value in labels.items()})
+    tensors = {name: torch.from_numpy(value) for name, value in labels.items() if name != "names"}
+    return VideoBatch(frames, **tensors)
+
+
+def as_label(name: str, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """`value` in the type that the label `name` has in memory; text may be UTF-8.
+
+    Raises:
+        DataError: if it is of another kind.
+    """
+    dtype = LABEL_TYPES[name]
+    kinds, wanted = _CONVERTIBLE[dtype]
+    if value.dtype.kind not in kinds:
+        raise DataError(f"`{name}` must be {wanted}, got {value.dtype}.")
+    if value.dtype.kind == "S":
+        try:
+            return np.char.decode(value, "utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(f"`{name}` must be UTF-8 ({error}).") from error
+    # What overflows becomes infinite, and is reported as that.
+    with np.errstate(over="ignore"):
+        return value.astype(dtype)
 
 
 def video_problems(video: object) -> list[str]:
@@ -170,12 +220,15 @@ def label_problems(labels: dict[str, npt.NDArray[Any]], shape: tuple[int, ...]) 
         "classes": f"({videos}, {slots})",
         "boxes": f"({videos}, {frames}, {slots}, 4)",
         "visible": f"({videos}, {frames}, {slots})",
+        "groups": f"({videos},)",
+        "names": f"({videos},)",
     }
     problems = []
     for name, value in labels.items():
-        if not isinstance(value, np.ndarray) or value.dtype != LABEL_TYPES[name]:
+        wanted = np.dtype(LABEL_TYPES[name])
+        if not isinstance(value, np.ndarray) or not _has_type(value, wanted):
             kind = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
-            problems.append(f"`{name}` must be a numpy array of {np.dtype(LABEL_TYPES[name])}, got {kind}.")
+            problems.append(f"`{name}` must be a numpy array of {wanted.name}, got {kind}.")
         elif str(value.shape) != expected[name]:
             problems.append(
                 f"`{name}` must have shape {expected[name]} to agree with `video`, got {value.shape}."
@@ -196,11 +249,16 @@ def _has_axis(labels: dict[str, npt.NDArray[Any]], name: str, axis: int) -> bool
     return isinstance(labels.get(name), np.ndarray) and labels[name].ndim > axis
 
 
+def _has_type(value: npt.NDArray[Any], dtype: np.dtype[Any]) -> bool:
+    # Text may have any length, which belongs to numpy's type.
+    return value.dtype.kind == "U" if dtype.kind == "U" else value.dtype == dtype
+
+
 def _value_problems(name: str, value: npt.NDArray[Any]) -> list[str]:
     if not value.size:
         return []
-    if name == "count" and value.min() < 0:
-        return [f"`count` must not be negative, got {value.min()}."]
+    if name in ("count", "groups") and value.min() < 0:
+        return [f"`{name}` must not be negative, got {value.min()}."]
     if name == "classes" and value.min() < -1:
         return [f"`classes` must be at least -1 (no object), got {value.min()}."]
     if name in ("boxes", "visible") and not np.isfinite(value).all():

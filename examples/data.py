@@ -6,21 +6,23 @@
     whatwhere-data ratm-digits --split test --frames 30 --size 10000 --output ratm.h5
     whatwhere-data ratm-digits --motion billiard --min-objects 2 --max-objects 2 --output ratm2.h5
     whatwhere-data bouncing-balls --size 10000 --output balls.h5
+    whatwhere-data kth kth_videos/ --annotation KTHBoundingBoxInfo.txt --output kth.h5
+    whatwhere-data weizmann weizmann/ --output weizmann.h5
     whatwhere-data import my_images/ --resize 50 50 --grey --output mine.h5
     whatwhere-data check mine.h5
     whatwhere-data show mine.h5 --output mine.png
 
 `multi-mnist` and `glyphs` make the same images of different digits: MNIST's, which are fetched once if they
 are not here, or digits of the fonts that come with Matplotlib, which need no network. `moving-digits` makes
-SQAIR's videos of either, `ratm-digits` and `bouncing-balls` those of RATM. `show` draws a video as a strip of
-its frames.
+SQAIR's videos of either, `ratm-digits` and `bouncing-balls` those of RATM. `kth` cuts the KTH actions' clips
+out of their videos and joins them with the boxes of Jiang, Lin and Davis; `weizmann` collects the silhouettes
+of the Weizmann actions. `show` draws a video as a strip of its frames.
 """
 
 import argparse
 import dataclasses
-import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,16 +31,14 @@ import numpy as np
 from whatwhere.datasets.bouncing_balls import BouncingBallsRecipe, bouncing_ball_videos
 from whatwhere.datasets.folder import load_folder
 from whatwhere.datasets.generated import GeneratedVideos
+from whatwhere.datasets.kth import KTH_ACTIONS, LOCOMOTION, kth_parts
 from whatwhere.datasets.moving_digits import MovingDigitsRecipe, moving_digit_videos
 from whatwhere.datasets.multi_object import RECIPES, multi_object_images
 from whatwhere.datasets.preview import contact_sheet
 from whatwhere.datasets.ratm_digits import MOTIONS, RatmDigitsRecipe
-from whatwhere.datasets.store import VideoStore, check, save_video, save_video_parts
-from whatwhere.datasets.video import VideoData
+from whatwhere.datasets.store import VideoStore, check, in_parts, save_video, save_video_parts
+from whatwhere.datasets.weizmann import load_weizmann
 from whatwhere.files import atomic_path
-
-PART_BYTES = 64 * 1024**2
-"""How much of a data set of videos is in memory while its file is written."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         result: int = arguments.run(arguments)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         print(f"{parser.prog} {arguments.command}: error: {error}", file=sys.stderr)
         return 2
     return result
@@ -90,6 +90,28 @@ def build_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("bouncing-balls", help="make videos of bouncing balls")
     command.set_defaults(run=make_balls)
     add_balls_arguments(command)
+    command = commands.add_parser("kth", help="join the KTH actions' videos with their boxes")
+    command.set_defaults(run=import_kth)
+    command.add_argument("videos", help="folder of `person01_walking_d1_uncomp.avi` and so on")
+    command.add_argument(
+        "--annotation", required=True, metavar="FILE", help="KTHBoundingBoxInfo.txt, or with .gz"
+    )
+    command.add_argument("--output", required=True, metavar="FILE", help="HDF5 file to write")
+    command.add_argument(
+        "--actions",
+        nargs="+",
+        choices=KTH_ACTIONS,
+        default=LOCOMOTION,
+        metavar="ACTION",
+        help=f"some of {', '.join(KTH_ACTIONS)} (default: {' '.join(LOCOMOTION)})",
+    )
+    command.add_argument(
+        "--skip-bad", action="store_true", help="leave out clips whose video is missing or damaged"
+    )
+    command = commands.add_parser("weizmann", help="collect the Weizmann actions' silhouettes")
+    command.set_defaults(run=import_weizmann)
+    command.add_argument("folder", help="folder of silhouettes_packed.npz and boxes_from_masks.csv")
+    command.add_argument("--output", required=True, metavar="FILE", help="HDF5 file to write")
     command = commands.add_parser("import", help="collect a folder of PNG or JPEG files")
     command.set_defaults(run=import_folder)
     command.add_argument("folder")
@@ -284,11 +306,30 @@ def save_generated(
     return 0
 
 
-def in_parts(videos: GeneratedVideos) -> Iterator[VideoData]:
-    """All videos, as many at a time as `PART_BYTES` hold."""
-    part = max(1, PART_BYTES // math.prod(videos.shape[1:]))
-    for start in range(0, len(videos), part):
-        yield videos.subset(range(start, min(start + part, len(videos))))
+def import_kth(arguments: argparse.Namespace) -> int:
+    """Joins the KTH actions' videos with their boxes."""
+    skipped: list[str] = []
+    parts = kth_parts(
+        arguments.videos,
+        arguments.annotation,
+        actions=arguments.actions,
+        on_bad=skipped.append if arguments.skip_bad else None,
+    )
+    parameters = {"annotation": Path(arguments.annotation).name, "actions": list(arguments.actions)}
+    save_video_parts(arguments.output, parts, generator="kth", parameters=parameters)
+    for problem in skipped:
+        print(f"skipped: {problem}")
+    clips, frames = VideoStore(arguments.output).shape[:2]
+    print(f"{arguments.output}: {clips} clips of up to {frames} frames, {len(skipped)} clips skipped")
+    return 0
+
+
+def import_weizmann(arguments: argparse.Namespace) -> int:
+    """Collects the Weizmann actions' silhouettes."""
+    data = load_weizmann(arguments.folder)
+    save_video_parts(arguments.output, in_parts(data), generator="weizmann")
+    print(f"{arguments.output}: {len(data)} clips of up to {data.shape[1]} frames")
+    return 0
 
 
 def import_folder(arguments: argparse.Namespace) -> int:

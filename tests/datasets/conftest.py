@@ -1,5 +1,4 @@
 import gzip
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,11 +14,8 @@ def digits() -> Digits:
 
 
 @pytest.fixture(scope="session")
-def mnist_folder() -> Path:
-    root = os.environ.get("WHATWHERE_DATA")
-    if not root or not (Path(root) / "mnist").is_dir():
-        pytest.skip("needs MNIST: set WHATWHERE_DATA to a folder that holds `mnist`")
-    return Path(root) / "mnist"
+def mnist_folder(real_data: Callable[[str], Path]) -> Path:
+    return real_data("mnist")
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +33,8 @@ def videos() -> VideoData:
         rng.integers(-1, 10, (5, 3)),
         rng.uniform(0, 6, (5, 2, 3, 4)).astype(np.float32),
         rng.uniform(0, 1, (5, 2, 3)).astype(np.float32),
+        rng.integers(0, 3, 5),
+        np.array(["a", "zoë_walk", "", "person01_walking_d1_2", "b c"]),
     )
 
 

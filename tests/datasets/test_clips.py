@@ -1,5 +1,6 @@
 import os
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -220,7 +221,10 @@ LABELS: dict[str, np.ndarray] = {
     "classes": np.array([[3, 7], [0, -1]], np.int16),
     "boxes": RNG.uniform(0, 5, (2, 3, 2, 4)),
     "visible": RNG.uniform(0, 1, (2, 3, 2)).astype(np.float16),
+    "groups": np.array([7, 2], np.uint8),
+    "names": np.array(["zoë_walk", "b"]),
 }
+DTYPES = {"count": np.int64, "classes": np.int64, "groups": np.int64, "names": np.str_}
 
 
 def test_labels_of_arrays_have_the_axis_of_videos_if_the_pixels_have_it(tmp_path: Path) -> None:
@@ -229,7 +233,7 @@ def test_labels_of_arrays_have_the_axis_of_videos_if_the_pixels_have_it(tmp_path
     single = load_clips(save_npz(tmp_path, video=GREY, **first))
     assert several.labels().keys() == single.labels().keys() == LABELS.keys()
     for name, value in LABELS.items():
-        dtype = np.int64 if name in ("count", "classes") else np.float32
+        dtype = DTYPES.get(name, np.float32)
         np.testing.assert_array_equal(several.labels()[name], value.astype(dtype))
         np.testing.assert_array_equal(single.labels()[name], value[:1].astype(dtype))
     assert load_clips(save_npz(tmp_path, video=GREY, count=first["count"])).labels().keys() == {"count"}
@@ -244,6 +248,8 @@ def test_labels_of_arrays_have_the_axis_of_videos_if_the_pixels_have_it(tmp_path
         ("boxes", np.full((3, 2, 4), 1e300), "`boxes` must be finite"),
         ("boxes", np.full((3, 2, 4), "a"), "`boxes` must be real numbers"),
         ("visible", np.full((3, 2), 1.5), r"`visible` must be in \[0, 1\]"),
+        ("groups", [1, 2], "`groups` must have shape"),
+        ("names", 3, "`names` must be text"),
     ],
 )
 def test_labels_that_do_not_fit_are_refused(tmp_path: Path, name: str, value: Any, problem: str) -> None:
@@ -359,6 +365,19 @@ def test_gifs_whose_frames_differ_in_size_are_refused(tmp_path: Path) -> None:
         load_clips(path)
 
 
+# Video files
+
+
+@pytest.mark.parametrize("name", ["film.AVI", "film.mkv"])
+def test_a_video_file_is_one_video(tmp_path: Path, write_film: Callable[..., Path], name: str) -> None:
+    frames = np.repeat(COLOURED, 2, axis=1).repeat(2, axis=2)
+    path = write_film(tmp_path / name, frames)
+    np.testing.assert_array_equal(load_clips(path).video, frames.transpose(0, 3, 1, 2)[None])
+    small = load_clips(path, size=(6, 8), channels=1).video
+    assert small.shape == (1, 3, 1, 6, 8)
+    np.testing.assert_allclose(small[0, :, 0], COLOURED @ LUMA, atol=1)
+
+
 # HDF5 files, and what is common to all
 
 
@@ -435,7 +454,11 @@ def test_grey_videos_get_three_equal_channels(tmp_path: Path, videos: VideoData)
     save_video(tmp_path / "data.h5", videos)
     data = load_clips(tmp_path / "data.h5", channels=3)
     np.testing.assert_array_equal(data.video, np.concatenate([videos.video] * 3, axis=2))
-    np.testing.assert_array_equal(data.count, load_video(tmp_path / "data.h5").count)
+    for name, value in load_video(tmp_path / "data.h5").labels().items():
+        np.testing.assert_array_equal(data.labels()[name], value)
+    resized = load_clips(tmp_path / "data.h5", size=(3, 7))
+    assert resized.names is not None
+    assert resized.names.tolist() == videos.labels()["names"].tolist()
     np.testing.assert_array_equal(load_clips(tmp_path / "data.h5", channels=1).video, videos.video)
 
 
@@ -450,9 +473,9 @@ def test_other_conversions_of_channels_are_refused(tmp_path: Path, present: int,
 def test_missing_and_unknown_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.npz: no such file or folder"):
         load_clips(tmp_path / "none.npz")
-    (tmp_path / "film.mp4").touch()
-    with pytest.raises(DataError, match=r"film\.mp4: expected a folder of frames, or a file"):
-        load_clips(tmp_path / "film.mp4")
+    (tmp_path / "film.txt").touch()
+    with pytest.raises(DataError, match=r"film\.txt: expected a folder of frames, or a file.*\.avi, \.mp4"):
+        load_clips(tmp_path / "film.txt")
 
 
 @pytest.mark.parametrize("size", [(0, 4), (4,), (4, -1), (1, 2, 3)])

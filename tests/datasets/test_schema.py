@@ -59,6 +59,14 @@ LABEL_ERRORS: list[tuple[Change, str]] = [
     (replace("boxes", np.full((5, 2, 3, 4), "a", dtype="S1")), "`boxes` must be real numbers"),
     (replace("visible", np.full((5, 2, 3), 2.0)), r"`visible` must be in \[0, 1\]"),
 ]
+LABEL_ERRORS += [
+    (replace("groups", np.zeros((5, 3), int)), r"`groups` must have shape \(5,\)"),
+    (replace("groups", np.full(5, -1)), "`groups` must not be negative"),
+    (replace("groups", np.zeros(5)), "`groups` must be integers, got float64"),
+    (replace("names", ["a", "b"]), r"`names` must have shape \(5,\)"),
+    (replace("names", np.arange(5)), "`names` must be text, got int64"),
+    (replace("names", np.array([b"\xff"] * 5)), "`names` must be UTF-8"),
+]
 PIXEL_ERRORS: list[tuple[Change, str]] = [
     (replace("video", one_bad(value)), rf"`video` must have real values in \[0, 1\], got {shown} in number 3")
     for value, shown in ((np.nan, "nan"), (np.inf, "inf"), (1.5, "1.5"), (-0.25, "-0.25"))
@@ -103,6 +111,27 @@ def test_a_group_is_not_a_label(tmp_path: Path, videos: VideoData) -> None:
         file.create_group("count")
 
     assert_refused(broken(tmp_path, videos, change), "`count` must be a dataset", load_video, VideoStore)
+
+
+def test_files_without_the_newer_labels_are_read(tmp_path: Path, videos: VideoData) -> None:
+    def change(file: h5py.File) -> None:
+        del file["groups"], file["names"]
+
+    path = broken(tmp_path, videos, change)
+    assert check(path).problems == []
+    assert load_video(path).labels().keys() == {"count", "classes", "boxes", "visible"}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "word"),
+    [("S9", "ab"), (h5py.string_dtype("ascii"), "ab"), (h5py.string_dtype("utf-8", 9), "zoë")],
+)
+def test_names_may_be_strings_of_any_kind(tmp_path: Path, videos: VideoData, dtype: Any, word: str) -> None:
+    words = [word, "", "c", "d e f", "g"]
+    names = np.array([each.encode() for each in words], object)
+    loaded = load_video(broken(tmp_path, videos, replace("names", names.astype(dtype)))).names
+    assert loaded is not None
+    assert loaded.tolist() == words
 
 
 def test_check_reports_everything(tmp_path: Path, videos: VideoData) -> None:

@@ -16,6 +16,7 @@ from whatwhere.datasets import (
     VideoData,
     VideoStore,
     check,
+    in_parts,
     load_video,
     save_video,
     save_video_parts,
@@ -58,7 +59,11 @@ def test_file_is_as_documented(path: Path, videos: VideoData) -> None:
             "classes": np.int64,
             "boxes": np.float32,
             "visible": np.float32,
+            "groups": np.int64,
+            "names": np.dtype(object),
         }
+        assert h5py.check_string_dtype(file["names"].dtype) == ("utf-8", None)
+        assert file["names"][1] == "zoë_walk".encode()
         attributes = dict(file.attrs)
     assert json.loads(attributes.pop("parameters")) == {"a": [1, 2]}
     assert attributes == {
@@ -79,6 +84,34 @@ def test_parts_make_the_same_data_set(path: Path, videos: VideoData, tmp_path: P
     for name, value in whole.labels().items():
         np.testing.assert_array_equal(joined.labels()[name], value)
     assert check(tmp_path / "parts.h5").attributes == check(path).attributes
+
+
+def test_names_of_later_parts_may_be_longer(tmp_path: Path, videos: VideoData) -> None:
+    names = np.array(["a", "a" * 300])
+    parts = (VideoData(videos.video[:1], names=names[row : row + 1]) for row in range(2))
+    save_video_parts(tmp_path / "parts.h5", parts)
+    assert load_video(tmp_path / "parts.h5").labels()["names"].tolist() == names.tolist()
+
+
+def test_in_parts_gives_all_videos_in_order(
+    path: Path, videos: VideoData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for videos_in_part, lengths in ((0.5, [1, 1, 1, 1, 1]), (2, [2, 2, 1]), (5, [5]), (9.9, [5])):
+        monkeypatch.setattr(store, "PART_BYTES", int(videos_in_part * 2 * 6 * 7))
+        for source in (videos, VideoStore(path)):
+            parts = list(in_parts(source))
+            assert [len(part) for part in parts] == lengths
+            np.testing.assert_array_equal(np.concatenate([part.video for part in parts]), videos.video)
+            np.testing.assert_array_equal(np.concatenate([part.names for part in parts]), videos.names)
+
+
+def test_padding_costs_no_disk(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (2, 10, 1, 60, 80), np.uint8)
+    padded = np.concatenate([noise, np.zeros((2, 150, 1, 60, 80), np.uint8)], axis=1)
+    for name, video in (("short", noise), ("padded", padded)):
+        save_video(tmp_path / name, VideoData(video))
+    extra = (tmp_path / "padded").stat().st_size - (tmp_path / "short").stat().st_size
+    assert extra < padded.nbytes / 100
 
 
 def test_parts_that_do_not_fit_together_are_refused(tmp_path: Path, videos: VideoData) -> None:
@@ -112,6 +145,27 @@ def test_store_gives_the_batches_of_the_data_in_memory(
     assert_same_batch(lazy.batch(torch.tensor(indices, dtype=torch.long)), videos.batch(indices))
     if indices:
         assert_same_batch(lazy.subset(indices).batch(range(len(indices))), videos.batch(indices))
+
+
+def test_store_gives_the_first_frames_of_a_video(path: Path, videos: VideoData, tmp_path: Path) -> None:
+    lazy = VideoStore(path)
+    for index in (0, 4):
+        np.testing.assert_array_equal(lazy.frames(index), videos.video[index])
+        for stop in (1, 2):
+            np.testing.assert_array_equal(lazy.frames(index, stop), videos.video[index, :stop])
+    with pytest.raises(IndexError, match=r"\[0, 5\), got 5 to 5"):
+        lazy.frames(5)
+    with h5py.File(tmp_path / "still.h5", "w") as file:  # whose second axis is that of channels
+        file["images"] = np.arange(36, dtype=np.uint8).reshape(2, 3, 2, 3)
+    expected = np.arange(18, 36).reshape(1, 3, 2, 3)
+    np.testing.assert_array_equal(VideoStore(tmp_path / "still.h5").frames(1, 1), expected)
+
+
+def test_store_has_the_labels_in_memory(path: Path, videos: VideoData) -> None:
+    labels = VideoStore(path).labels()
+    assert labels.keys() == videos.labels().keys() >= {"groups", "names"}
+    for name, value in videos.labels().items():
+        np.testing.assert_array_equal(labels[name], value)
 
 
 def test_store_refuses_indices_out_of_range(path: Path) -> None:

@@ -20,7 +20,8 @@ def test_batch_is_the_gathered_videos_divided_by_255(videos: VideoData) -> None:
         expected = torch.tensor([int(x) / 255 for x in videos.video[index].ravel()])
         assert torch.equal(batch.video[row].ravel(), expected)
         for name, value in videos.labels().items():
-            assert getattr(batch, name)[row].tolist() == value[index].tolist(), name
+            if name != "names":
+                assert getattr(batch, name)[row].tolist() == value[index].tolist(), name
 
 
 def test_batch_has_the_documented_types(videos: VideoData) -> None:
@@ -31,6 +32,7 @@ def test_batch_has_the_documented_types(videos: VideoData) -> None:
         torch.int64,
         torch.float32,
         torch.float32,
+        torch.int64,
     ]
 
 
@@ -56,6 +58,7 @@ def test_absent_labels_stay_absent(videos: VideoData) -> None:
     assert batch.classes is not None
     assert set(data.subset([1]).labels()) == {"classes"}
     assert batch.to("cpu").count is None
+    assert batch.groups is None
 
 
 def test_subset_then_batch_is_batch_of_the_chosen(videos: VideoData) -> None:
@@ -65,6 +68,16 @@ def test_subset_then_batch_is_batch_of_the_chosen(videos: VideoData) -> None:
         assert x is not None
         assert y is not None
         assert torch.equal(x, y)
+
+
+def test_subset_keeps_groups_and_names_with_their_videos(videos: VideoData) -> None:
+    assert videos.groups is not None
+    chosen = videos.subset([3, 1])
+    assert chosen.names is not None
+    assert chosen.names.tolist() == ["person01_walking_d1_2", "zoë_walk"]
+    assert chosen.groups is not None
+    assert chosen.groups.tolist() == [videos.groups[3], videos.groups[1]]
+    assert chosen.shape == (2, 2, 1, 6, 7)
 
 
 def test_to_moves_every_field(videos: VideoData) -> None:
@@ -105,6 +118,12 @@ def test_images_are_the_only_frame(videos: VideoData) -> None:
         ({"visible": np.full((5, 2, 3), 1.01, np.float32)}, r"`visible` must be in \[0, 1\]"),
         ({"visible": np.full((5, 2, 3), -0.1, np.float32)}, r"`visible` must be in \[0, 1\]"),
         ({"visible": [[0.0]]}, "`visible` must be a numpy array of float32, got list"),
+        ({"groups": np.zeros((5, 1), np.int64)}, r"`groups` must have shape \(5,\)"),
+        ({"groups": np.zeros(5, np.int16)}, "`groups` must be a numpy array of int64, got int16"),
+        ({"groups": np.full(5, -1)}, "`groups` must not be negative, got -1"),
+        ({"names": np.array(["a"] * 4)}, r"`names` must have shape \(5,\).*got \(4,\)"),
+        ({"names": np.zeros(5, np.int64)}, "`names` must be a numpy array of str, got int64"),
+        ({"names": np.array(["a"] * 5, object)}, "`names` must be a numpy array of str, got object"),
     ],
 )
 def test_bad_fields_are_refused(videos: VideoData, change: dict[str, Any], message: str) -> None:

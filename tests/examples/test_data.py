@@ -21,8 +21,8 @@ from whatwhere.datasets import (
     load_video,
     moving_digit_videos,
     multi_object_images,
+    store,
 )
-from whatwhere.examples import data as module
 from whatwhere.examples.data import main
 
 Captured = pytest.CaptureFixture[str]
@@ -102,7 +102,7 @@ def make_moving(path: Path, *arguments: str) -> None:
 def test_moving_digits_file_holds_the_videos_of_the_library(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
-    monkeypatch.setattr(module, "PART_BYTES", 2 * 4 * 60**2)  # two videos at a time
+    monkeypatch.setattr(store, "PART_BYTES", 2 * 4 * 60**2)  # two videos at a time
     path = tmp_path / "moving.h5"
     scene = ["--max-objects", "3", "--min-objects", "1", "--image-size", "60", "--noise-std", "0.1"]
     hard = ["--intermittent", "--return-probability", "0.5", "--split", "test", "--seed", "7", "--size", "5"]
@@ -172,6 +172,74 @@ def test_bouncing_balls_file_holds_the_videos_of_the_library(tmp_path: Path) -> 
     expected = bouncing_ball_videos(recipe, "test", 3, 7).subset(range(3))
     parameters = parameters_of(path, "bouncing_balls", expected)
     assert parameters == {**dataclasses.asdict(recipe), "split": "test"}
+
+
+def kth_folder(folder: Path) -> Path:
+    """KTH's layout: a video whose frame k has grey value 50 k, with clips of 2 and of 3 frames."""
+    av = pytest.importorskip("av", reason="needs PyAV: pip install 'whatwhere[video]'")
+    folder.mkdir()
+    with av.open(str(folder / "person03_running_d2_uncomp.avi"), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "gray"
+        for frame in range(5):
+            pixels = np.full((120, 160), 50 * frame, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="gray")))
+        container.mux(stream.encode())
+    box = " 10 20 90 45"
+    lines = ["3 2 5 1 1 2" + 2 * box, "3 2 5 2 3 5" + 3 * box, "4 2 6 1 1 1" + box, "4 2 1 1 1 9" + 9 * box]
+    (folder / "boxes.txt").write_text("\n".join(lines))
+    return folder
+
+
+def test_kth_file_holds_the_clips(tmp_path: Path, capsys: Captured) -> None:
+    folder, path = kth_folder(tmp_path / "videos"), tmp_path / "kth.h5"
+    command = ["kth", str(folder), "--annotation", str(folder / "boxes.txt"), "--output", str(path)]
+    error = run_badly(capsys, *command)
+    assert "boxes.txt, line 3: " in error
+    assert "person04_walking_d2_uncomp.avi: no such file" in error
+    assert not path.exists()
+    assert main([*command, "--skip-bad"]) == 0
+    output = capsys.readouterr().out.splitlines()
+    assert len(output) == 2
+    assert output[0].startswith("skipped: ")
+    assert output[1] == f"{path}: 2 clips of up to 3 frames, 1 clips skipped"
+    data = load_video(path)
+    assert data.video[:, :, 0, 7, 9].tolist() == [[0, 50, 0], [100, 150, 200]]
+    assert data.names is not None
+    assert data.names.tolist() == ["person03_running_d2_1", "person03_running_d2_2"]
+    assert main(["check", str(path)]) == 0
+    output = capsys.readouterr().out
+    assert f"{path}: valid" in output
+    assert "groups: (2,)" in output
+    assert "names: (2,)" in output
+    with h5py.File(path) as file:
+        assert file.attrs["generator"] == "kth"
+        parameters = json.loads(file.attrs["parameters"])
+    assert parameters == {"annotation": "boxes.txt", "actions": ["jogging", "running", "walking"]}
+    assert main([*command, "--actions", "running"]) == 0
+    assert load_video(path).shape[:2] == (2, 3)
+    capsys.readouterr()
+    assert "invalid choice: 'crawling'" in run_badly(capsys, *command, "--actions", "crawling")
+
+
+def test_weizmann_file_holds_the_silhouettes(tmp_path: Path, capsys: Captured) -> None:
+    folder, path = tmp_path / "weizmann", tmp_path / "silhouettes.h5"
+    folder.mkdir()
+    masks = np.zeros((2, 144, 180), bool)
+    masks[:, 30:50, 100:104] = True
+    np.savez(folder / "silhouettes_packed.npz", ida_run=np.packbits(masks, axis=-1))
+    command = ["weizmann", str(folder), "--output", str(path)]
+    assert "boxes_from_masks.csv: no such file" in run_badly(capsys, *command)
+    rows = ["sequence,frame,x,y,w,h", "ida_run,0,100,30,4,20", "ida_run,1,100,30,4,20"]
+    (folder / "boxes_from_masks.csv").write_text("\n".join(rows))
+    assert main(command) == 0
+    assert capsys.readouterr().out == f"{path}: 1 clips of up to 2 frames\n"
+    data = load_video(path)
+    np.testing.assert_array_equal(data.video[0, :, 0], 255 * masks.astype(int))
+    assert data.boxes is not None
+    assert data.boxes[0, :, 0].tolist() == [[100, 30, 4, 20]] * 2
+    with h5py.File(path) as file:
+        assert file.attrs["generator"] == "weizmann"
 
 
 def test_show_draws_a_video_as_a_strip(tmp_path: Path) -> None:

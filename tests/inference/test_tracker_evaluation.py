@@ -4,7 +4,7 @@ import gzip
 import json
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -315,9 +315,9 @@ def test_on_balls_they_reach_the_known_numbers():
     assert report.previous_iou == pytest.approx((1 + 31 * report.previous.without_first) / 32)
 
 
-def test_on_kth_they_reach_the_known_numbers(real_data: Path):
+def test_on_kth_they_reach_the_known_numbers(real_data: Callable[[str], Path]):
     """Boxes of 1,200 clips of people who walk, jog and run."""
-    path = real_data / "kth" / "KTHBoundingBoxInfo.txt.gz"
+    path = real_data("kth") / "KTHBoundingBoxInfo.txt.gz"
     if not path.exists():
         pytest.skip(f"`{path}` is absent")
 
