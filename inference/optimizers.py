@@ -1,14 +1,15 @@
-"""Optimisers: a factory, parameter groups by name, and the RMSProp of TensorFlow."""
+"""Optimisers: a factory, parameter groups by name, the RMSProp of TensorFlow, and limits of gradients."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["OptimizerName", "RMSPropTF", "make_optimizer", "parameter_groups"]
+__all__ = ["OptimizerName", "RMSPropTF", "make_optimizer", "parameter_groups", "rms_clip_norm"]
 
 OptimizerName = Literal["adam", "adamw", "rmsprop", "sgd"]
 
@@ -44,6 +45,28 @@ def parameter_groups(
     if empty:
         raise ValueError(f"no parameter of `{type(module).__name__}` is named {', '.join(map(repr, empty))}")
     return [group for group in groups.values() if group["params"]]
+
+
+def rms_clip_norm(parameters: Iterable[Tensor], limit: float = 0.3) -> float:
+    """The norm of all gradients together at which the root of their mean square is `limit`.
+
+    HART's authors scale gradients down to a root mean square of 0.3 (released code): for KITTI's 1.7 million
+    parameters a norm of 391, which stops nothing but explosions.
+
+    Args:
+        parameters: all that have a gradient.
+        limit: largest root mean square of the components.
+
+    Returns:
+        what `TrainingConfig.clip_norm` must be.
+
+    Raises:
+        ValueError: if the limit is not positive, or there are no parameters.
+    """
+    count = sum(parameter.numel() for parameter in parameters)
+    if limit <= 0 or not count:
+        raise ValueError(f"`limit` must be positive, got {limit}, and `parameters` some, got {count}")
+    return limit * math.sqrt(count)
 
 
 def make_optimizer(

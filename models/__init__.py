@@ -1,7 +1,8 @@
 """Generative models, their priors, and the components models and guides are built of."""
 
 from .air import AIR, Scene, Slots
+from .hart import HART, HARTTracks
 from .ratm import RATM, RATMTracks
 from .sqair import SQAIR, Frame
 
-__all__ = ["AIR", "RATM", "SQAIR", "Frame", "RATMTracks", "Scene", "Slots"]
+__all__ = ["AIR", "HART", "RATM", "SQAIR", "Frame", "HARTTracks", "RATMTracks", "Scene", "Slots"]

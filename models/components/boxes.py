@@ -72,6 +72,20 @@ def ink_boxes(images: Tensor, threshold: float) -> Tensor:
     return boxes * ink.flatten(-2).any(dim=-1, keepdim=True)
 
 
+def areas(boxes: Tensor) -> Tensor:
+    """Areas `(...)` of boxes `(..., 4)`, in square pixels."""
+    # Not `prod`, whose backward pass reads from the device whether a factor is 0.
+    return boxes[..., 2] * boxes[..., 3]
+
+
+def intersection_areas(first: Tensor, second: Tensor) -> Tensor:
+    """Areas `(...)` that boxes `(..., 4)` share, elementwise with broadcasting; sizes are not negative."""
+    start = torch.maximum(first[..., :2], second[..., :2])
+    end = torch.minimum(first[..., :2] + first[..., 2:], second[..., :2] + second[..., 2:])
+    shared = (end - start).clamp(min=0)
+    return shared[..., 0] * shared[..., 1]
+
+
 def iou(first: Tensor, second: Tensor) -> Tensor:
     """Intersection over union of boxes, elementwise with broadcasting.
 
@@ -84,8 +98,58 @@ def iou(first: Tensor, second: Tensor) -> Tensor:
     Returns:
         `(...)` in `[0, 1]`.
     """
-    start = torch.maximum(first[..., :2], second[..., :2])
-    end = torch.minimum(first[..., :2] + first[..., 2:], second[..., :2] + second[..., 2:])
-    intersection = (end - start).clamp(min=0).prod(dim=-1)
-    union = first[..., 2:].prod(dim=-1) + second[..., 2:].prod(dim=-1) - intersection
-    return torch.where(union > 0, intersection / torch.where(union > 0, union, 1), 0)
+    intersection = intersection_areas(first, second)
+    return _ratio(intersection, areas(first) + areas(second) - intersection)
+
+
+def generalized_iou(first: Tensor, second: Tensor) -> Tensor:
+    """Generalised intersection over union: less than 0 for boxes that are far apart, and with a gradient.
+
+        GIoU = IoU - (C - U) / C,   U the area of the union, C that of the smallest box around both
+
+    (Rezatofighi et al., *Generalized Intersection over Union*, 2019.)
+
+    Args:
+        first: `(..., 4)`, `(left, top, width, height)`; sizes must not be negative.
+        second: `(..., 4)`.
+
+    Returns:
+        `(...)` in `(-1, 1]`; 0 where no box has an area.
+    """
+    intersection = intersection_areas(first, second)
+    union = areas(first) + areas(second) - intersection
+    start = torch.minimum(first[..., :2], second[..., :2])
+    end = torch.maximum(first[..., :2] + first[..., 2:], second[..., :2] + second[..., 2:])
+    extent = end - start
+    around = extent[..., 0] * extent[..., 1]
+    return _ratio(intersection, union) - _ratio(around - union, around)
+
+
+def cell_coverage(windows: Tensor, boxes: Tensor, grid: Size) -> Tensor:
+    """The share of each cell that a box covers, for a grid of equal cells over a window.
+
+    The product of two overlaps of intervals; nothing is drawn.
+
+    Args:
+        windows: `(..., 4)`, `(left, top, width, height)`, with an area.
+        boxes: `(..., 4)`.
+        grid: number of rows and columns.
+
+    Returns:
+        `(..., *grid)` in [0, 1].
+    """
+    shares = []
+    for axis, count in enumerate((grid[1], grid[0])):
+        side = windows[..., 2 + axis, None] / count
+        start = windows[..., axis, None] + side * torch.arange(
+            count, device=windows.device, dtype=windows.dtype
+        )
+        box_start = boxes[..., axis, None]
+        end = torch.minimum(start + side, box_start + boxes[..., 2 + axis, None])
+        shares.append(((end - torch.maximum(start, box_start)) / side).clamp(0, 1))
+    return shares[1].unsqueeze(-1) * shares[0].unsqueeze(-2)
+
+
+def _ratio(part: Tensor, whole: Tensor) -> Tensor:
+    """`part / whole`, and 0 where the whole is 0; gradients are finite."""
+    return torch.where(whole > 0, part / torch.where(whole > 0, whole, 1), 0)

@@ -7,7 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .initialisers import glorot_vector
 from .networks import initialise
+
+_CANDIDATE_GATE, _FORGET_GATE = 1, 2
+"""Places among the gates of `ZoneoutLSTM`."""
 
 
 class LSTMState(NamedTuple):
@@ -120,6 +124,10 @@ class GRU(nn.Module):
         for layer in (self.gates_from_hidden, self.candidate_from_hidden):
             nn.init.uniform_(layer.weight, -hidden_bound, hidden_bound)
 
+    def initial_state(self, like: Tensor) -> Tensor:
+        """The learned state `(..., D)` with the leading axes of `like` `(..., F)`."""
+        return self.initial.expand(*like.shape[:-1], self.hidden_size)
+
     def forward(self, inputs: Tensor, hidden: Tensor) -> Tensor:
         """The next state `(..., D)` from inputs `(..., F)` and the state before."""
         gates, candidate = self.from_input(inputs).split([2 * self.hidden_size, self.hidden_size], dim=-1)
@@ -156,3 +164,76 @@ class IRNN(nn.Module):
     def forward(self, inputs: Tensor, hidden: Tensor) -> Tensor:
         """The next state `(..., D)` from inputs `(..., F)` and the state before; leading axes broadcast."""
         return (self.from_input(inputs) + self.from_hidden(hidden)).relu()
+
+
+class ZoneoutLSTM(nn.Module):
+    """An LSTM cell some of whose units keep their old value in training.
+
+        [i j f o] = W x + U m + b
+        c' = sigmoid(f) c + sigmoid(i) tanh(j),   m' = sigmoid(o) tanh(c')
+
+    Each component of the state (c, m) is replaced by that of (c', m') with probability `1 - zoneout`; in
+    evaluation mode the state is the expectation `zoneout * old + (1 - zoneout) * new` (Krueger et al.,
+    *Zoneout: Regularizing RNNs by Randomly Preserving Hidden Activations*, 2017). The output is m', without
+    zoneout.
+
+    First values as in HART's program: W and the blocks of U orthogonal, but that of j, which is 0.95 times
+    the identity; the bias uniform, with nothing added for the forget gate.
+
+    Args:
+        input_size: features of the input.
+        hidden_size: D.
+        zoneout: probability with which a component keeps its value, of c and of m.
+
+    Raises:
+        ValueError: if `zoneout` is no probability.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, zoneout: float = 0.05) -> None:
+        super().__init__()
+        if not 0 <= zoneout <= 1:
+            raise ValueError(f"`zoneout` must be in [0, 1], got {zoneout}")
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.zoneout = zoneout
+        self.from_input = nn.Linear(input_size, 4 * hidden_size)
+        self.from_hidden = nn.Linear(hidden_size, 4 * hidden_size, bias=False)
+        nn.init.orthogonal_(self.from_input.weight)
+        glorot_vector(self.from_input.bias)
+        for gate, block in enumerate(self.from_hidden.weight.detach().chunk(4)):
+            if gate == _CANDIDATE_GATE:
+                nn.init.eye_(block).mul_(0.95)
+            else:
+                nn.init.orthogonal_(block)
+
+    def fill_forget_bias(self, value: float) -> None:
+        """Set the bias of the forget gate: with a positive one, the cell begins by remembering."""
+        nn.init.constant_(self.from_input.bias.detach().chunk(4)[_FORGET_GATE], value)
+
+    def initial_state(self, like: Tensor) -> LSTMState:
+        """A state of zeros with the leading axes of `like` `(..., F)`."""
+        zeros = like.new_zeros(*like.shape[:-1], self.hidden_size)
+        return LSTMState(zeros, zeros)
+
+    def forward(self, inputs: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
+        """One step.
+
+        Args:
+            inputs: `(..., F)`.
+            state: of the step before.
+
+        Returns:
+            The output m' `(..., D)`, and the next state.
+        """
+        gates = self.from_input(inputs) + self.from_hidden(state.hidden)
+        in_gate, candidate, forget_gate, out_gate = gates.chunk(4, dim=-1)
+        cell = forget_gate.sigmoid() * state.cell + in_gate.sigmoid() * candidate.tanh()
+        output = out_gate.sigmoid() * cell.tanh()
+        return output, LSTMState(self._zone_out(state.hidden, output), self._zone_out(state.cell, cell))
+
+    def _zone_out(self, old: Tensor, new: Tensor) -> Tensor:
+        if not self.zoneout:
+            return new
+        if self.training:
+            return torch.where(torch.rand_like(new) < self.zoneout, old, new)
+        return torch.lerp(new, old.to(new.dtype), self.zoneout)

@@ -3,7 +3,8 @@ import pytest
 import torch
 from torch import nn
 
-from whatwhere.inference.optimizers import RMSPropTF, make_optimizer, parameter_groups
+from whatwhere.inference.nonfinite import clip_gradients, gradient_norm
+from whatwhere.inference.optimizers import RMSPropTF, make_optimizer, parameter_groups, rms_clip_norm
 
 
 def recurrence(start, gradients, rates, decay=0.9, momentum=0.9, eps=1e-10, centered=False):
@@ -148,3 +149,27 @@ def test_groups_without_a_parameter_or_with_a_shared_one_are_refused():
     with pytest.raises(ValueError, match=r"`model\.bias` has several learning rates"):
         parameter_groups(module, 0.1, {"model": 0.2, "model.bias": 0.2})
     assert [group["name"] for group in parameter_groups(module, 0.1, {"model": 0.2})] == ["model"]
+
+
+@pytest.mark.parametrize(("scale", "expected"), [(10.0, 0.3), (0.01, None)])
+def test_a_root_mean_square_is_limited_by_a_norm(scale, expected):
+    rng = np.random.default_rng(0)
+    grads = [torch.tensor(scale * rng.normal(size=shape)) for shape in ((50, 3), (7,), (2, 2, 2))]
+    before = [grad.clone() for grad in grads]
+    limit = rms_clip_norm([torch.zeros_like(grad) for grad in grads], 0.3)
+    clip_gradients(grads, gradient_norm(grads), limit)
+    elements = np.concatenate([grad.numpy().ravel() for grad in grads])
+    if expected is None:
+        assert all(torch.equal(a, b) for a, b in zip(grads, before, strict=True))
+    else:
+        assert np.sqrt((elements**2).mean()) == pytest.approx(expected, rel=1e-6)
+        ratios = np.concatenate([(a / b).numpy().ravel() for a, b in zip(grads, before, strict=True)])
+        np.testing.assert_allclose(ratios, ratios[0])
+
+
+def test_limits_of_nothing_are_refused():
+    assert rms_clip_norm([torch.zeros(1_701_712)]) == pytest.approx(391.35, abs=0.01)
+    with pytest.raises(ValueError, match="`limit` must be positive, got 0"):
+        rms_clip_norm([torch.zeros(3)], 0.0)
+    with pytest.raises(ValueError, match="`parameters` some, got 0"):
+        rms_clip_norm([], 0.3)

@@ -2,9 +2,19 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from whatwhere.models.components.attention import paste
-from whatwhere.models.components.boxes import boxes_to_coords, coords_to_boxes, ink_boxes, iou
+from whatwhere.models.components.boxes import (
+    areas,
+    boxes_to_coords,
+    cell_coverage,
+    coords_to_boxes,
+    generalized_iou,
+    ink_boxes,
+    intersection_areas,
+    iou,
+)
 
 lengths = st.floats(0.5, 60)
 positions = st.floats(-20, 60)
@@ -81,3 +91,95 @@ def test_iou_of_shifted_squares(shift: float):
     first, second = torch.tensor([0.0, 0.0, 4.0, 4.0]), torch.tensor([shift, 0.0, 4.0, 4.0])
     overlap = max(0.0, 4 - shift) * 4
     torch.testing.assert_close(iou(first, second).item(), overlap / (32 - overlap))
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        ((5.0, 0.0, 10.0, 10.0), 1 / 3),
+        ((9.0, 0.0, 10.0, 10.0), 1 / 19),
+        ((2.0, 2.0, 6.0, 6.0), 0.36),
+        ((-5.0, -5.0, 20.0, 20.0), 0.25),
+        ((30.0, 0.0, 10.0, 10.0), 0.0),
+        ((10.0, 0.0, 10.0, 10.0), 0.0),
+    ],
+)
+def test_iou_by_hand(box: tuple[float, ...], expected: float):
+    target, first = torch.tensor([0.0, 0.0, 10.0, 10.0]).double(), torch.tensor(box).double()
+    for a, b in ((first, target), (target, first), (3 * first, 3 * target)):
+        torch.testing.assert_close(iou(a, b), torch.tensor(expected).double())
+    moved = torch.tensor([7.0, -3.0, 0.0, 0.0]).double()
+    torch.testing.assert_close(iou(first + moved, target + moved), torch.tensor(expected).double())
+
+
+def rectangle(box: Tensor) -> set[tuple[int, int]]:
+    left, top, width, height = (int(x) for x in box)
+    return {(x, y) for x in range(left, left + width) for y in range(top, top + height)}
+
+
+@given(
+    boxes=st.lists(
+        st.tuples(st.integers(-9, 9), st.integers(-9, 9), st.integers(1, 6), st.integers(1, 6)),
+        min_size=2,
+        max_size=2,
+    )
+)
+def test_generalised_iou_counts_pixels(boxes: list[tuple[int, int, int, int]]):
+    first, second = torch.tensor(boxes).double()
+    a, b = rectangle(first), rectangle(second)
+    columns, rows = {x for x, _ in a | b}, {y for _, y in a | b}
+    around = (max(columns) - min(columns) + 1) * (max(rows) - min(rows) + 1)
+    expected = len(a & b) / len(a | b) - (around - len(a | b)) / around
+    assert generalized_iou(first, second).item() == pytest.approx(expected)
+    assert generalized_iou(second, first).item() == pytest.approx(expected)
+    assert intersection_areas(first, second) == len(a & b)
+    assert areas(first) == len(a)
+
+
+def test_generalised_iou_of_boxes_apart_leads_them_together():
+    target = torch.tensor([0.0, 0.0, 10.0, 10.0]).double()
+    box = torch.tensor([30.0, 0.0, 10.0, 10.0], dtype=torch.float64, requires_grad=True)
+    value = generalized_iou(box, target)
+    assert value.item() == pytest.approx(-0.5)
+    value.backward()
+    # -(C - 200) / C with C = 10 (40 + dx): its derivative is -200 * 10 / C^2.
+    assert box.grad[0].item() == pytest.approx(-2000 / 400**2)
+    assert box.grad[1].item() == 0.0
+    empty = torch.zeros(4, requires_grad=True)
+    value = generalized_iou(empty, torch.zeros(4))
+    value.backward()
+    assert value == 0
+    assert empty.grad.isfinite().all()
+
+
+WINDOW = torch.tensor([3.0, -2.0, 14.0, 28.0])
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        ([3.0, -2.0, 14.0, 28.0], torch.ones(14, 7)),
+        ([-5.0, -9.0, 40.0, 50.0], torch.ones(14, 7)),
+        ([17.0, -2.0, 5.0, 28.0], torch.zeros(14, 7)),
+        ([0.0, 0.0, 0.0, 0.0], torch.zeros(14, 7)),
+        ([3.0, -2.0, 14.0, 14.0], torch.cat([torch.ones(7, 7), torch.zeros(7, 7)])),
+        ([3.0, -2.0, 7.0, 28.0], torch.tensor([[1.0, 1.0, 1.0, 0.5, 0.0, 0.0, 0.0]]).expand(14, 7)),
+    ],
+)
+def test_cells_of_a_window_by_hand(box: list[float], expected: Tensor):
+    torch.testing.assert_close(cell_coverage(WINDOW, torch.tensor(box), (14, 7)), expected)
+
+
+@given(left=positions, top=positions, width=lengths, height=lengths)
+def test_the_mean_of_the_cells_is_the_share_of_the_window(
+    left: float, top: float, width: float, height: float
+):
+    window = torch.tensor([5.0, 10.0, 20.0, 30.0], dtype=torch.float64)
+    box = torch.tensor([left, top, width, height], dtype=torch.float64)
+    expected = intersection_areas(window, box) / areas(window)
+    cells = cell_coverage(window, box, (14, 7))
+    torch.testing.assert_close(cells.mean(), expected)
+    # Each cell for itself is a window too.
+    for i, j in ((0, 0), (6, 3), (13, 6)):
+        cell = torch.tensor([5 + j * 20 / 7, 10 + i * 30 / 14, 20 / 7, 30 / 14], dtype=torch.float64)
+        torch.testing.assert_close(cells[i, j], intersection_areas(cell, box) / areas(cell))

@@ -1,9 +1,11 @@
-"""The IRNN against a loop over units, and what its first weights promise."""
+"""IRNN and zoneout LSTM against a loop over units, and what their first weights promise."""
+
+import math
 
 import pytest
 import torch
 
-from whatwhere.models.components.recurrent import IRNN
+from whatwhere.models.components.recurrent import IRNN, LSTMState, ZoneoutLSTM
 
 
 def test_irnn_equals_a_loop_over_units():
@@ -68,3 +70,103 @@ def test_irnn_begins_with_zeros_and_broadcasts():
     assert not state.any()
     inputs = inputs.float()
     torch.testing.assert_close(cell(inputs, torch.zeros(4)), cell(inputs, cell.initial_state(inputs)))
+
+
+def lstm_and_input(zoneout: float) -> tuple[ZoneoutLSTM, torch.Tensor, LSTMState]:
+    cell = ZoneoutLSTM(3, 4, zoneout).double()
+    with torch.no_grad():
+        for parameter in cell.parameters():
+            parameter.normal_()
+    return cell, torch.randn(2, 3).double(), LSTMState(*torch.randn(2, 2, 4).double())
+
+
+def scalar_lstm(
+    cell: ZoneoutLSTM, inputs: torch.Tensor, state: LSTMState
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """m' and c', unit by unit; the gates are i, j, f and o."""
+    w, u, bias = (p.tolist() for p in (cell.from_input.weight, cell.from_hidden.weight, cell.from_input.bias))
+    hidden, memory = torch.zeros(2, 4).double(), torch.zeros(2, 4).double()
+
+    def sigmoid(x: float) -> float:
+        return 1 / (1 + math.exp(-x))
+
+    for b in range(2):
+        for d in range(4):
+            i, j, f, o = (
+                sum(w[row][k] * inputs[b, k].item() for k in range(3))
+                + sum(u[row][k] * state.hidden[b, k].item() for k in range(4))
+                + bias[row]
+                for row in (d, 4 + d, 8 + d, 12 + d)
+            )
+            c = state.cell[b, d].item() * sigmoid(f) + sigmoid(i) * math.tanh(j)
+            memory[b, d] = c
+            hidden[b, d] = math.tanh(c) * sigmoid(o)
+    return hidden, memory
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_lstm_equals_a_loop_over_units(mode: bool):
+    cell, inputs, state = lstm_and_input(0.0)
+    output, new = cell.train(mode)(inputs, state)
+    hidden, memory = scalar_lstm(cell, inputs, state)
+    torch.testing.assert_close(output, hidden)
+    torch.testing.assert_close(new.hidden, hidden)
+    torch.testing.assert_close(new.cell, memory)
+
+
+def test_zoneout_of_one_keeps_the_state_but_not_the_output():
+    cell, inputs, state = lstm_and_input(1.0)
+    for mode in (True, False):
+        output, new = cell.train(mode)(inputs, state)
+        torch.testing.assert_close(new, state)
+        torch.testing.assert_close(output, scalar_lstm(cell, inputs, state)[0])
+
+
+def test_zoneout_mixes_in_evaluation_and_chooses_in_training():
+    cell, inputs, state = lstm_and_input(0.3)
+    output, mixed = cell.eval()(inputs, state)
+    hidden, memory = scalar_lstm(cell, inputs, state)
+    torch.testing.assert_close(output, hidden)
+    torch.testing.assert_close(mixed.hidden, 0.3 * state.hidden + 0.7 * hidden)
+    torch.testing.assert_close(mixed.cell, 0.3 * state.cell + 0.7 * memory)
+    many = LSTMState(*(field.expand(20_000, 2, 4) for field in state))
+    output, drawn = cell.train()(inputs.expand(20_000, 2, 3), many)
+    torch.testing.assert_close(output[0], hidden)
+    kept = []
+    for old, new, values in zip(state, (hidden, memory), drawn, strict=True):
+        is_old = (values - old).abs() < 1e-12
+        assert (is_old | ((values - new).abs() < 1e-12)).all()
+        # Standard error of a share of 0.3 in 20,000 draws: 0.0032.
+        torch.testing.assert_close(
+            is_old.double().mean(0), torch.full((2, 4), 0.3).double(), atol=0.016, rtol=0
+        )
+        kept.append(is_old.double().flatten(1))
+    # Hidden and cell are drawn apart: a correlation of n samples has the standard error 1 / sqrt(n).
+    correlation = torch.corrcoef(torch.stack([kept[0].flatten(), kept[1].flatten()]))[0, 1]
+    assert correlation.abs() < 5 / 160_000**0.5
+
+
+def test_lstm_begins_orthogonal():
+    cell = ZoneoutLSTM(100, 100)
+    w, u = cell.from_input.weight, cell.from_hidden.weight
+    torch.testing.assert_close(w.T @ w, torch.eye(100), atol=1e-5, rtol=0)
+    for gate, block in enumerate(u.chunk(4)):
+        if gate == 1:
+            assert torch.equal(block, 0.95 * torch.eye(100))
+        else:
+            torch.testing.assert_close(block @ block.T, torch.eye(100), atol=1e-5, rtol=0)
+            assert not torch.allclose(block, torch.eye(100), atol=0.1)
+    bias = cell.from_input.bias
+    assert 0.97 < bias.abs().max() / (3 / 400) ** 0.5 <= 1
+    assert sum(p.numel() for p in cell.parameters()) == 80_400
+
+
+def test_the_forget_gate_can_begin_open():
+    cell = ZoneoutLSTM(3, 4)
+    before = cell.from_input.bias.detach().clone()
+    cell.fill_forget_bias(1.0)
+    expected = before.clone()
+    expected[8:12] = 1.0
+    assert torch.equal(cell.from_input.bias, expected)
+    with pytest.raises(ValueError, match="`zoneout` must be in"):
+        ZoneoutLSTM(3, 4, 1.5)
