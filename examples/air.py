@@ -31,7 +31,7 @@ from whatwhere.datasets import (
     load_images,
     multi_object_images,
 )
-from whatwhere.examples.program import Command, run_program
+from whatwhere.examples.program import Command, run_program, set_threads
 from whatwhere.files import atomic_write
 from whatwhere.guides import AIRGuide
 from whatwhere.inference.checkpoint import CheckpointError, load_checkpoint
@@ -326,8 +326,7 @@ def held_out(data: VideoData, device: torch.device, batch_size: int = 200) -> It
 
 def train(config: AIRConfig, process: Process) -> int:
     """Train, evaluate on held-out images, and write everything into `config.output`."""
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    set_threads(config.threads)
     keep_freed_memory()
     data = load_data(config.data)
     config = with_image_shape(config, data.train)

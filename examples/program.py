@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from whatwhere.datasets import DataError
-from whatwhere.inference.checkpoint import CheckpointError
+from whatwhere.inference.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from whatwhere.inference.config import parse_config
 from whatwhere.inference.nonfinite import NonFiniteError
+
+
+class UsageError(ValueError):
+    """Options that do not go together, or do not fit the data."""
 
 
 class Command(NamedTuple):
@@ -21,6 +29,36 @@ class Command(NamedTuple):
     """Does the work and returns the exit code."""
     presets: Mapping[str, Any] | None = None
     """Configurations by name."""
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Write a checkpoint to share: without the state of the optimiser, a third of its size."""
+
+    checkpoint: Path
+    """The checkpoint of a training run."""
+    output: Path
+    """The file to write."""
+
+
+def export(options: ExportConfig, restore: Callable[[Path, torch.device], Any]) -> int:
+    """Export a checkpoint.
+
+    Args:
+        options: which one, and where to.
+        restore: refuses checkpoints of other programs.
+    """
+    restore(options.checkpoint, torch.device("cpu"))
+    checkpoint = load_checkpoint(options.checkpoint)
+    save_checkpoint(options.output, replace(checkpoint, optimizer=None, progress={}))
+    print(f"checkpoint: {options.output}")
+    return 0
+
+
+def set_threads(threads: int | None) -> None:
+    """Let PyTorch use so many threads of the CPU; as many as it chooses where None."""
+    if threads is not None:
+        torch.set_num_threads(threads)
 
 
 def run_program(
@@ -46,6 +84,6 @@ def run_program(
     prog = f"{name} {arguments[0]}"
     try:
         return command.run(parse_config(command.config, rest, presets=command.presets, prog=prog))
-    except (DataError, CheckpointError, NonFiniteError, RuntimeError, OSError) as error:
+    except (UsageError, DataError, CheckpointError, NonFiniteError, RuntimeError, OSError) as error:
         print(f"{prog}: error: {error}", file=sys.stderr)
         return 2

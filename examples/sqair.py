@@ -16,6 +16,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -37,10 +38,10 @@ from whatwhere.datasets import (
     present,
     visible_count,
 )
-from whatwhere.examples.program import Command, run_program
+from whatwhere.examples.program import Command, ExportConfig, export, run_program, set_threads
 from whatwhere.files import atomic_write
 from whatwhere.guides.sqair import Discovery, Propagation, SQAIRGuide, WhatEncoder
-from whatwhere.inference.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from whatwhere.inference.checkpoint import CheckpointError, load_checkpoint
 from whatwhere.inference.config import from_primitives, runtime_field
 from whatwhere.inference.distributed import Process, join_processes, select_device
 from whatwhere.inference.memory import keep_freed_memory
@@ -461,8 +462,7 @@ class PerFrame(nn.Module):
 
 def train(config: SQAIRConfig, process: Process) -> int:
     """Train, evaluate on held-out videos, and write everything into `config.output`."""
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    set_threads(config.threads)
     keep_freed_memory()
     data = load_data(config.data, config.frames)
     if config.network.image_shape is None:
@@ -641,8 +641,7 @@ def restore(path: Path, device: torch.device) -> tuple[SQAIRConfig, Programs]:
 
 def evaluate(options: EvaluateConfig) -> int:
     """Evaluate a checkpoint."""
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
+    set_threads(options.threads)
     keep_freed_memory()
     device = select_device(options.device)
     config, programs = restore(options.checkpoint, device)
@@ -809,25 +808,6 @@ def generate(options: GenerateConfig) -> int:
     return 0
 
 
-@dataclass(frozen=True)
-class ExportConfig:
-    """Write a checkpoint to share: without the state of the optimiser, a third of its size."""
-
-    checkpoint: Path
-    """The checkpoint of a training run."""
-    output: Path
-    """The file to write."""
-
-
-def export(options: ExportConfig) -> int:
-    """Export a checkpoint."""
-    restore(options.checkpoint, torch.device("cpu"))
-    checkpoint = load_checkpoint(options.checkpoint)
-    save_checkpoint(options.output, replace(checkpoint, optimizer=None, progress={}))
-    print(f"checkpoint: {options.output}")
-    return 0
-
-
 def run_training(config: SQAIRConfig) -> int:
     """Train in this process, or with the others that `torchrun` has started."""
     with join_processes(config.device) as process, pyro.validation_enabled(config.validate):
@@ -839,7 +819,7 @@ COMMANDS = {
     "evaluate": Command(EvaluateConfig, evaluate),
     "track": Command(TrackConfig, track),
     "generate": Command(GenerateConfig, generate),
-    "export": Command(ExportConfig, export),
+    "export": Command(ExportConfig, partial(export, restore=restore)),
 }
 
 

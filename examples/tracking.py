@@ -1,0 +1,684 @@
+"""What the programs of single-object trackers share: videos with one target, folds, evaluation, pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from whatwhere.datasets import (
+    MOTIONS,
+    BatchSchedule,
+    BouncingBallsRecipe,
+    ClipWindows,
+    DataError,
+    GeneratedVideos,
+    RatmDigitsRecipe,
+    VideoBatch,
+    VideoData,
+    VideoStore,
+    bouncing_ball_videos,
+    load_clips,
+    moving_digit_videos,
+    split_by_group,
+)
+from whatwhere.datasets.streams import stream
+from whatwhere.examples.program import UsageError, set_threads
+from whatwhere.files import atomic_write
+from whatwhere.inference.checkpoint import CheckpointError, load_checkpoint
+from whatwhere.inference.config import from_primitives, runtime_field
+from whatwhere.inference.distributed import Process, select_device
+from whatwhere.inference.optimizers import make_optimizer
+from whatwhere.inference.pictures import save_gif, save_picture
+from whatwhere.inference.schedules import Curriculum, PiecewiseConstant
+from whatwhere.inference.tracker_evaluation import Clips, TrackerReport, evaluate_tracker
+from whatwhere.inference.tracker_pictures import (
+    TrackedVideo,
+    annotated_frames,
+    iou_plot,
+    success_plot,
+    tracking_strips,
+)
+from whatwhere.inference.tracks_file import write_tracks
+from whatwhere.inference.training import Trainer, TrainingConfig
+from whatwhere.models.ratm import require_first_boxes
+
+GENERATED = ("balls", "digits")
+
+Config = TypeVar("Config", bound="TrackerConfig")
+Model = TypeVar("Model", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class TrackingDataConfig:
+    """Where the videos and the boxes of their targets come from."""
+
+    source: str = "balls"
+    """`balls`, `digits`, or the path of videos with boxes: an HDF5 file, as `whatwhere-data` writes it, or
+    what `whatwhere.datasets.load_clips` reads. The target is the object of slot 0.
+    """
+    test_source: str | None = None
+    """Held-out videos, where `source` is a path; without it, and without `fold`, the last tenth of `source`
+    is held out.
+    """
+    fold: int | None = None
+    """The group of videos, for instance a person, that is held out. Those of another group, drawn with
+    `seed`, are for validation: the parameters that track them best are evaluated.
+    """
+    objects: int = 1
+    """Balls or digits in a generated video; all but the target distract from it."""
+    image_size: int = 20
+    """Side of generated frames, in pixels."""
+    pictures: Literal["mnist", "glyphs"] = "mnist"
+    """Digits of generated videos: handwritten, or drawn from fonts, for which nothing is downloaded."""
+    motion: Literal["momentum", "released", "billiard"] = "momentum"
+    """How generated digits move; under `billiard`, for several, they bounce off each other."""
+    min_frames: int = 5
+    """Fewest frames of a training video from a file, unless the video itself has fewer."""
+    mirror: bool = False
+    """Exchange left and right in half of the training videos from a file."""
+    reverse: bool = False
+    """Play half of the training videos from a file backwards."""
+    train_videos: int = 100_000
+    """Generated training videos; they are made when they are needed, and take no memory."""
+    test_videos: int = 10_000
+    """Generated held-out videos, of other digits than the training videos."""
+    seed: int = 0
+    """Seed of generated videos; it is not the seed of training, so that all runs see the same data."""
+
+    def __post_init__(self) -> None:
+        if self.source in GENERATED and (self.fold is not None or self.test_source is not None):
+            raise ValueError("`fold` and `test_source` are for videos that are not generated")
+        if self.fold is not None and self.test_source is not None:
+            raise ValueError("`fold` and `test_source` both say what is held out: give one of them")
+
+
+@dataclass(frozen=True)
+class TrackerConfig:
+    """How a tracker is trained, whichever it is."""
+
+    output: Path = runtime_field(Path("runs/tracker"))
+    """Folder for the log, the checkpoints, the metrics and the pictures."""
+    resume: bool = runtime_field(False)
+    """Continue the run in `output` from its checkpoint; start it if there is none."""
+    device: str = runtime_field("cpu")
+    """`cpu`, `cuda`, or `auto`."""
+    threads: int | None = runtime_field(None)
+    """Threads of the CPU a process uses; by default what PyTorch chooses."""
+    batch_size: int = 16
+    """Videos in a step, of all processes together."""
+    first_frames: int = 30
+    """Greatest number of frames of a training video at the start."""
+    frames: int = 30
+    """The same at the end."""
+    stage_steps: int = 160
+    """Steps after which training videos become one frame longer."""
+    test_frames: int | None = None
+    """Frames of held-out videos; by default as many as there are, and `frames` of generated ones."""
+    optimizer: Literal["sgd", "adam", "rmsprop"] = "adam"
+    """`rmsprop` is that of TensorFlow."""
+    learning_rate: float = 1e-3
+    """Learning rate at the start."""
+    momentum: float = 0.0
+    """Of `sgd` and `rmsprop`."""
+    decay_parts: tuple[int, ...] = (1,)
+    """Proportions of the parts of training, from each of which to the next the learning rate decays."""
+    decay: float = 0.3
+    """Factor by which it does."""
+    monitor_videos: int = 500
+    """Greatest number of videos, held out or for validation, that are tracked during training."""
+    data: TrackingDataConfig = TrackingDataConfig()
+    """The videos."""
+    training: TrainingConfig = TrainingConfig(steps=10_000, evaluate_every=500, clip_norm=1.0)
+    """The training loop."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.first_frames <= self.frames:
+            raise ValueError(f"`first_frames` must be in [1, {self.frames}], got {self.first_frames}")
+        for name in ("batch_size", "stage_steps", "learning_rate", "monitor_videos"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}")
+
+
+class Targets(NamedTuple):
+    """Videos and where their targets are: the arguments of a supervised objective."""
+
+    video: Tensor
+    """`(B, T, C, H, W)` in [0, 1]."""
+    boxes: Tensor
+    """`(B, T, 4)`, `(left, top, width, height)` in pixels; zeros where the target is not there."""
+    labels: Tensor | None
+    """Class of each target, `(B,)`; None where classes are not known."""
+    mask: Tensor
+    """Whether the target is there, `(B, T)`, boolean."""
+
+    @classmethod
+    def of(cls, batch: VideoBatch, device: torch.device) -> Targets:
+        """Those of slot 0."""
+        if batch.boxes is None:
+            raise DataError("the videos have no boxes, so there is nothing to track")
+        boxes = batch.boxes[:, :, 0]
+        labels = None if batch.classes is None else batch.classes[:, 0].to(device)
+        return cls(batch.video.to(device), boxes.to(device), labels, _present(boxes).to(device))
+
+
+@dataclass(frozen=True)
+class TargetVideos:
+    """Videos in which one object is followed: generated ones, or some of a file's."""
+
+    source: GeneratedVideos | ClipWindows
+    """The videos."""
+    rows: Sequence[int]
+    """Which of them."""
+    name: str = field(default="", kw_only=True)
+    """What messages call them."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of a frame."""
+        channels, height, width = self.source.shape[2:]
+        return channels, height, width
+
+    def training_batch(self, places: Sequence[int], length: int, rng: np.random.Generator) -> VideoBatch:
+        """Windows of at most `length` frames of videos from a file; the first frames of generated ones."""
+        rows = [self.rows[place] for place in places]
+        if isinstance(self.source, ClipWindows):
+            return self.source.batch(rows, length, rng)
+        return cut(self.source.batch(rows), length)
+
+    def clips(self, count: int, frames: int | None = None, batch_size: int = 50) -> Iterator[VideoBatch]:
+        """The first `count` videos, in order, cut to their first `frames`."""
+        for start in range(0, min(count, len(self)), batch_size):
+            rows = self.rows[start : min(start + batch_size, count)]
+            whole = (
+                self.source.clips(rows) if isinstance(self.source, ClipWindows) else self.source.batch(rows)
+            )
+            yield cut(whole, frames)
+
+
+class Split(NamedTuple):
+    """Videos to train on, to choose the best parameters by, and held-out ones."""
+
+    train: TargetVideos
+    validation: TargetVideos | None
+    test: TargetVideos
+
+
+def cut(batch: VideoBatch, frames: int | None) -> VideoBatch:
+    """A batch's first frames."""
+    boxes = None if batch.boxes is None else batch.boxes[:, :frames]
+    return batch._replace(video=batch.video[:, :frames], boxes=boxes)
+
+
+def load_targets(config: TrackingDataConfig, train_frames: int, test_frames: int) -> Split:
+    """Videos of generated targets, or those of files.
+
+    Args:
+        config: where they come from.
+        train_frames: frames of generated training videos.
+        test_frames: frames of generated held-out videos.
+
+    Raises:
+        DataError: if files cannot be read, or there are no videos to hold out.
+    """
+    if config.source in GENERATED:
+        parts = [_generated(config, "train", train_frames), _generated(config, "test", test_frames)]
+        train, test = (TargetVideos(part, range(len(part)), name=config.source) for part in parts)
+        return Split(train, None, test)
+    source = _windows(config.source, config)
+    rows = range(len(source))
+    if config.test_source is not None:
+        test_source = _windows(config.test_source, config)
+        test = TargetVideos(test_source, range(len(test_source)), name=config.test_source)
+        return Split(TargetVideos(source, rows, name=config.source), None, test)
+    if config.fold is not None:
+        groups = groups_of(config.source)
+        try:
+            folds = split_by_group(groups, config.fold, stream("validation", config.seed, config.fold))
+        except ValueError as error:
+            raise DataError(f"`{config.source}`: {error}") from error
+        return Split(*(TargetVideos(source, part.tolist(), name=config.source) for part in folds))
+    held_out = max(1, len(source) // 10)
+    if len(source) <= held_out:
+        raise DataError(f"`{config.source}` has {len(source)} video, too few to hold one out")
+    kept = len(source) - held_out
+    train, test = (TargetVideos(source, part, name=config.source) for part in (rows[:kept], rows[kept:]))
+    return Split(train, None, test)
+
+
+def groups_of(source: str) -> np.ndarray:
+    """The group of each video of a file, see `VideoData.groups`.
+
+    Raises:
+        DataError: if the file has none.
+    """
+    groups = _open(source).labels().get("groups")
+    if groups is None:
+        raise DataError(f"`{source}` has no label `groups`, one of which could be held out")
+    return groups
+
+
+def _generated(config: TrackingDataConfig, split: Literal["train", "test"], frames: int) -> GeneratedVideos:
+    size = config.train_videos if split == "train" else config.test_videos
+    count = config.objects
+    if config.source == "balls":
+        balls = BouncingBallsRecipe(count, count, image_size=config.image_size, frames=frames)
+        return bouncing_ball_videos(balls, split, size, config.seed)
+    motion = MOTIONS[config.motion]()
+    digits = RatmDigitsRecipe(count, count, image_size=config.image_size, frames=frames, motion=motion)
+    return moving_digit_videos(digits, split, size, config.seed, source=config.pictures)
+
+
+def _windows(source: str, config: TrackingDataConfig) -> ClipWindows:
+    data = _open(source)
+    if "boxes" not in data.labels():
+        raise DataError(f"`{source}` has no boxes, so there is nothing to track")
+    return ClipWindows(data, min_length=config.min_frames, mirror=config.mirror, reverse=config.reverse)
+
+
+def _open(source: str) -> VideoData | VideoStore:
+    path = Path(source)
+    if not path.exists():
+        raise DataError(f"`{source}` is neither `balls`, `digits`, nor the path of a folder or file")
+    return VideoStore(path) if path.suffix in (".h5", ".hdf5") else load_clips(path)
+
+
+def training_batches(
+    videos: TargetVideos, batch_size: int, seed: int, length: Callable[[int], int], process: Process
+) -> Callable[[int], Targets]:
+    """The batch of each step: this process's part of it, on its device.
+
+    Args:
+        videos: to train on.
+        batch_size: of all processes together.
+        seed: of the order of the videos, and of their windows.
+        length: most frames, as a function of the step.
+        process: see `Trainer`.
+    """
+    schedule = BatchSchedule(len(videos), batch_size, seed).shard(process.rank, process.world_size)
+
+    def batch(step: int) -> Targets:
+        rng = stream(f"windows/{process.rank}", seed, step)
+        places = schedule.indices(step).tolist()
+        return Targets.of(videos.training_batch(places, length(step), rng), process.device)
+
+    return batch
+
+
+def load_data(config: TrackerConfig) -> Split:
+    """The videos of a training run."""
+    return load_targets(config.data, config.frames, config.test_frames or config.frames)
+
+
+def train_tracker(
+    config: TrackerConfig, process: Process, data: Split, model: nn.Module, objective: nn.Module, name: str
+) -> int:
+    """Train, evaluate on held-out videos, and write everything into `config.output`.
+
+    Args:
+        config: how.
+        process: see `Trainer`.
+        data: what `load_data` returned.
+        model: the tracker, on the device.
+        objective: made of it; called with `Targets`.
+        name: of the tracker, in plots.
+    """
+    length = Curriculum(config.first_frames, config.stage_steps, config.frames)
+    watched = data.test if data.validation is None else data.validation
+
+    def evaluate(step: int) -> dict[str, float]:
+        report = track_clips(model, watched, config.monitor_videos, config.test_frames)
+        return {"held_out_iou": report.iou, "held_out_last_iou": report.iou_last}
+
+    options = {} if config.optimizer == "adam" else {"momentum": config.momentum}
+    trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+    trainer = Trainer(
+        objective,
+        make_optimizer(config.optimizer, trained, config.learning_rate, **options),
+        training_batches(data.train, config.batch_size, config.training.seed, length, process),
+        config.training,
+        folder=config.output,
+        configuration=config,
+        schedule=PiecewiseConstant.in_proportion(config.training.steps, config.decay_parts, config.decay),
+        evaluate=evaluate,
+        modules={"model": model},
+        process=process,
+        # Held-out videos must not choose the parameters they are evaluated with.
+        keep_best=None if data.validation is None else "held_out_iou",
+    )
+    if config.resume and trainer.checkpoint_path is not None and trainer.checkpoint_path.exists():
+        trainer.resume()
+    result = trainer.run()
+    if process.is_main:
+        print(result.message)
+        if result.reason != "interrupted":
+            load_checkpoint(chosen_checkpoint(config)).restore_modules({"model": model})
+            report_held_out(config.output, model, data.test, process.device, None, config.test_frames, name)
+    return result.exit_code
+
+
+def chosen_checkpoint(config: TrackerConfig) -> Path:
+    """The parameters that tracked the videos for validation best, or else the last ones."""
+    best = config.output / "best.pt"
+    return best if config.data.fold is not None and best.exists() else config.output / "checkpoint.pt"
+
+
+def cross_validate(
+    config: Config,
+    train: Callable[[Config], int],
+    restore: Callable[[Path, torch.device], tuple[Any, nn.Module]],
+    name: str,
+) -> int:
+    """Train and evaluate once for each group of videos, which is held out, and put the numbers together.
+
+    Folds that are complete are kept, and one that was interrupted goes on, when it is called again.
+
+    Args:
+        config: its `data.fold` and `output` are those of each fold in turn.
+        train: what trains and evaluates with a configuration, and returns the exit code.
+        restore: a checkpoint's configuration and tracker.
+        name: of the tracker, in plots.
+    """
+    device = select_device(config.device)
+    reports: list[TrackerReport] = []
+    for group in np.unique(groups_of(config.data.source)).tolist():
+        fold = replace(
+            config,
+            output=config.output / f"fold-{group}",
+            resume=True,
+            data=replace(config.data, fold=group),
+        )
+        if not _is_complete(fold) and (code := train(fold)):
+            return code
+        _, model = restore(chosen_checkpoint(fold), device)
+        held_out = load_data(fold).test
+        reports.append(track_clips(model, held_out, len(held_out), config.test_frames))
+    write_report(config.output, TrackerReport.joined(reports), name)
+    return 0
+
+
+def _is_complete(config: TrackerConfig) -> bool:
+    """Whether a training run has taken all its steps."""
+    path = config.output / "checkpoint.pt"
+    return path.exists() and load_checkpoint(path).step >= config.training.steps
+
+
+def restore_tracker(
+    path: Path, device: torch.device, config_class: type[Config], build: Callable[[Config], Model]
+) -> tuple[Config, Model]:
+    """Rebuild the configuration and the tracker of a checkpoint.
+
+    Raises:
+        CheckpointError: if it cannot be read, or is one of something else.
+    """
+    checkpoint = load_checkpoint(path)
+    try:
+        config = from_primitives(config_class, checkpoint.configuration)
+        model = build(config)
+    except ValueError as error:
+        name = config_class.__name__.removesuffix("Config")
+        raise CheckpointError(f"checkpoint `{path}` is not one of {name}: {error}") from error
+    checkpoint.restore_modules({"model": model})
+    model.to(device).eval()
+    return config, model
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Evaluate a trained tracker on held-out videos."""
+
+    checkpoint: Path
+    """The checkpoint of a training run."""
+    output: Path | None = None
+    """Folder for `metrics.json` and the pictures; by default `evaluation` beside the checkpoint."""
+    data: str | None = None
+    """Other videos than the held-out ones of the training run: generated ones by name, or a path, of which
+    all videos are tracked.
+    """
+    objects: int | None = None
+    """Another number of objects in generated videos."""
+    videos: int | None = None
+    """Number of videos, the first ones; by default all."""
+    frames: int | None = None
+    """Frames of each; by default those of the training run's own evaluation."""
+    device: str = "cpu"
+    """`cpu`, `cuda`, or `auto`."""
+    threads: int | None = None
+    """Threads of the CPU."""
+
+    def __post_init__(self) -> None:
+        for name in ("videos", "frames", "objects"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {value}")
+
+
+def evaluate_checkpoint(
+    options: EvaluateConfig, restore: Callable[[Path, torch.device], tuple[TrackerConfig, Any]], name: str
+) -> int:
+    """Evaluate a checkpoint.
+
+    Args:
+        options: which one, and on what.
+        restore: its configuration and tracker.
+        name: of the tracker, in plots.
+    """
+    set_threads(options.threads)
+    device = select_device(options.device)
+    config, model = restore(options.checkpoint, device)
+    source = replace(config.data, objects=options.objects or config.data.objects)
+    if options.data is not None:
+        other = None if options.data in GENERATED else options.data
+        source = replace(source, source=options.data, test_source=other, fold=None)
+    videos = load_targets(source, 1, options.frames or config.test_frames or config.frames).test
+    if videos.image_shape != tuple(model.image_shape):
+        raise UsageError(
+            f"`{videos.name}` has frames of (channels, height, width) = {videos.image_shape}, but the "
+            f"tracker was trained on {tuple(model.image_shape)}"
+        )
+    folder = options.output or options.checkpoint.parent / "evaluation"
+    frames = options.frames or config.test_frames
+    report_held_out(folder, model, videos, device, options.videos, frames, name)
+    return 0
+
+
+def report_held_out(
+    folder: Path,
+    model: nn.Module,
+    videos: TargetVideos,
+    device: torch.device,
+    count: int | None,
+    frames: int | None,
+    name: str,
+) -> None:
+    """Track held-out videos; write and print numbers and pictures."""
+    model.eval()
+    write_report(folder, track_clips(model, videos, count or len(videos), frames), name)
+    write_strip(folder, model, videos, device, frames)
+
+
+def track_clips(
+    tracker: Any, videos: TargetVideos, count: int, frames: int | None = None, batch_size: int = 50
+) -> TrackerReport:
+    """Track the first `count` videos and compare with the truth."""
+    return evaluate_tracker(tracker, _labelled(videos, count, frames, batch_size))
+
+
+def _labelled(videos: TargetVideos, count: int, frames: int | None, batch_size: int) -> Iterator[Clips]:
+    for batch in videos.clips(count, frames, batch_size):
+        video, boxes, _, mask = Targets.of(batch, torch.device("cpu"))
+        yield Clips(video, boxes, mask, batch.groups)
+
+
+def write_report(folder: Path, report: TrackerReport, name: str) -> None:
+    """Write `metrics.json` and the plots `iou.png` and `success.png`, and print the numbers that matter."""
+    with atomic_write(folder / "metrics.json") as file:
+        file.write((json.dumps(report.numbers(), indent=2) + "\n").encode())
+    curves = report.curves(name)
+    save_picture(folder / "iou.png", iou_plot(curves))
+    save_picture(folder / "success.png", success_plot(curves))
+    print(report)
+    print(f"metrics:         {folder / 'metrics.json'}")
+    print(f"pictures:        {folder / 'iou.png'}, {folder / 'success.png'}")
+
+
+@torch.no_grad()
+def write_strip(
+    folder: Path, tracker: Any, videos: TargetVideos, device: torch.device, frames: int | None, count: int = 4
+) -> None:
+    """Draw the first videos, what was tracked in them, and what was seen, into `strip.png`."""
+    shown = []
+    for batch in videos.clips(count, frames, batch_size=1):
+        video, boxes, _, mask = Targets.of(batch, device)
+        tracks = tracker(video, boxes[:, 0])
+        shown.append(described(video, tracks, boxes, mask))
+    save_picture(folder / "strip.png", tracking_strips(shown))
+    print(f"                 {folder / 'strip.png'}")
+
+
+def described(
+    video: Tensor, tracks: Any, truth: Tensor | None = None, present: Tensor | None = None
+) -> TrackedVideo:
+    """What there is to be shown of the first video of a batch.
+
+    Args:
+        video: `(B, T, C, H, W)`.
+        tracks: with `boxes` and `glimpses`, and `attention` and `masks` where the tracker has them.
+        truth: true boxes, `(B, T, 4)`.
+        present: in which frames the target is there, `(B, T)`.
+    """
+    fields = {
+        "video": video,
+        "boxes": tracks.boxes,
+        "truth": truth,
+        "present": present,
+        "glimpses": tracks.glimpses,
+        "attention": getattr(tracks, "attention", None),
+        "heat": getattr(tracks, "masks", None),
+    }
+    return TrackedVideo(**{name: value[0].cpu() for name, value in fields.items() if value is not None})
+
+
+@dataclass(frozen=True)
+class TrackConfig:
+    """Follow one object through a video: boxes as CSV, and an annotated GIF."""
+
+    checkpoint: Path
+    """The checkpoint of a training run."""
+    video: Path
+    """A video file, a folder of frames, an animated GIF, an `.npz` or an HDF5 file, see
+    `whatwhere.datasets.load_clips`. Of several videos, the first.
+    """
+    box: tuple[float, float, float, float] | None = None
+    """Left, top, width and height of the object in the first frame, in pixels; by default the label of the
+    file, where it has one.
+    """
+    output: Path = Path("tracks")
+    """Folder for `tracks.csv` and `tracks.gif`."""
+    resize: bool = False
+    """Resize frames to what the tracker was trained on, and make them grey where it was trained on grey."""
+    frames: int | None = None
+    """Frames that are tracked, the first ones; by default all."""
+    fps: float = 8.0
+    """Frames per second of the GIF."""
+    device: str = "cpu"
+    """`cpu`, `cuda`, or `auto`."""
+
+
+@torch.no_grad()
+def track_clip(options: TrackConfig, model: Any, device: torch.device, needs_box: bool) -> int:
+    """Track one object of a user's video.
+
+    Args:
+        options: of the command.
+        model: the tracker, on the device, in evaluation mode.
+        device: where it is.
+        needs_box: whether it must be told the first box.
+
+    Raises:
+        UsageError: if that box is missing, has no area, or is outside the frame.
+    """
+    clip = open_clip(options.video, model.image_shape, options.resize, options.frames, options.box)
+    if clip.first_box is None and needs_box:
+        raise UsageError(f"`{options.video}` has no boxes: give that of the first frame, `--box L T W H`")
+    box = None if clip.first_box is None else clip.first_box.to(device)[None]
+    if box is not None:
+        try:
+            require_first_boxes(box, 1, model.image_size)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+    tracks = model(clip.video.to(device)[None], box)
+    known = {} if clip.truth is None else {"truth": clip.truth[None], "present": _present(clip.truth)[None]}
+    write_tracked(options.output, described(clip.video[None], tracks, **known), options.fps)
+    return 0
+
+
+def _present(boxes: Tensor) -> Tensor:
+    return (boxes[..., 2:] > 0).all(dim=-1)
+
+
+class UserClip(NamedTuple):
+    """One video of a user's, to be tracked."""
+
+    video: Tensor
+    """`(T, C, H, W)` in [0, 1]."""
+    first_box: Tensor | None
+    """Of the target in the first frame, `(4,)`; None where nobody told it."""
+    truth: Tensor | None
+    """True boxes `(T, 4)`, where the file has them; zeros where the target is not there."""
+
+
+def open_clip(
+    path: Path,
+    image_shape: Sequence[int],
+    resize: bool,
+    frames: int | None,
+    box: tuple[float, float, float, float] | None,
+) -> UserClip:
+    """Read the first video of a file or folder as a tracker needs it.
+
+    Args:
+        path: see `whatwhere.datasets.load_clips`.
+        image_shape: channels, height and width that the tracker was trained on.
+        resize: resize frames to that; `box` is then still in pixels of the file.
+        frames: most frames; all by default.
+        box: of the target in the first frame; by default the label of slot 0.
+
+    Raises:
+        DataError: if the file cannot be read, or has another shape.
+    """
+    channels, *size = image_shape
+    original = load_clips(path)
+    data = load_clips(path, size=(size[0], size[1]), channels=channels) if resize else original
+    if data.shape[2:] != tuple(image_shape):
+        raise DataError(
+            f"`{path}` has frames of (channels, height, width) = {data.shape[2:]}, but the tracker was "
+            f"trained on {tuple(image_shape)}; give `--resize` to fit them"
+        )
+    batch = cut(data.batch([0]), frames)
+    truth = None if batch.boxes is None else batch.boxes[0, :, 0]
+    first = None if truth is None else truth[0]
+    if box is not None:
+        (height, width), (old_height, old_width) = size, original.shape[3:]
+        factors = torch.tensor([width / old_width, height / old_height]).repeat(2)
+        first = torch.tensor(box) * factors
+    return UserClip(batch.video[0], first, truth)
+
+
+def write_tracked(folder: Path, tracked: TrackedVideo, fps: float) -> None:
+    """Write the boxes of one target as `tracks.csv`, and `tracks.gif`."""
+    boxes = tracked.boxes.unsqueeze(1)
+    there = torch.ones(boxes.shape[:2], dtype=torch.bool)
+    write_tracks(folder / "tracks.csv", boxes, there, there.long())
+    save_gif(folder / "tracks.gif", annotated_frames(tracked), fps)
+    print(f"boxes:     {folder / 'tracks.csv'}")
+    print(f"animation: {folder / 'tracks.gif'}")

@@ -1,0 +1,143 @@
+"""What the programs of trackers share: which videos are held out, and what a batch is made of."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from whatwhere.datasets import DataError, VideoData, save_video
+from whatwhere.examples.tracking import (
+    Targets,
+    TrackingDataConfig,
+    groups_of,
+    load_targets,
+    open_clip,
+    training_batches,
+)
+from whatwhere.inference.distributed import Process
+
+CPU = torch.device("cpu")
+
+
+def data(groups: bool = True) -> VideoData:
+    """Twelve videos of four groups, of grey value ten times their number; the odd ones have 3 frames."""
+    video = np.zeros((12, 4, 1, 8, 10), np.uint8)
+    boxes = np.zeros((12, 4, 2, 4), np.float32)
+    for i in range(12):
+        length = 3 if i % 2 else 4
+        video[i, :length] = 10 * i
+        boxes[i, :length, 0] = [1, 2, 3 + i, 4]
+        boxes[i, :length, 1] = [5, 5, 1, 1]
+    labels = {"boxes": boxes, "classes": np.stack([np.arange(12), np.zeros(12, int)], axis=1)}
+    return VideoData(video, **labels, groups=np.arange(12) // 3 if groups else None)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "videos.h5"
+    save_video(path, data(), generator="test")
+    return path
+
+
+def test_slot_0_is_the_target_and_frames_without_it_are_masked():
+    targets = Targets.of(data().batch([4, 5]), CPU)
+    assert targets.boxes[:, 0].tolist() == [[1, 2, 7, 4], [1, 2, 8, 4]]
+    assert targets.labels.tolist() == [4, 5]
+    assert targets.mask.tolist() == [[True] * 4, [True, True, True, False]]
+    with pytest.raises(DataError, match="no boxes"):
+        Targets.of(VideoData(data().video).batch([0]), CPU)
+
+
+def test_a_fold_holds_a_group_out_and_validates_on_another(file: Path):
+    seen = []
+    for fold in range(4):
+        split = load_targets(TrackingDataConfig(source=str(file), fold=fold, min_frames=1), 1, 1)
+        assert list(split.test.rows) == [3 * fold, 3 * fold + 1, 3 * fold + 2]
+        parts = [{row // 3 for row in part.rows} for part in split]
+        assert len(parts[1]) == 1
+        assert len(parts[0]) == 2
+        assert set.union(*parts) == {0, 1, 2, 3}
+        seen.append(parts[1])
+    assert len(set(map(frozenset, seen))) > 1  # not the same person each time
+    assert groups_of(str(file)).tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+
+
+def test_without_a_fold_the_last_tenth_or_another_file_is_held_out(file: Path, tmp_path: Path):
+    split = load_targets(TrackingDataConfig(source=str(file), min_frames=1), 1, 1)
+    assert (list(split.train.rows), split.validation, list(split.test.rows)) == (list(range(11)), None, [11])
+    save_video(tmp_path / "other.h5", data().subset([7, 9]), generator="test")
+    config = TrackingDataConfig(source=str(file), test_source=str(tmp_path / "other.h5"), min_frames=1)
+    split = load_targets(config, 1, 1)
+    assert len(split.train) == 12
+    (clips,) = split.test.clips(5)
+    assert (clips.video[:, 0, 0, 0, 0] * 255).round().tolist() == [70, 90]
+
+
+def test_clips_are_cut_and_counted(file: Path):
+    test = load_targets(TrackingDataConfig(source=str(file), fold=1, min_frames=1), 1, 1).test
+    batches = list(test.clips(count=3, frames=2, batch_size=2))
+    assert [tuple(batch.video.shape) for batch in batches] == [(2, 2, 1, 8, 10), (1, 2, 1, 8, 10)]
+    assert [tuple(batch.boxes.shape) for batch in batches] == [(2, 2, 2, 4), (1, 2, 2, 4)]
+    assert len(list(test.clips(count=2))) == 1
+
+
+def test_training_batches_are_windows_of_training_videos_and_depend_on_seed_and_step_alone(file: Path):
+    videos = load_targets(TrackingDataConfig(source=str(file), fold=1, min_frames=2), 1, 1).train
+    batch = training_batches(videos, 4, 3, lambda step: 2 + step, Process(CPU))
+    assert [batch(step).video.shape[1] for step in range(3)] == [2, 3, 4]
+    assert torch.equal(batch(1).video, batch(1).video)
+    shown = {
+        round(value) // 10
+        for step in range(30)
+        for value in (batch(step).video[:, 0] * 255).amax((1, 2, 3)).tolist()
+    }
+    assert shown == set(videos.rows)
+    assert not torch.equal(
+        batch(1).video, training_batches(videos, 4, 4, lambda step: 3, Process(CPU))(1).video
+    )
+
+
+def test_generated_videos_are_cut_to_the_length_of_the_step():
+    config = TrackingDataConfig(source="balls", train_videos=20, test_videos=5)
+    split = load_targets(config, 6, 9)
+    assert (len(split.train), len(split.test), split.validation) == (20, 5, None)
+    batch = training_batches(split.train, 4, 0, lambda step: 3, Process(CPU))(0)
+    assert tuple(batch.video.shape) == (4, 3, 1, 20, 20)
+    assert tuple(batch.boxes.shape) == (4, 3, 4)
+    assert next(split.test.clips(5)).video.shape[:2] == (5, 9)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"source": "nowhere.h5"}, "nowhere.h5.*neither `balls`, `digits`, nor"),
+        ({"source": "FILE", "fold": 9}, "`group`.* 9"),
+        ({"source": "NO GROUPS", "fold": 1}, "no label `groups`"),
+        ({"source": "NO BOXES"}, "no boxes"),
+    ],
+)
+def test_what_cannot_be_loaded_is_named(config: dict, message: str, file: Path, tmp_path: Path):
+    save_video(tmp_path / "plain.h5", data(groups=False), generator="test")
+    save_video(tmp_path / "bare.h5", VideoData(data().video), generator="test")
+    paths = {"FILE": file, "NO GROUPS": tmp_path / "plain.h5", "NO BOXES": tmp_path / "bare.h5"}
+    source = str(paths.get(config["source"], config["source"]))
+    with pytest.raises(DataError, match=message):
+        load_targets(TrackingDataConfig(**{**config, "source": source}, min_frames=1), 1, 1)
+
+
+def test_contradictions_are_refused():
+    with pytest.raises(ValueError, match="not generated"):
+        TrackingDataConfig(fold=1)
+    with pytest.raises(ValueError, match="give one of them"):
+        TrackingDataConfig(source="a.h5", fold=1, test_source="b.h5")
+
+
+def test_a_users_box_is_resized_with_the_frames(file: Path):
+    clip = open_clip(file, (1, 16, 30), True, 2, (1.0, 2.0, 3.0, 4.0))
+    assert tuple(clip.video.shape) == (2, 1, 16, 30)
+    assert clip.first_box.tolist() == [3, 4, 9, 8]
+    assert clip.truth.tolist() == [[3, 4, 9, 8]] * 2
+    assert open_clip(file, (1, 8, 10), False, None, None).first_box.tolist() == [1, 2, 3, 4]
+    with pytest.raises(DataError, match=r"\(1, 8, 10\).*\(1, 16, 30\).*--resize"):
+        open_clip(file, (1, 16, 30), False, None, None)
