@@ -10,7 +10,6 @@ for several processes.
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +31,6 @@ from whatwhere.datasets import (
     multi_object_images,
 )
 from whatwhere.examples.program import Command, run_program, set_threads
-from whatwhere.files import atomic_write
 from whatwhere.guides import AIRGuide
 from whatwhere.inference.checkpoint import CheckpointError, load_checkpoint
 from whatwhere.inference.config import from_primitives, runtime_field
@@ -49,6 +47,7 @@ from whatwhere.inference.memory import keep_freed_memory
 from whatwhere.inference.objectives import NVIL, VIMCO, MarginalELBO, MultiSampleELBO, Reinforce
 from whatwhere.inference.optimizers import make_optimizer, parameter_groups
 from whatwhere.inference.pictures import reconstruction_picture, sample_picture, save_picture
+from whatwhere.inference.report_file import write_json
 from whatwhere.inference.schedules import Annealed, ExponentialDecay, Linear
 from whatwhere.inference.training import Trainer, TrainingConfig
 from whatwhere.models import AIR
@@ -405,8 +404,7 @@ def report_held_out(
     elbo = make_objective("marginal", 1) if config.estimator == "marginal" else Reinforce(reduction="mean")
     report = evaluate_scenes(*programs, elbo, held_out(data, device), iwae_particles=config.iwae_particles)
     metrics = folder / "metrics.json"
-    with atomic_write(metrics) as file:
-        file.write((json.dumps(report.numbers(), indent=2) + "\n").encode())
+    write_json(metrics, report.numbers())
     first = next(held_out(data, device, batch_size=10))
     scene = infer_scene(*programs, first.images)
     picture = reconstruction_picture(

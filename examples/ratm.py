@@ -37,6 +37,7 @@ from whatwhere.datasets import (
 from whatwhere.datasets.streams import stream
 from whatwhere.examples.program import Command, ExportConfig, UsageError, export, run_program, set_threads
 from whatwhere.examples.tracking import (
+    GENERATED,
     EvaluateConfig,
     TrackConfig,
     TrackerConfig,
@@ -205,7 +206,7 @@ _DIGIT = RATMConfig(
     optimizer="adam",
     learning_rate=1e-3,
     decay_parts=(6, 2, 2),
-    data=TrackingDataConfig(source="digits", image_size=100),
+    data=TrackingDataConfig(source="digits"),
     network=NetworkConfig(glimpse_size=28, start="frame", bounded=True, cell="gru", hidden=100),
     loss=LossConfig(pixel=1.0, localisation=10.0),
     training=TrainingConfig(steps=3_000, evaluate_every=500, clip_norm=1.0),
@@ -221,7 +222,7 @@ _DIGIT_PAPER = replace(
     loss=LossConfig(classification=1.0, localisation=1.0),
     training=replace(_DIGIT.training, steps=32_000),
 )
-_DIGITS = TrackingDataConfig(source="digits", objects=2, motion="billiard", image_size=100, test_videos=5_000)
+_DIGITS = TrackingDataConfig(source="digits", objects=2, motion="billiard", test_videos=5_000)
 PRESETS = {
     "balls": _BALLS,
     # The rectified cell was lost for good in two of three runs: nothing but the last frame keeps it from
@@ -367,7 +368,7 @@ def _patch(config: RATMConfig) -> Tensor | None:
         return None
     if config.data.source != "balls":
         raise UsageError('`loss.patch` must be "truth" where the targets are not balls')
-    recipe = BouncingBallsRecipe(image_size=config.data.image_size)
+    recipe = BouncingBallsRecipe(image_size=config.data.image_size or GENERATED["balls"])
     side = config.network.glimpse_size
     spacing = recipe.diameter / (side - 1) if config.loss.patch == "box" else 1.0
     return torch.from_numpy(recipe.patch(side, spacing)).float()

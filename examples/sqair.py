@@ -12,7 +12,6 @@ Also `python -m whatwhere.examples.sqair`, and with several processes
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -39,7 +38,6 @@ from whatwhere.datasets import (
     visible_count,
 )
 from whatwhere.examples.program import Command, ExportConfig, export, run_program, set_threads
-from whatwhere.files import atomic_write
 from whatwhere.guides.sqair import Discovery, Propagation, SQAIRGuide, WhatEncoder
 from whatwhere.inference.checkpoint import CheckpointError, load_checkpoint
 from whatwhere.inference.config import from_primitives, runtime_field
@@ -49,6 +47,7 @@ from whatwhere.inference.objectives import VIMCO, ObjectiveModule, SQAIRSignal
 from whatwhere.inference.objectives.diagnostics import Diagnostics
 from whatwhere.inference.optimizers import make_optimizer, parameter_groups
 from whatwhere.inference.pictures import save_gif, save_picture
+from whatwhere.inference.report_file import write_json
 from whatwhere.inference.schedules import Annealed, Curriculum, PiecewiseConstant
 from whatwhere.inference.tracking_metrics import Tracks
 from whatwhere.inference.tracks_file import write_tracks
@@ -328,14 +327,10 @@ def _load(source: str, frames: int) -> VideoSource:
     if not path.exists():
         raise DataError(f"`{source}` is neither `glyphs`, `mnist`, nor the path of a folder or file")
     data = VideoStore(path) if path.suffix in (".h5", ".hdf5") else load_clips(path)
-    shape = _shape(data)
+    shape = data.shape
     if shape[1] < frames:
         raise DataError(f"`{source}` has videos of {shape[1]} frames, fewer than the {frames} asked for")
     return data
-
-
-def _shape(data: VideoSource) -> tuple[int, ...]:
-    return data.video.shape if isinstance(data, VideoData) else data.shape
 
 
 def batches_of(
@@ -466,7 +461,7 @@ def train(config: SQAIRConfig, process: Process) -> int:
     keep_freed_memory()
     data = load_data(config.data, config.frames)
     if config.network.image_shape is None:
-        channels, height, width = _shape(data.train)[2:]
+        channels, height, width = data.train.shape[2:]
         config = replace(config, network=replace(config.network, image_shape=(channels, height, width)))
     torch.manual_seed(config.training.seed)
     first = data.train.batch(range(min(1000, len(data.train)))).video[:, : config.frames]
@@ -578,8 +573,7 @@ def report_held_out(
         iwae_particles=options.iwae_particles,
         iwae_videos=options.iwae_videos,
     )
-    with atomic_write(folder / "metrics.json") as file:
-        file.write((json.dumps(report.numbers(), indent=2) + "\n").encode())
+    write_json(folder / "metrics.json", report.numbers())
     example = next(batches_of(data, min(4, len(data)), frames, device)).video
     picture = reconstructions(example, infer_video(*programs, example), programs.model)
     save_picture(folder / "reconstructions.png", picture)
@@ -657,7 +651,7 @@ def evaluate(options: EvaluateConfig) -> int:
 
 def _require_shape(source: str, data: VideoSource, config: SQAIRConfig) -> None:
     """Refuse videos of another size or number of channels than the model was trained on."""
-    expected, found = config.network.image_shape, _shape(data)[2:]
+    expected, found = config.network.image_shape, data.shape[2:]
     if found != expected:
         raise DataError(
             f"`{source}` has frames of (channels, height, width) = {tuple(found)}, but the model was trained "
@@ -788,9 +782,9 @@ def generate(options: GenerateConfig) -> int:
         labels, marks = [""] * len(rows), {}
     else:
         data = _user_videos(options.video, config, options.resize)
-        if _shape(data)[1] < options.given:
+        if data.shape[1] < options.given:
             raise DataError(
-                f"`{options.video}` has {_shape(data)[1]} frames, fewer than `--given` {options.given}"
+                f"`{options.video}` has {data.shape[1]} frames, fewer than `--given` {options.given}"
             )
         video = data.batch([0]).video[:, : options.frames]
         seen = video[:, : options.given].expand(options.count, -1, -1, -1, -1).to(device)

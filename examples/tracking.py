@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -17,6 +17,7 @@ from whatwhere.datasets import (
     BatchSchedule,
     BouncingBallsRecipe,
     ClipWindows,
+    ClutterRecipe,
     DataError,
     GeneratedVideos,
     RatmDigitsRecipe,
@@ -24,19 +25,20 @@ from whatwhere.datasets import (
     VideoData,
     VideoStore,
     bouncing_ball_videos,
+    clutter_videos,
     load_clips,
     moving_digit_videos,
     split_by_group,
 )
 from whatwhere.datasets.streams import stream
 from whatwhere.examples.program import UsageError, set_threads
-from whatwhere.files import atomic_write
 from whatwhere.inference.checkpoint import CheckpointError, load_checkpoint
 from whatwhere.inference.config import from_primitives, runtime_field
 from whatwhere.inference.distributed import Process, select_device
 from whatwhere.inference.optimizers import make_optimizer
 from whatwhere.inference.pictures import save_gif, save_picture
-from whatwhere.inference.schedules import Curriculum, PiecewiseConstant
+from whatwhere.inference.report_file import write_json
+from whatwhere.inference.schedules import Curriculum, PiecewiseConstant, TriggeredCurriculum
 from whatwhere.inference.tracker_evaluation import Clips, TrackerReport, evaluate_tracker
 from whatwhere.inference.tracker_pictures import (
     TrackedVideo,
@@ -47,9 +49,13 @@ from whatwhere.inference.tracker_pictures import (
 )
 from whatwhere.inference.tracks_file import write_tracks
 from whatwhere.inference.training import Trainer, TrainingConfig
-from whatwhere.models.ratm import require_first_boxes
+from whatwhere.models.components.inputs import require_first_boxes
 
-GENERATED = ("balls", "digits")
+GENERATED = {"balls": 20, "digits": 100, "clutter": 64}
+"""Names of generated videos, and the side of their frames."""
+
+_CURRICULUM_BATCHES = 8
+"""Training batches on which it is measured whether videos may become longer."""
 
 Config = TypeVar("Config", bound="TrackerConfig")
 Model = TypeVar("Model", bound=nn.Module)
@@ -60,8 +66,8 @@ class TrackingDataConfig:
     """Where the videos and the boxes of their targets come from."""
 
     source: str = "balls"
-    """`balls`, `digits`, or the path of videos with boxes: an HDF5 file, as `whatwhere-data` writes it, or
-    what `whatwhere.datasets.load_clips` reads. The target is the object of slot 0.
+    """`balls`, `digits`, `clutter`, or the path of videos with boxes: an HDF5 file, as `whatwhere-data`
+    writes it, or what `whatwhere.datasets.load_clips` reads. The target is the object of slot 0.
     """
     test_source: str | None = None
     """Held-out videos, where `source` is a path; without it, and without `fold`, the last tenth of `source`
@@ -72,9 +78,13 @@ class TrackingDataConfig:
     `seed`, are for validation: the parameters that track them best are evaluated.
     """
     objects: int = 1
-    """Balls or digits in a generated video; all but the target distract from it."""
-    image_size: int = 20
-    """Side of generated frames, in pixels."""
+    """Balls or digits in a generated video; all but the target distract from it. (Of `clutter`, it follows
+    from `difficulty`.)
+    """
+    difficulty: float = 0.5
+    """Of `clutter`, from 0, a plain object on a plain ground, to 1."""
+    image_size: int | None = None
+    """Side of generated frames, in pixels; by default 20 for `balls`, 100 for `digits`, 64 for `clutter`."""
     pictures: Literal["mnist", "glyphs"] = "mnist"
     """Digits of generated videos: handwritten, or drawn from fonts, for which nothing is downloaded."""
     motion: Literal["momentum", "released", "billiard"] = "momentum"
@@ -178,6 +188,8 @@ class TargetVideos:
     """Which of them."""
     name: str = field(default="", kw_only=True)
     """What messages call them."""
+    shortened: Callable[[int], GeneratedVideos] | None = field(default=None, kw_only=True)
+    """Makes generated videos with fewer frames, which are the first of the longer ones."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -193,7 +205,8 @@ class TargetVideos:
         rows = [self.rows[place] for place in places]
         if isinstance(self.source, ClipWindows):
             return self.source.batch(rows, length, rng)
-        return cut(self.source.batch(rows), length)
+        videos = self.source if self.shortened is None else self.shortened(length)
+        return cut(videos.batch(rows), length)
 
     def clips(self, count: int, frames: int | None = None, batch_size: int = 50) -> Iterator[VideoBatch]:
         """The first `count` videos, in order, cut to their first `frames`."""
@@ -231,9 +244,13 @@ def load_targets(config: TrackingDataConfig, train_frames: int, test_frames: int
         DataError: if files cannot be read, or there are no videos to hold out.
     """
     if config.source in GENERATED:
-        parts = [_generated(config, "train", train_frames), _generated(config, "test", test_frames)]
-        train, test = (TargetVideos(part, range(len(part)), name=config.source) for part in parts)
-        return Split(train, None, test)
+        made, held_out = _generated(config, "train", train_frames), _generated(config, "test", test_frames)
+        shortened = partial(_generated, config, "train")
+        return Split(
+            TargetVideos(made, range(len(made)), name=config.source, shortened=shortened),
+            None,
+            TargetVideos(held_out, range(len(held_out)), name=config.source),
+        )
     source = _windows(config.source, config)
     rows = range(len(source))
     if config.test_source is not None:
@@ -247,10 +264,9 @@ def load_targets(config: TrackingDataConfig, train_frames: int, test_frames: int
         except ValueError as error:
             raise DataError(f"`{config.source}`: {error}") from error
         return Split(*(TargetVideos(source, part.tolist(), name=config.source) for part in folds))
-    held_out = max(1, len(source) // 10)
-    if len(source) <= held_out:
+    if len(source) < 2:
         raise DataError(f"`{config.source}` has {len(source)} video, too few to hold one out")
-    kept = len(source) - held_out
+    kept = len(source) - max(1, len(source) // 10)
     train, test = (TargetVideos(source, part, name=config.source) for part in (rows[:kept], rows[kept:]))
     return Split(train, None, test)
 
@@ -267,14 +283,18 @@ def groups_of(source: str) -> np.ndarray:
     return groups
 
 
+@cache
 def _generated(config: TrackingDataConfig, split: Literal["train", "test"], frames: int) -> GeneratedVideos:
     size = config.train_videos if split == "train" else config.test_videos
-    count = config.objects
+    count, side = config.objects, config.image_size or GENERATED[config.source]
+    if config.source == "clutter":
+        clutter = ClutterRecipe.of_difficulty(config.difficulty, image_size=side, frames=frames)
+        return clutter_videos(clutter, split, size, config.seed)
     if config.source == "balls":
-        balls = BouncingBallsRecipe(count, count, image_size=config.image_size, frames=frames)
+        balls = BouncingBallsRecipe(count, count, image_size=side, frames=frames)
         return bouncing_ball_videos(balls, split, size, config.seed)
     motion = MOTIONS[config.motion]()
-    digits = RatmDigitsRecipe(count, count, image_size=config.image_size, frames=frames, motion=motion)
+    digits = RatmDigitsRecipe(count, count, image_size=side, frames=frames, motion=motion)
     return moving_digit_videos(digits, split, size, config.seed, source=config.pictures)
 
 
@@ -288,7 +308,9 @@ def _windows(source: str, config: TrackingDataConfig) -> ClipWindows:
 def _open(source: str) -> VideoData | VideoStore:
     path = Path(source)
     if not path.exists():
-        raise DataError(f"`{source}` is neither `balls`, `digits`, nor the path of a folder or file")
+        raise DataError(
+            f"`{source}` is neither `balls`, `digits`, `clutter`, nor the path of a folder or file"
+        )
     return VideoStore(path) if path.suffix in (".h5", ".hdf5") else load_clips(path)
 
 
@@ -320,7 +342,14 @@ def load_data(config: TrackerConfig) -> Split:
 
 
 def train_tracker(
-    config: TrackerConfig, process: Process, data: Split, model: nn.Module, objective: nn.Module, name: str
+    config: TrackerConfig,
+    process: Process,
+    data: Split,
+    model: nn.Module,
+    objective: nn.Module,
+    name: str,
+    curriculum: TriggeredCurriculum | None = None,
+    others: Mapping[str, nn.Module] | None = None,
 ) -> int:
     """Train, evaluate on held-out videos, and write everything into `config.output`.
 
@@ -331,26 +360,41 @@ def train_tracker(
         model: the tracker, on the device.
         objective: made of it; called with `Targets`.
         name: of the tracker, in plots.
+        curriculum: lengths of training videos; by default one frame more every `config.stage_steps`.
+        others: parts of the objective that have state too, by name, for checkpoints.
     """
-    length = Curriculum(config.first_frames, config.stage_steps, config.frames)
+    length: Callable[[int], int] = curriculum or Curriculum(
+        config.first_frames, config.stage_steps, config.frames
+    )
+    batches = training_batches(data.train, config.batch_size, config.training.seed, length, process)
     watched = data.test if data.validation is None else data.validation
 
     def evaluate(step: int) -> dict[str, float]:
         report = track_clips(model, watched, config.monitor_videos, config.test_frames)
-        return {"held_out_iou": report.iou, "held_out_last_iou": report.iou_last}
+        measured = {"held_out_iou": report.iou, "held_out_last_iou": report.iou_last}
+        if curriculum is not None:
+            lately = (batches(step - 1 - i) for i in range(min(step, _CURRICULUM_BATCHES)))
+            report = evaluate_tracker(model, (Clips(b.video, b.boxes, b.mask) for b in lately))
+            (quality,) = process.mean({"iou": report.iou_without_first}).values()
+            measured |= {"train_iou": quality, "train_frames": curriculum.length}
+            curriculum.update(step, quality)
+        return measured
 
+    modules = {"model": model, **(others or {})}
+    if curriculum is not None:
+        modules["curriculum"] = curriculum
     options = {} if config.optimizer == "adam" else {"momentum": config.momentum}
     trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
     trainer = Trainer(
         objective,
         make_optimizer(config.optimizer, trained, config.learning_rate, **options),
-        training_batches(data.train, config.batch_size, config.training.seed, length, process),
+        batches,
         config.training,
         folder=config.output,
         configuration=config,
         schedule=PiecewiseConstant.in_proportion(config.training.steps, config.decay_parts, config.decay),
         evaluate=evaluate,
-        modules={"model": model},
+        modules=modules,
         process=process,
         # Held-out videos must not choose the parameters they are evaluated with.
         keep_best=None if data.validation is None else "held_out_iou",
@@ -361,7 +405,7 @@ def train_tracker(
     if process.is_main:
         print(result.message)
         if result.reason != "interrupted":
-            load_checkpoint(chosen_checkpoint(config)).restore_modules({"model": model})
+            load_checkpoint(chosen_checkpoint(config)).restore_modules({"model": model}, subset=True)
             report_held_out(config.output, model, data.test, process.device, None, config.test_frames, name)
     return result.exit_code
 
@@ -427,7 +471,7 @@ def restore_tracker(
     except ValueError as error:
         name = config_class.__name__.removesuffix("Config")
         raise CheckpointError(f"checkpoint `{path}` is not one of {name}: {error}") from error
-    checkpoint.restore_modules({"model": model})
+    checkpoint.restore_modules({"model": model}, subset=True)
     model.to(device).eval()
     return config, model
 
@@ -521,8 +565,7 @@ def _labelled(videos: TargetVideos, count: int, frames: int | None, batch_size: 
 
 def write_report(folder: Path, report: TrackerReport, name: str) -> None:
     """Write `metrics.json` and the plots `iou.png` and `success.png`, and print the numbers that matter."""
-    with atomic_write(folder / "metrics.json") as file:
-        file.write((json.dumps(report.numbers(), indent=2) + "\n").encode())
+    write_json(folder / "metrics.json", report.numbers())
     curves = report.curves(name)
     save_picture(folder / "iou.png", iou_plot(curves))
     save_picture(folder / "success.png", success_plot(curves))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 __all__ = [
     "Annealed",
@@ -25,6 +25,7 @@ __all__ = [
     "Linear",
     "PiecewiseConstant",
     "Schedule",
+    "TriggeredCurriculum",
     "Warmup",
 ]
 
@@ -197,6 +198,70 @@ class Curriculum:
     def __call__(self, step: int) -> int:
         """Return the length at a step."""
         return min(self.start + step // self.every, self.maximum)
+
+
+class TriggeredCurriculum(nn.Module):
+    """A number of frames that grows by one when the tracker is good enough, as HART's.
+
+    It keeps state, in buffers: give it to the trainer's `modules`, so that a resumed run goes on with it.
+
+    HART goes from 5 to 30 frames, one more once the mean overlap on training videos, measured now and then,
+    is at least 0.70 at first and 0.65 at last, but not before 13 epochs at a length (released code; the paper
+    tells of the 13 epochs only).
+
+    Args:
+        start: frames at first.
+        maximum: frames at the end.
+        patience: steps between two lengthenings, at least.
+        thresholds: qualities that are enough at `start`, and at `maximum`; in between, linearly.
+    """
+
+    def __init__(
+        self,
+        start: int = 5,
+        maximum: int = 30,
+        patience: int = 500,
+        thresholds: tuple[float, float] = (0.70, 0.65),
+    ) -> None:
+        super().__init__()
+        _require_positive(start=start, patience=patience)
+        if maximum < start:
+            raise ValueError(f"`maximum` must be at least `start` = {start}, got {maximum}")
+        self.start, self.maximum, self.patience, self.thresholds = start, maximum, patience, thresholds
+        self.register_buffer("_state", torch.tensor([start, 0]))
+
+    _state: Tensor
+
+    @property
+    def length(self) -> int:
+        """Frames at present."""
+        return int(self._state[0])
+
+    @property
+    def threshold(self) -> float:
+        """Quality that is enough at present."""
+        first, last = self.thresholds
+        return first + (last - first) * (self.length - self.start) / max(1, self.maximum - self.start)
+
+    def forward(self, step: int) -> int:
+        """Return the length, the same at all steps between two calls of `update`."""
+        return self.length
+
+    def update(self, step: int, quality: float) -> bool:
+        """Lengthen, if it is time and the quality is enough.
+
+        Args:
+            step: steps taken.
+            quality: mean overlap on training videos of the present length.
+
+        Returns:
+            whether it has.
+        """
+        length, since = self._state.tolist()
+        grows = length < self.maximum and step - since >= self.patience and quality >= self.threshold
+        if grows:
+            self._state.copy_(torch.tensor([length + 1, step]))
+        return grows
 
 
 class Annealed:

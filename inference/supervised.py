@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..models.components.attention import Size
-from ..models.components.boxes import iou
+from ..models.components.boxes import iou, middles
 from .objectives.module import local_parameters
 
 __all__ = [
@@ -138,7 +138,7 @@ class LocalisationLoss(FrameLoss):
 
     def forward(self, tracks: Tracks, truth: Truth) -> Tensor:
         """The loss `(B, T)` of each frame."""
-        difference = _middles(tracks.boxes) - _middles(truth.boxes)
+        difference = middles(tracks.boxes) - middles(truth.boxes)
         height, width = truth.size
         return (difference[..., 0] / width).square() + (difference[..., 1] / height).square()
 
@@ -348,8 +348,3 @@ def video_means(values: Tensor, counts: Tensor) -> Tensor:
         `(B,)`.
     """
     return torch.where(counts, values, 0.0).sum(dim=1) / counts.sum(dim=1).clamp(min=1)
-
-
-def _middles(boxes: Tensor) -> Tensor:
-    corner, extent = boxes.split(2, dim=-1)
-    return corner + extent / 2

@@ -10,7 +10,6 @@ authors report this mean (Kahou, Michalski & Memisevic, *RATM: Recurrent Attenti
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,8 +20,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from ..models.components.boxes import iou
+from ..models.components.boxes import iou, middles
 from .objectives.module import local_parameters
+from .report_file import json_ready
 
 __all__ = [
     "PRECISION_PIXELS",
@@ -341,7 +341,7 @@ class TrackerReport:
         if self.groups is not None:
             numbers["iou_by_group"] = {str(group): value for group, value in self.iou_by_group.items()}
             numbers["group_mean_iou"] = self.group_mean_iou
-        return {name: _primitive(value) for name, value in numbers.items()}
+        return {name: json_ready(value) for name, value in numbers.items()}
 
     def __str__(self) -> str:
         """The numbers that matter most, in lines for a terminal."""
@@ -436,7 +436,7 @@ def constant_velocity_boxes(boxes: Tensor, present: Tensor) -> Tensor:
     one, two = _at(boxes, before), _at(boxes, last)
     time = torch.arange(boxes.shape[1], device=boxes.device)
     steps = ((time - last) / (last - before).clamp(min=1)).unsqueeze(-1).to(boxes.dtype)
-    middle = _middles(two) + (_middles(two) - _middles(one)) * steps
+    middle = middles(two) + (middles(two) - middles(one)) * steps
     return torch.cat([middle - two[..., 2:] / 2, two[..., 2:]], dim=-1)
 
 
@@ -482,7 +482,7 @@ def _measured(predicted: Tensor, clips: Clips, present: Tensor) -> _Measured:
         previous_boxes(true, present),
         constant_velocity_boxes(true, present),
     )
-    distances = torch.linalg.vector_norm(_middles(found) - _middles(true), dim=-1)
+    distances = torch.linalg.vector_norm(middles(found) - middles(true), dim=-1)
     distances = torch.where(found.isfinite().all(-1), distances, torch.inf)
     overlaps, errors = (
         tuple(torch.where(present, values, torch.nan).numpy() for values in group)
@@ -562,11 +562,6 @@ def _at(boxes: Tensor, frames: Tensor) -> Tensor:
     return boxes.gather(1, frames.unsqueeze(-1).expand_as(boxes))
 
 
-def _middles(boxes: Tensor) -> Tensor:
-    corner, extent = boxes.split(2, dim=-1)
-    return corner + extent / 2
-
-
 def _means(values: Floats, axis: int) -> Floats:
     """Means over an axis of the numbers that are not NaN; NaN where there is none."""
     counts = (~np.isnan(values)).sum(axis)
@@ -576,13 +571,3 @@ def _means(values: Floats, axis: int) -> Floats:
 
 def _mean(values: Floats) -> float:
     return float(_means(values.reshape(-1), 0))
-
-
-def _primitive(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if isinstance(value, list):
-        return [_primitive(part) for part in value]
-    if isinstance(value, dict):
-        return {name: _primitive(part) for name, part in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -22,6 +22,7 @@ from .metrics import count_report
 from .objectives.base import Program
 from .objectives.frame_weights import FrameLogWeights, frame_log_weights
 from .objectives.module import local_parameters
+from .report_file import json_ready
 from .tracking_metrics import TrackingCounts, TrackingReport, Tracks, tracking_counts, tracks_by_slot
 
 DrawObjects = Callable[[TrackedSlots], Tensor]
@@ -111,7 +112,7 @@ class VideoReport(NamedTuple):
 
     def numbers(self) -> dict[str, Any]:
         """The report as nested primitives, for JSON; what is not finite becomes None."""
-        numbers: dict[str, Any] = _primitives(self)
+        numbers: dict[str, Any] = json_ready(self)
         return numbers
 
 
@@ -452,13 +453,3 @@ def _check_positive(**numbers: int | None) -> None:
 
 def _mean(values: Tensor) -> float:
     return values.double().mean().item()
-
-
-def _primitives(value: Any) -> Any:
-    if hasattr(value, "_asdict"):
-        return {name: _primitives(part) for name, part in value._asdict().items()}
-    if isinstance(value, list):
-        return [_primitives(part) for part in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

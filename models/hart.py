@@ -66,7 +66,7 @@ from .components.gaussian_read import (
     smooth_knee_sigma,
 )
 from .components.initialisers import glorot_uniform
-from .components.inputs import require_pixels
+from .components.inputs import require_first_boxes, require_pixels
 from .components.networks import fill_output_bias, mlp
 from .components.plates import Plate
 from .components.recurrent import LSTMState, ZoneoutLSTM
@@ -80,7 +80,6 @@ from .components.visual_cortex import (
     batch_normalisation,
     group_normalisation,
 )
-from .ratm import require_first_boxes
 
 Init = Literal["released", "modern"]
 """First values of parameters: `released` as in the authors' program, which draws biases too; `modern` has

@@ -36,7 +36,7 @@ from .components.gaussian_read import (
     window_to_boxes,
     window_within_image,
 )
-from .components.inputs import require_pixels
+from .components.inputs import require_first_boxes, require_pixels
 from .components.plates import Plate
 
 
@@ -381,38 +381,3 @@ class RATM(PyroModule):
         rows = GaussianWindow(*(field.flatten(0, 1) for field in window))
         glimpses = gaussian_read(video.flatten(0, 1), rows, windows.glimpse_size, RATM_EPSILON)
         return glimpses.unflatten(0, video.shape[:2])
-
-
-def require_first_boxes(boxes: Tensor, batch_size: int, size: Size, check_values: bool = True) -> None:
-    """Refuse first boxes that nothing could be tracked from.
-
-    Args:
-        boxes: `(B, 4)`, `(left, top, width, height)` in pixels.
-        batch_size: B.
-        size: height and width of the frame.
-        check_values: look at the numbers too, and not at the shape alone.
-
-    Raises:
-        ValueError: if the shape is another, or a box is not finite, has no area, or lies outside the frame; a
-            part of it may.
-    """
-    if boxes.shape != (batch_size, 4):
-        raise ValueError(f"`first_box` must have shape ({batch_size}, 4), but got {tuple(boxes.shape)}.")
-    if not check_values:
-        return
-    start, extent = boxes.split(2, dim=-1)
-    frame = boxes.new_tensor([size[1], size[0]])
-    for wrong, expected in (
-        (~boxes.isfinite(), "finite"),
-        (extent <= 0, "of positive width and height"),
-        (
-            (start >= frame) | (start + extent <= 0),
-            f"at least in part inside frames of {size[0]} x {size[1]}",
-        ),
-    ):
-        if (rows := wrong.any(dim=-1)).any():
-            i = int(rows.nonzero()[0])
-            raise ValueError(
-                f"`first_box` must be {expected}, but that of video {i} is {boxes[i].tolist()} "
-                "(left, top, width, height)."
-            )

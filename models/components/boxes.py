@@ -72,6 +72,12 @@ def ink_boxes(images: Tensor, threshold: float) -> Tensor:
     return boxes * ink.flatten(-2).any(dim=-1, keepdim=True)
 
 
+def middles(boxes: Tensor) -> Tensor:
+    """The middles `(..., 2)` of boxes `(..., 4)`, x before y."""
+    corner, extent = boxes.split(2, dim=-1)
+    return corner + extent / 2
+
+
 def areas(boxes: Tensor) -> Tensor:
     """Areas `(...)` of boxes `(..., 4)`, in square pixels."""
     # Not `prod`, whose backward pass reads from the device whether a factor is 0.

@@ -1,4 +1,4 @@
-"""What all models refuse: images and videos of another shape or type than they were built for."""
+"""What all models refuse: images, videos and boxes of another shape or type than they were built for."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from .attention import Size
 
 
 def require_pixels(
@@ -30,3 +32,38 @@ def require_pixels(
         raise ValueError(f"`{name}` must have shape ({expected}), but got {tuple(pixels.shape)}.")
     if not pixels.is_floating_point() and not (allow_bytes and pixels.dtype == torch.uint8):
         raise ValueError(f"`{name}` must be floating point in [0, 1], but got {pixels.dtype}.")
+
+
+def require_first_boxes(boxes: Tensor, batch_size: int, size: Size, check_values: bool = True) -> None:
+    """Refuse first boxes that nothing could be tracked from.
+
+    Args:
+        boxes: `(B, 4)`, `(left, top, width, height)` in pixels.
+        batch_size: B.
+        size: height and width of the frame.
+        check_values: look at the numbers too, and not at the shape alone.
+
+    Raises:
+        ValueError: if the shape is another, or a box is not finite, has no area, or lies outside the frame; a
+            part of it may.
+    """
+    if boxes.shape != (batch_size, 4):
+        raise ValueError(f"`first_box` must have shape ({batch_size}, 4), but got {tuple(boxes.shape)}.")
+    if not check_values:
+        return
+    start, extent = boxes.split(2, dim=-1)
+    frame = boxes.new_tensor([size[1], size[0]])
+    for wrong, expected in (
+        (~boxes.isfinite(), "finite"),
+        (extent <= 0, "of positive width and height"),
+        (
+            (start >= frame) | (start + extent <= 0),
+            f"at least in part inside frames of {size[0]} x {size[1]}",
+        ),
+    ):
+        if (rows := wrong.any(dim=-1)).any():
+            i = int(rows.nonzero()[0])
+            raise ValueError(
+                f"`first_box` must be {expected}, but that of video {i} is {boxes[i].tolist()} "
+                "(left, top, width, height)."
+            )

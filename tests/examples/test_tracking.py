@@ -111,7 +111,7 @@ def test_generated_videos_are_cut_to_the_length_of_the_step():
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"source": "nowhere.h5"}, "nowhere.h5.*neither `balls`, `digits`, nor"),
+        ({"source": "nowhere.h5"}, "nowhere.h5.*neither `balls`, `digits`, `clutter`, nor"),
         ({"source": "FILE", "fold": 9}, "`group`.* 9"),
         ({"source": "NO GROUPS", "fold": 1}, "no label `groups`"),
         ({"source": "NO BOXES"}, "no boxes"),

@@ -15,6 +15,7 @@ from whatwhere.models.components.feature_extractors import (
     digit_features,
     human_features,
 )
+from whatwhere.models.components.inputs import require_first_boxes
 from whatwhere.models.components.recurrent import GRU, IRNN
 from whatwhere.models.ratm import (
     RATM,
@@ -29,7 +30,6 @@ from whatwhere.models.ratm import (
     ResidualAttention,
     WindowRule,
     random_box,
-    require_first_boxes,
 )
 
 SHAPE = (2, 12, 16)

@@ -1,0 +1,278 @@
+"""HART from the command line: train, cross-validate, evaluate, track, export.
+
+    whatwhere-hart track
+    whatwhere-hart train --preset clutter --output runs/hart-clutter
+    whatwhere-hart evaluate --checkpoint runs/hart-clutter/checkpoint.pt --frames 60
+    whatwhere-hart track --checkpoint runs/hart-clutter/checkpoint.pt --video clip.mp4 --box 60 20 28 84
+
+Also `python -m whatwhere.examples.hart`, and with several processes
+`torchrun --nproc-per-node 2 -m whatwhere.examples.hart train ...`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from whatwhere.examples.program import Command, ExportConfig, export, run_program, set_threads
+from whatwhere.examples.tracking import (
+    EvaluateConfig,
+    TrackConfig,
+    TrackerConfig,
+    TrackingDataConfig,
+    cross_validate,
+    evaluate_checkpoint,
+    load_data,
+    restore_tracker,
+    track_clip,
+    train_tracker,
+)
+from whatwhere.inference.config import runtime_field
+from whatwhere.inference.distributed import Process, join_processes, select_device
+from whatwhere.inference.memory import keep_freed_memory
+from whatwhere.inference.optimizers import rms_clip_norm
+from whatwhere.inference.schedules import TriggeredCurriculum
+from whatwhere.inference.supervised import FrameLoss
+from whatwhere.inference.tracking_losses import (
+    GeneralizedOverlapLoss,
+    HARTObjective,
+    MaskLoss,
+    OverlapLoss,
+    WindowLoss,
+)
+from whatwhere.inference.training import TrainingConfig
+from whatwhere.models.components.gaussian_read import (
+    PolynomialSigma,
+    SigmaRule,
+    released_sigma,
+    smooth_knee_sigma,
+)
+from whatwhere.models.components.visual_cortex import batch_normalisation, group_normalisation
+from whatwhere.models.hart import HART, kitti_hart, kth_hart, small_hart
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The network."""
+
+    image_shape: tuple[int, int, int] | None = None
+    """Channels, height and width of a frame; by default those of the training videos."""
+    kind: Literal["small", "kitti", "kth"] = "small"
+    """V1: two or three small convolutions; AlexNet's, with glimpses of 56 pixels; or those of RATM's network
+    for people, with glimpses of 28.
+    """
+    glimpse_size: int = 28
+    """Side of the glimpse of `small`, in samples."""
+    hidden: int = 100
+    """Units of the LSTM of `small` and `kth`."""
+    appearance: bool = True
+    """Whether there is appearance attention."""
+    normalisation: Literal["group", "batch"] = "group"
+    """`batch` is the authors'; its statistics suffer where videos differ in length."""
+    sigma: Literal["smooth-knee", "polynomial", "released"] = "smooth-knee"
+    """Width of the Gaussians, given the stride."""
+    margin: float = 0.0
+    """By how much windows are larger than boxes at first, on each side, in units of the frame's."""
+    init: Literal["released", "modern"] = "released"
+    """First biases: drawn, as in the authors' program; or 0, and 1 for the forget gate."""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """The parts of the objective."""
+
+    tracking: Literal["iou", "giou"] = "iou"
+    """`-log IoU` of predicted and true box, or `1 - GIoU`, which leads back where they do not overlap."""
+    window: bool = True
+    """Whether windows shall contain the object, and not much else."""
+    mask: bool = True
+    """Whether the location map shall be the object's."""
+    binary_mask: bool = False
+    """Whether its target is 1 in all cells that the object touches, as in the paper."""
+    learned_weights: bool = True
+    """Whether the parts are weighed by factors that are learned, or added up."""
+    decay: float = 1e-4
+    """Coefficient of half the squares of weights and dynamic filters."""
+
+
+@dataclass(frozen=True)
+class HARTConfig(TrackerConfig):
+    """Train HART to follow one object through videos, and evaluate it on held-out ones."""
+
+    output: Path = runtime_field(Path("runs/hart"))
+    """Folder for the log, the checkpoints, the metrics and the pictures."""
+    curriculum: Literal["steps", "trigger"] = "steps"
+    """When training videos become longer: every `stage_steps`; or once the overlap on training videos is at
+    least 0.70 at first and 0.65 at last, measured every `training.evaluate_every` steps, but not before
+    `stage_steps`.
+    """
+    rms_clip: float | None = None
+    """Largest root mean square of gradients, the authors' 0.3; overrides `training.clip_norm`."""
+    network: NetworkConfig = NetworkConfig()
+    """The network."""
+    loss: LossConfig = LossConfig()
+    """The objective."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.curriculum == "trigger" and self.training.evaluate_every is None:
+            raise ValueError("`curriculum` = trigger needs `training.evaluate_every`")
+        if self.loss.mask and not self.network.appearance:
+            raise ValueError("`loss.mask` is for the location map of `network.appearance`, which is off")
+
+
+_CLUTTER = HARTConfig(
+    output=Path("runs/hart-clutter"),
+    threads=1,
+    first_frames=5,
+    frames=20,
+    stage_steps=60,
+    test_frames=30,
+    decay_parts=(6, 2, 2),
+    data=TrackingDataConfig(source="clutter"),
+    training=TrainingConfig(steps=2_000, evaluate_every=250, clip_norm=1.0),
+)
+
+PRESETS = {
+    "clutter": _CLUTTER,
+    # The rows of the paper's table 1.
+    "clutter-appearance": replace(
+        _CLUTTER, output=Path("runs/hart-clutter-appearance"), loss=LossConfig(mask=False)
+    ),
+    "clutter-spatial": replace(
+        _CLUTTER,
+        output=Path("runs/hart-clutter-spatial"),
+        network=NetworkConfig(appearance=False),
+        loss=LossConfig(window=False, mask=False),
+    ),
+    "kitti": HARTConfig(
+        output=Path("runs/hart-kitti"),
+        batch_size=10,
+        first_frames=5,
+        frames=30,
+        stage_steps=500,
+        curriculum="trigger",
+        optimizer="rmsprop",
+        learning_rate=3.3e-6,
+        momentum=0.9,
+        rms_clip=0.3,
+        data=TrackingDataConfig(
+            source="kitti-train.h5", test_source="kitti-test.h5", mirror=True, reverse=True
+        ),
+        network=NetworkConfig(kind="kitti", normalisation="batch", sigma="polynomial"),
+        training=TrainingConfig(steps=400_000, evaluate_every=500),
+    ),
+    "kth": HARTConfig(
+        output=Path("runs/hart-kth"),
+        first_frames=5,
+        frames=30,
+        optimizer="rmsprop",
+        learning_rate=3.33e-5,
+        momentum=0.9,
+        rms_clip=0.3,
+        data=TrackingDataConfig(source="kth.h5", fold=1),
+        network=NetworkConfig(kind="kth", normalisation="batch", sigma="polynomial"),
+        training=TrainingConfig(steps=32_000, evaluate_every=1_000),
+    ),
+}
+
+
+def build(network: NetworkConfig) -> HART:
+    """Make the tracker of a configuration whose `network.image_shape` is known."""
+    if network.image_shape is None:
+        raise ValueError("`network.image_shape` is not known")
+    sigmas: dict[str, SigmaRule] = {
+        "smooth-knee": smooth_knee_sigma,
+        "polynomial": PolynomialSigma(),
+        "released": released_sigma,
+    }
+    normalisation = group_normalisation if network.normalisation == "group" else batch_normalisation
+    common: dict[str, Any] = {
+        "appearance": network.appearance,
+        "normalisation": normalisation,
+        "sigma": sigmas[network.sigma],
+        "margin": network.margin,
+        "init": network.init,
+    }
+    if network.kind == "kitti":
+        return kitti_hart(network.image_shape, **common)
+    if network.kind == "kth":
+        return kth_hart(network.image_shape, hidden_size=network.hidden, **common)
+    glimpse_size = (network.glimpse_size, network.glimpse_size)
+    return small_hart(network.image_shape, glimpse_size, hidden_size=network.hidden, **common)
+
+
+def make_objective(model: HART, loss: LossConfig) -> HARTObjective:
+    """The objective of a configuration."""
+    losses: dict[str, FrameLoss] = {
+        "tracking": OverlapLoss() if loss.tracking == "iou" else GeneralizedOverlapLoss()
+    }
+    if loss.window:
+        losses["window"] = WindowLoss()
+    if loss.mask:
+        losses["mask"] = MaskLoss(loss.binary_mask)
+    return HARTObjective(model, losses, None if loss.learned_weights else {}, loss.decay)
+
+
+def train(config: HARTConfig, process: Process) -> int:
+    """Train, evaluate on held-out videos, and write everything into `config.output`."""
+    set_threads(config.threads)
+    keep_freed_memory()
+    data = load_data(config)
+    if config.network.image_shape is None:
+        config = replace(config, network=replace(config.network, image_shape=data.train.image_shape))
+    torch.manual_seed(config.training.seed)
+    model = build(config.network)
+    objective = make_objective(model, config.loss).to(process.device)
+    if config.rms_clip is not None:
+        limit = rms_clip_norm(objective.parameters(), config.rms_clip)
+        config = replace(config, training=replace(config.training, clip_norm=limit))
+    curriculum = None
+    if config.curriculum == "trigger":
+        curriculum = TriggeredCurriculum(config.first_frames, config.frames, config.stage_steps)
+    others = {"weighting": objective.weighting}
+    return train_tracker(config, process, data, model, objective, "HART", curriculum, others)
+
+
+def run_training(config: HARTConfig) -> int:
+    """Train in this process, or with the others that `torchrun` has started."""
+    with join_processes(config.device) as process:
+        return train(config, process)
+
+
+def restore(path: Path, device: torch.device) -> tuple[HARTConfig, HART]:
+    """Rebuild the configuration and the tracker of a checkpoint."""
+    return restore_tracker(path, device, HARTConfig, lambda config: build(config.network))
+
+
+def track(options: TrackConfig) -> int:
+    """Track one object of a user's video."""
+    device = select_device(options.device)
+    _, model = restore(options.checkpoint, device)
+    return track_clip(options, model, device, needs_box=True)
+
+
+COMMANDS = {
+    "train": Command(HARTConfig, run_training, PRESETS),
+    "cross-validate": Command(
+        HARTConfig, partial(cross_validate, train=run_training, restore=restore, name="HART"), PRESETS
+    ),
+    "evaluate": Command(EvaluateConfig, partial(evaluate_checkpoint, restore=restore, name="HART")),
+    "track": Command(TrackConfig, track),
+    "export": Command(ExportConfig, partial(export, restore=restore)),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command."""
+    return run_program("whatwhere-hart", __doc__ or "", COMMANDS, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,171 @@
+"""The command line of HART end to end, at sizes that take seconds."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from whatwhere.datasets import VideoData, save_video
+from whatwhere.examples.hart import PRESETS, LossConfig, build, main, make_objective
+from whatwhere.inference.checkpoint import load_checkpoint
+from whatwhere.inference.tracking_losses import AdaptiveWeights, FixedWeights, GeneralizedOverlapLoss
+
+SMALL = [
+    "--batch-size=2",
+    "--first-frames=3",
+    "--frames=4",
+    "--stage-steps=2",
+    "--test-frames=5",
+    "--monitor-videos=2",
+    "--data.train-videos=20",
+    "--data.test-videos=3",
+    "--data.image-size=40",
+    "--network.glimpse-size=8",
+    "--network.hidden=8",
+]
+
+
+def run(*arguments: object) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    options = ["--preset=clutter", "--training.steps=4", "--training.evaluate-every=2", *SMALL]
+    assert run("train", "--output", folder, "--training.log-every=4", *options) == 0
+    return folder
+
+
+def test_training_leaves_metrics_pictures_log_and_checkpoint(trained: Path):
+    metrics = json.loads((trained / "metrics.json").read_text())
+    assert (metrics["clips"], metrics["frames"]) == (3, 15)
+    assert metrics["iou_by_frame"][0] == pytest.approx(1)  # the tracker is told
+    for name in ("strip.png", "iou.png", "success.png"):
+        with Image.open(trained / name) as picture:
+            assert min(picture.size) > 100
+    log = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
+    logged = {name for event in log for name in event}
+    assert {"tracking", "window", "mask", "tracking_weight", "coverage", "decay", "held_out_iou"} <= logged
+
+
+def test_resuming_takes_the_steps_of_a_run_without_interruption(trained: Path, tmp_path: Path):
+    """The learned weights of the losses are part of what is resumed."""
+    options = ["--output", tmp_path, "--preset=clutter", "--training.steps=4", *SMALL]
+    assert run("train", *options, "--training.max-minutes=1e-9") == 0
+    assert load_checkpoint(tmp_path / "checkpoint.pt").step == 1
+    assert run("train", *options, "--resume") == 0
+    straight, resumed = (load_checkpoint(folder / "checkpoint.pt") for folder in (trained, tmp_path))
+    assert set(straight.modules) == {"model", "weighting"}
+    assert straight.modules["weighting"]["log_weights"].abs().min() > 0
+    for name, state in straight.modules.items():
+        assert all(torch.equal(value, resumed.modules[name][key]) for key, value in state.items())
+
+
+def test_videos_become_longer_once_the_tracker_is_good_enough(tmp_path: Path):
+    options = ["--output", tmp_path, "--preset=clutter", "--curriculum=trigger", *SMALL]
+    options += ["--training.steps=6", "--training.evaluate-every=1", "--data.difficulty=0"]
+    assert run("train", *options, "--training.max-minutes=1e-9") == 0
+    assert run("train", *options, "--resume") == 0
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    events = [event for event in log if "train_iou" in event]
+    assert [event["step"] for event in events] == [1, 2, 3, 4, 5, 6]
+    length, since = 3, 0
+    for event in events:
+        assert event["train_frames"] == length
+        threshold = 0.70 - 0.05 * (length - 3)
+        if length < 4 and event["step"] - since >= 2 and event["train_iou"] >= threshold:
+            length, since = length + 1, event["step"]
+    state = load_checkpoint(tmp_path / "checkpoint.pt").modules["curriculum"]["_state"]
+    assert state.tolist() == [length, since]
+
+
+def test_track_writes_boxes_and_an_animation(trained: Path, tmp_path: Path, capsys):
+    rng = np.random.default_rng(0)
+    save_video(
+        tmp_path / "clip.h5", VideoData(rng.integers(0, 256, (1, 7, 3, 40, 40), np.uint8)), generator="t"
+    )
+    options = ["--checkpoint", trained / "checkpoint.pt", "--video", tmp_path / "clip.h5"]
+    options += ["--output", tmp_path, "--frames=6"]
+    assert run("track", *options) == 2
+    assert "--box L T W H" in capsys.readouterr().err
+    assert run("track", *options, "--box", 10, 12, 14, 9) == 0
+    rows = list(csv.DictReader((tmp_path / "tracks.csv").read_text().splitlines()))
+    assert [int(row["frame"]) for row in rows] == list(range(6))
+    first = [float(rows[0][name]) for name in ("left", "top", "width", "height")]
+    assert first == pytest.approx([10, 12, 14, 9], abs=1e-3)
+    with Image.open(tmp_path / "tracks.gif") as animation:
+        assert animation.n_frames == 6
+
+
+def test_evaluate_and_export(trained: Path, tmp_path: Path):
+    small = tmp_path / "small.pt"
+    assert run("export", "--checkpoint", trained / "checkpoint.pt", "--output", small) == 0
+    assert run("evaluate", "--checkpoint", small, "--output", tmp_path, "--videos=2", "--frames=8") == 0
+    assert json.loads((tmp_path / "metrics.json").read_text())["frames"] == 16
+
+
+def test_a_target_that_is_away_for_a_while_and_cross_validation(tmp_path: Path):
+    rng = np.random.default_rng(1)
+    boxes = np.tile(np.float32([10, 12, 14, 9]), (6, 7, 1, 1))
+    boxes[:, 3] = 0
+    video = rng.integers(0, 256, (6, 7, 3, 40, 40), np.uint8)
+    save_video(tmp_path / "v.h5", VideoData(video, boxes=boxes, groups=np.arange(6) // 2), generator="test")
+    options = ["--preset=clutter", "--data.source", tmp_path / "v.h5", "--output", tmp_path / "run", *SMALL]
+    options += ["--data.min-frames=3", "--training.steps=2", "--training.evaluate-every=1"]
+    assert run("cross-validate", *options, "--test-frames=none") == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert (metrics["clips"], metrics["frames"]) == (6, 36)
+    assert list(metrics["iou_by_group"]) == ["0", "1", "2"]
+    for log in (tmp_path / "run").glob("fold-*/log.jsonl"):
+        assert all(json.loads(line).get("skipped", 0) == 0 for line in log.read_text().splitlines())
+
+
+def test_the_presets_are_the_rows_of_table_1():
+    parts = {}
+    for name in ("clutter-spatial", "clutter-appearance", "clutter"):
+        network = replace(PRESETS[name].network, image_shape=(3, 40, 40))
+        model = build(network)
+        parts[name] = (model.cell.dorsal is not None, list(make_objective(model, PRESETS[name].loss).losses))
+    assert parts == {
+        "clutter-spatial": (False, ["tracking"]),
+        "clutter-appearance": (True, ["tracking", "window"]),
+        "clutter": (True, ["tracking", "window", "mask"]),
+    }
+
+
+def test_the_published_network_has_its_published_size():
+    network = replace(PRESETS["kitti"].network, image_shape=(3, 187, 621))
+    assert sum(parameter.numel() for parameter in build(network).parameters()) == 1_701_712
+
+
+def test_options_of_the_objective():
+    model = build(replace(PRESETS["clutter"].network, image_shape=(3, 40, 40)))
+    plain = make_objective(
+        model, LossConfig(tracking="giou", binary_mask=True, learned_weights=False, decay=0.5)
+    )
+    assert isinstance(plain.losses["tracking"], GeneralizedOverlapLoss)
+    assert plain.losses["mask"].binary
+    assert isinstance(plain.weighting, FixedWeights)
+    assert plain.weighting.weights().tolist() == [1, 1, 1]
+    assert plain.decay.coefficient == 0.25
+    assert isinstance(make_objective(model, LossConfig()).weighting, AdaptiveWeights)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--no-network.appearance"], "loss.mask"),
+        (["--curriculum=trigger", "--training.evaluate-every=none"], "evaluate_every"),
+        (["--first-frames=9"], "first_frames"),
+    ],
+)
+def test_contradictions_are_refused(options: list[str], message: str, tmp_path: Path, capsys):
+    with pytest.raises(SystemExit):
+        run("train", "--preset=clutter", *SMALL, *options, "--output", tmp_path)
+    assert message in capsys.readouterr().err
