@@ -4,5 +4,17 @@ from .air import AIR, Scene, Slots
 from .hart import HART, HARTTracks
 from .ratm import RATM, RATMTracks
 from .sqair import SQAIR, Frame
+from .template_tracker import TemplateTracker
 
-__all__ = ["AIR", "HART", "RATM", "SQAIR", "Frame", "HARTTracks", "RATMTracks", "Scene", "Slots"]
+__all__ = [
+    "AIR",
+    "HART",
+    "RATM",
+    "SQAIR",
+    "Frame",
+    "HARTTracks",
+    "RATMTracks",
+    "Scene",
+    "Slots",
+    "TemplateTracker",
+]
