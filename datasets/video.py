@@ -21,7 +21,7 @@ class VideoBatch(NamedTuple):
     """
 
     video: Tensor
-    """Frames `(B, T, C, H, W)`, float32 in [0, 1]."""
+    """Frames `(B, T, C, H, W)`, float32 in [0, 1], or uint8 from sources that are asked for bytes."""
     count: Tensor | None = None  # type: ignore[assignment]  # shadows the method `tuple.count`
     """Number of objects in each frame `(B, T)`, int64."""
     classes: Tensor | None = None
@@ -158,9 +158,13 @@ def as_indices(indices: Indices, size: int) -> npt.NDArray[np.int64]:
     return array
 
 
-def to_batch(video: npt.NDArray[np.uint8], labels: dict[str, npt.NDArray[Any]]) -> VideoBatch:
-    """Tensors of bytes `(B, T, C, H, W)` and labels that belong to them."""
-    frames = torch.from_numpy(video).to(torch.float32).div_(255)
+def to_batch(
+    video: npt.NDArray[np.uint8], labels: dict[str, npt.NDArray[Any]], as_bytes: bool = False
+) -> VideoBatch:
+    """Tensors of bytes `(B, T, C, H, W)`, divided by 255 unless asked for as bytes, and of their labels."""
+    frames = torch.from_numpy(video)
+    if not as_bytes:
+        frames = frames.to(torch.float32).div_(255)
     tensors = {name: torch.from_numpy(value) for name, value in labels.items() if name != "names"}
     return VideoBatch(frames, **tensors)
 

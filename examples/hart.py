@@ -131,12 +131,12 @@ _CLUTTER = HARTConfig(
     output=Path("runs/hart-clutter"),
     threads=1,
     first_frames=5,
-    frames=20,
-    stage_steps=60,
+    frames=15,
+    stage_steps=40,
     test_frames=30,
     decay_parts=(6, 2, 2),
     data=TrackingDataConfig(source="clutter"),
-    training=TrainingConfig(steps=2_000, evaluate_every=250, clip_norm=1.0),
+    training=TrainingConfig(steps=1_200, evaluate_every=200, clip_norm=1.0),
 )
 
 PRESETS = {

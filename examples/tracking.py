@@ -160,7 +160,7 @@ class Targets(NamedTuple):
     """Videos and where their targets are: the arguments of a supervised objective."""
 
     video: Tensor
-    """`(B, T, C, H, W)` in [0, 1]."""
+    """`(B, T, C, H, W)` in [0, 1], or uint8."""
     boxes: Tensor
     """`(B, T, 4)`, `(left, top, width, height)` in pixels; zeros where the target is not there."""
     labels: Tensor | None
@@ -302,7 +302,9 @@ def _windows(source: str, config: TrackingDataConfig) -> ClipWindows:
     data = _open(source)
     if "boxes" not in data.labels():
         raise DataError(f"`{source}` has no boxes, so there is nothing to track")
-    return ClipWindows(data, min_length=config.min_frames, mirror=config.mirror, reverse=config.reverse)
+    return ClipWindows(
+        data, min_length=config.min_frames, mirror=config.mirror, reverse=config.reverse, as_bytes=True
+    )
 
 
 def _open(source: str) -> VideoData | VideoStore:

@@ -245,3 +245,17 @@ def test_a_single_frame_is_one_of_those_that_show_the_object():
     assert windows.frame(1, np.random.default_rng(0)).image[0, 0, 0] == 100 + 16
     with pytest.raises(IndexError):
         windows.frame(2, np.random.default_rng(0))
+
+
+def test_bytes_are_the_same_frames():
+    grey, levels = (
+        ClipWindows(clips(["xxxx", "xx"]), slot=1, min_length=1, as_bytes=as_bytes)
+        for as_bytes in (False, True)
+    )
+    for draw in (
+        lambda source: source.clips([0, 1]),
+        lambda source: source.batch([0], 3, np.random.default_rng(0)),
+    ):
+        assert draw(levels).video.dtype == torch.uint8
+        torch.testing.assert_close(draw(levels).video / 255, draw(grey).video)
+        assert torch.equal(draw(levels).boxes, draw(grey).boxes)
