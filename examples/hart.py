@@ -135,8 +135,8 @@ _CLUTTER = HARTConfig(
     stage_steps=40,
     test_frames=30,
     decay_parts=(6, 2, 2),
-    data=TrackingDataConfig(source="clutter"),
-    training=TrainingConfig(steps=1_200, evaluate_every=200, clip_norm=1.0),
+    data=TrackingDataConfig(source="clutter", difficulty=0.3),
+    training=TrainingConfig(steps=1_000, evaluate_every=200, clip_norm=1.0),
 )
 
 PRESETS = {

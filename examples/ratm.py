@@ -261,10 +261,10 @@ PRESETS = {
         optimizer="adam",
         learning_rate=1e-3,
         decay_parts=(6, 2, 2),
-        data=TrackingDataConfig(source="clutter"),
+        data=TrackingDataConfig(source="clutter", difficulty=0.3),
         network=NetworkConfig(glimpse_size=28, start="box", bounded=True, cell="gru", hidden=100),
         loss=LossConfig(pixel=1.0, localisation=10.0),
-        training=TrainingConfig(steps=2_000, evaluate_every=250, clip_norm=1.0),
+        training=TrainingConfig(steps=1_000, evaluate_every=200, clip_norm=1.0),
     ),
     "weizmann": RATMConfig(
         output=Path("runs/ratm-weizmann"),

@@ -117,6 +117,8 @@ class TrackerConfig:
     """Folder for the log, the checkpoints, the metrics and the pictures."""
     resume: bool = runtime_field(False)
     """Continue the run in `output` from its checkpoint; start it if there is none."""
+    initial: Path | None = None
+    """A checkpoint to start from, of networks of the same sizes; only its tracker is taken."""
     device: str = runtime_field("cpu")
     """`cpu`, `cuda`, or `auto`."""
     threads: int | None = runtime_field(None)
@@ -382,6 +384,8 @@ def train_tracker(
             curriculum.update(step, quality)
         return measured
 
+    if config.initial is not None:
+        load_checkpoint(config.initial).restore_modules({"model": model}, subset=True)
     modules = {"model": model, **(others or {})}
     if curriculum is not None:
         modules["curriculum"] = curriculum

@@ -67,6 +67,19 @@ def test_resuming_takes_the_steps_of_a_run_without_interruption(trained: Path, t
         assert all(torch.equal(value, resumed.modules[name][key]) for key, value in state.items())
 
 
+def test_a_run_may_start_from_another_ones_tracker_also_in_frames_of_another_size(
+    trained: Path, tmp_path: Path
+):
+    options = ["--output", tmp_path, "--preset=clutter", "--initial", trained / "checkpoint.pt", *SMALL]
+    options += ["--training.steps=1", "--learning-rate=1e-12", "--data.image-size=48"]
+    assert run("train", *options) == 0
+    before, after = (
+        load_checkpoint(folder / "checkpoint.pt").modules["model"] for folder in (trained, tmp_path)
+    )
+    for name, value in before.items():
+        torch.testing.assert_close(after[name], value)
+
+
 def test_videos_become_longer_once_the_tracker_is_good_enough(tmp_path: Path):
     options = ["--output", tmp_path, "--preset=clutter", "--curriculum=trigger", *SMALL]
     options += ["--training.steps=6", "--training.evaluate-every=1", "--data.difficulty=0"]
