@@ -50,6 +50,7 @@ from whatwhere.inference.tracker_pictures import (
 from whatwhere.inference.tracks_file import write_tracks
 from whatwhere.inference.training import Trainer, TrainingConfig
 from whatwhere.models.components.inputs import require_first_boxes
+from whatwhere.models.template_tracker import TemplateTracker
 
 GENERATED = {"balls": 20, "digits": 100, "clutter": 64}
 """Names of generated videos, and the side of their frames."""
@@ -496,6 +497,10 @@ class EvaluateConfig:
     """
     objects: int | None = None
     """Another number of objects in generated videos."""
+    difficulty: float | None = None
+    """Another difficulty of `clutter`."""
+    template: bool = False
+    """Track the same videos by normalised cross-correlation with the first picture of the object, too."""
     videos: int | None = None
     """Number of videos, the first ones; by default all."""
     frames: int | None = None
@@ -525,7 +530,8 @@ def evaluate_checkpoint(
     set_threads(options.threads)
     device = select_device(options.device)
     config, model = restore(options.checkpoint, device)
-    source = replace(config.data, objects=options.objects or config.data.objects)
+    changes = {name: getattr(options, name) for name in ("objects", "difficulty")}
+    source = replace(config.data, **{name: value for name, value in changes.items() if value is not None})
     if options.data is not None:
         other = None if options.data in GENERATED else options.data
         source = replace(source, source=options.data, test_source=other, fold=None)
@@ -537,7 +543,7 @@ def evaluate_checkpoint(
         )
     folder = options.output or options.checkpoint.parent / "evaluation"
     frames = options.frames or config.test_frames
-    report_held_out(folder, model, videos, device, options.videos, frames, name)
+    report_held_out(folder, model, videos, device, options.videos, frames, name, options.template)
     return 0
 
 
@@ -549,10 +555,24 @@ def report_held_out(
     count: int | None,
     frames: int | None,
     name: str,
+    template: bool = False,
 ) -> None:
-    """Track held-out videos; write and print numbers and pictures."""
+    """Track held-out videos; write and print numbers and pictures.
+
+    Args:
+        folder: where they are written.
+        model: the tracker.
+        videos: held-out ones.
+        device: where the tracker is.
+        count: number of videos; all by default.
+        frames: of each; all by default.
+        name: of the tracker, in plots.
+        template: track with `TemplateTracker`, too.
+    """
     model.eval()
-    write_report(folder, track_clips(model, videos, count or len(videos), frames), name)
+    count = count or len(videos)
+    others = {"template": track_clips(TemplateTracker(), videos, count, frames)} if template else {}
+    write_report(folder, track_clips(model, videos, count, frames), name, others)
     write_strip(folder, model, videos, device, frames)
 
 
@@ -569,13 +589,26 @@ def _labelled(videos: TargetVideos, count: int, frames: int | None, batch_size: 
         yield Clips(video, boxes, mask, batch.groups)
 
 
-def write_report(folder: Path, report: TrackerReport, name: str) -> None:
-    """Write `metrics.json` and the plots `iou.png` and `success.png`, and print the numbers that matter."""
-    write_json(folder / "metrics.json", report.numbers())
-    curves = report.curves(name)
+def write_report(
+    folder: Path, report: TrackerReport, name: str, others: Mapping[str, TrackerReport] | None = None
+) -> None:
+    """Write `metrics.json` and the plots `iou.png` and `success.png`, and print the numbers that matter.
+
+    Args:
+        folder: where they are written.
+        report: of the tracker.
+        name: its name.
+        others: reports of other trackers on the same videos, by name.
+    """
+    others = others or {}
+    numbers = {**report.numbers(), **{other: each.numbers() for other, each in others.items()}}
+    write_json(folder / "metrics.json", numbers)
+    curves = {**report.curves(name), **{other: each.overlaps for other, each in others.items()}}
     save_picture(folder / "iou.png", iou_plot(curves))
     save_picture(folder / "success.png", success_plot(curves))
     print(report)
+    for other, each in others.items():
+        print(f"{other:<16} {each.iou:.3f}  (last frame {each.iou_last:.3f}, AUC {each.auc:.3f})")
     print(f"metrics:         {folder / 'metrics.json'}")
     print(f"pictures:        {folder / 'iou.png'}, {folder / 'success.png'}")
 

@@ -120,7 +120,14 @@ def test_evaluate_and_export(trained: Path, tmp_path: Path):
     small = tmp_path / "small.pt"
     assert run("export", "--checkpoint", trained / "checkpoint.pt", "--output", small) == 0
     assert run("evaluate", "--checkpoint", small, "--output", tmp_path, "--videos=2", "--frames=8") == 0
-    assert json.loads((tmp_path / "metrics.json").read_text())["frames"] == 16
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["frames"] == 16
+    assert "template" not in metrics
+    options = ["--checkpoint", small, "--output", tmp_path, "--videos=2", "--frames=4"]
+    assert run("evaluate", *options, "--template", "--difficulty=0") == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["template"]["frames"] == metrics["frames"] == 8
+    assert metrics["template"]["iou"] > 0.85  # plain objects on a plain ground
 
 
 def test_a_target_that_is_away_for_a_while_and_cross_validation(tmp_path: Path):
