@@ -3,6 +3,8 @@
 from .bouncing_balls import BouncingBalls, BouncingBallsRecipe, bouncing_ball_videos
 from .clip_windows import ClipWindows, mirrored_boxes
 from .clips import load_clips
+from .clutter import ClutterVideos, clutter_videos
+from .clutter_recipe import ClutterRecipe
 from .digits import Digits, load_digits
 from .errors import DataError
 from .folder import load_folder, load_images
@@ -25,6 +27,7 @@ from .ratm_digits import MOTIONS, Billiard, DigitMotion, MomentumWalk, RatmDigit
 from .schedule import BatchSchedule
 from .store import VideoStore, check, in_parts, load_video, save_video, save_video_parts
 from .target_patches import PatchBatch, TargetPatches
+from .textures import SILHOUETTES, make_silhouettes, make_textures
 from .trajectories import Motion, MotionState
 from .video import VideoBatch, VideoData
 from .video_file import VIDEO_SUFFIXES, read_video
@@ -73,6 +76,12 @@ __all__ = [
     "compose",
     "multi_object_images",
     "GeneratedVideos",
+    "ClutterRecipe",
+    "ClutterVideos",
+    "clutter_videos",
+    "SILHOUETTES",
+    "make_silhouettes",
+    "make_textures",
     "Motion",
     "MotionState",
     "VideoRecipe",

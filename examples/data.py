@@ -6,6 +6,7 @@
     whatwhere-data ratm-digits --split test --frames 30 --size 10000 --output ratm.h5
     whatwhere-data ratm-digits --motion billiard --min-objects 2 --max-objects 2 --output ratm2.h5
     whatwhere-data bouncing-balls --size 10000 --output balls.h5
+    whatwhere-data clutter --difficulty 0.5 --size 10000 --output clutter.h5
     whatwhere-data kth kth_videos/ --annotation KTHBoundingBoxInfo.txt --output kth.h5
     whatwhere-data weizmann weizmann/ --output weizmann.h5
     whatwhere-data import my_images/ --resize 50 50 --grey --output mine.h5
@@ -14,9 +15,10 @@
 
 `multi-mnist` and `glyphs` make the same images of different digits: MNIST's, which are fetched once if they
 are not here, or digits of the fonts that come with Matplotlib, which need no network. `moving-digits` makes
-SQAIR's videos of either, `ratm-digits` and `bouncing-balls` those of RATM. `kth` cuts the KTH actions' clips
-out of their videos and joins them with the boxes of Jiang, Lin and Davis; `weizmann` collects the silhouettes
-of the Weizmann actions. `show` draws a video as a strip of its frames.
+SQAIR's videos of either, `ratm-digits` and `bouncing-balls` those of RATM, `clutter` those of an object to
+follow among others. `kth` cuts the KTH actions' clips out of their videos and joins them with the boxes of
+Jiang, Lin and Davis; `weizmann` collects the silhouettes of the Weizmann actions. `show` draws a video as a
+strip of its frames.
 """
 
 import argparse
@@ -29,6 +31,8 @@ from typing import Any, NoReturn
 import numpy as np
 
 from whatwhere.datasets.bouncing_balls import BouncingBallsRecipe, bouncing_ball_videos
+from whatwhere.datasets.clutter import clutter_videos
+from whatwhere.datasets.clutter_recipe import ClutterRecipe
 from whatwhere.datasets.folder import load_folder
 from whatwhere.datasets.generated import GeneratedVideos
 from whatwhere.datasets.kth import KTH_ACTIONS, LOCOMOTION, kth_parts
@@ -112,6 +116,9 @@ def build_parser() -> argparse.ArgumentParser:
     command.set_defaults(run=import_weizmann)
     command.add_argument("folder", help="folder of silhouettes_packed.npz and boxes_from_masks.csv")
     command.add_argument("--output", required=True, metavar="FILE", help="HDF5 file to write")
+    command = commands.add_parser("clutter", help="make videos of an object to follow through clutter")
+    command.set_defaults(run=make_clutter)
+    add_clutter_arguments(command)
     command = commands.add_parser("import", help="collect a folder of PNG or JPEG files")
     command.set_defaults(run=import_folder)
     command.add_argument("folder")
@@ -210,6 +217,38 @@ def add_balls_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_clutter_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `clutter`."""
+    parser.add_argument(
+        "--source",
+        choices=("silhouettes", "glyphs", "mnist"),
+        default="silhouettes",
+        help="the objects (default: %(default)s)",
+    )
+    add_digits_argument(parser)
+    parser.add_argument("--split", choices=("train", "test"), default="train", help="default: %(default)s")
+    parser.add_argument("--size", type=int, default=10_000, metavar="N", help="videos (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument(
+        "--difficulty",
+        type=float,
+        default=0.5,
+        metavar="LEVEL",
+        help="from 0, a plain object on a plain ground, to 1 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--image-size",
+        nargs=2,
+        type=int,
+        default=(64, 64),
+        metavar=("HEIGHT", "WIDTH"),
+        help="of the frames in pixels (default: 64 64)",
+    )
+    parser.add_argument("--grey", action="store_true", help="one channel instead of three")
+    parser.add_argument("--frames", type=int, default=30, help="of a video (default: %(default)s)")
+    parser.add_argument("--output", required=True, metavar="FILE", help="HDF5 file to write")
+
+
 def make(arguments: argparse.Namespace) -> int:
     """Makes still images of several digits."""
     recipe = RECIPES[arguments.recipe](
@@ -289,6 +328,26 @@ def make_balls(arguments: argparse.Namespace) -> int:
     videos = bouncing_ball_videos(recipe, arguments.split, arguments.size, arguments.seed)
     parameters = {**dataclasses.asdict(recipe), "split": arguments.split}
     return save_generated(videos, "bouncing_balls", parameters, arguments)
+
+
+def make_clutter(arguments: argparse.Namespace) -> int:
+    """Makes videos of an object to follow through clutter."""
+    recipe = ClutterRecipe.of_difficulty(
+        arguments.difficulty,
+        image_size=tuple(arguments.image_size),
+        channels=1 if arguments.grey else 3,
+        frames=arguments.frames,
+    )
+    videos = clutter_videos(
+        recipe,
+        arguments.split,
+        arguments.size,
+        arguments.seed,
+        source=arguments.source,
+        folder=arguments.digits,
+    )
+    parameters = {**dataclasses.asdict(recipe), "split": arguments.split, "source": arguments.source}
+    return save_generated(videos, "clutter", parameters, arguments)
 
 
 def save_generated(

@@ -10,6 +10,7 @@ from PIL import Image
 from whatwhere.datasets import (
     Billiard,
     BouncingBallsRecipe,
+    ClutterRecipe,
     MovingDigitsRecipe,
     PyroRecipe,
     RatmDigitsRecipe,
@@ -17,6 +18,7 @@ from whatwhere.datasets import (
     StaticSqairRecipe,
     VideoData,
     bouncing_ball_videos,
+    clutter_videos,
     digits,
     load_video,
     moving_digit_videos,
@@ -172,6 +174,33 @@ def test_bouncing_balls_file_holds_the_videos_of_the_library(tmp_path: Path) -> 
     expected = bouncing_ball_videos(recipe, "test", 3, 7).subset(range(3))
     parameters = parameters_of(path, "bouncing_balls", expected)
     assert parameters == {**dataclasses.asdict(recipe), "split": "test"}
+
+
+def test_clutter_file_holds_the_videos_of_the_library(tmp_path: Path) -> None:
+    path = tmp_path / "clutter.h5"
+    command = ["clutter", "--seed", "7", "--size", "2", "--frames", "4", "--output", str(path)]
+    assert main(command) == 0
+    recipe = ClutterRecipe.of_difficulty(0.5, image_size=(64, 64), frames=4)
+    expected = clutter_videos(recipe, "train", 2, 7).subset(range(2))
+    parameters = parameters_of(path, "clutter", expected)
+    assert parameters["split"] == "train"
+    assert parameters["max_distractors"] == recipe.max_distractors
+    options = [
+        "--difficulty",
+        "0",
+        "--grey",
+        "--image-size",
+        "32",
+        "40",
+        "--source",
+        "glyphs",
+        "--split",
+        "test",
+    ]
+    assert main([*command, *options]) == 0
+    recipe = ClutterRecipe.of_difficulty(0, image_size=(32, 40), channels=1, frames=4)
+    expected = clutter_videos(recipe, "test", 2, 7, source="glyphs").subset(range(2))
+    assert parameters_of(path, "clutter", expected)["source"] == "glyphs"
 
 
 def kth_folder(folder: Path) -> Path:
