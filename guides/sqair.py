@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from ..models.components.active_set import ActiveSet
 from ..models.components.attention import Size, crop, sqair_squash
+from ..models.components.frames import Frames
 from ..models.components.inputs import require_pixels
 from ..models.components.networks import LocScale, fill_output_bias, initialise, mlp
 from ..models.components.plates import Plate
@@ -43,7 +44,7 @@ from ..models.components.slots import (
 from ..models.components.triangular_normal import Triangle, TriangularNormal
 from ..models.discovery_priors import MIN_SCALE
 from ..models.priors import harmless, slot_presence
-from ..models.sqair import LatentEncoder
+from ..models.sqair import LatentEncoder, State
 from .exploration import explore
 
 
@@ -475,18 +476,26 @@ class SQAIRGuide(PyroModule):
         Raises:
             ValueError: if the video has another shape, or is not floating point.
         """
+        slots: list[TrackedSlots] = self.unroll(video).run()
+        return slots
+
+    def unroll(self, video: Tensor) -> Frames:
+        """The same, frame by frame; the state is a `models.sqair.State`."""
         require_pixels("video", video, "BT", self.image_shape)
         features = self.discovery.image_encoder(video)  # each frame once, whatever the number of particles
         batch_size, count = len(video), self.discovery.max_count
         memory = self.propagation.initial_memory
         slots = empty_slots(count, self.discovery.what_size, memory, batch_size)
         total = torch.zeros(batch_size, dtype=torch.int64, device=video.device)
-        seen = []
-        with Plate("data", batch_size, dim=-1):
-            for t in range(video.shape[1]):
-                slots, total = self.step(t, video[:, t], features[:, t], slots, total)
-                seen.append(slots)
-        return seen
+        steps = [partial(self._step_in_plate, t, video[:, t], features[:, t]) for t in range(video.shape[1])]
+        return Frames(State(slots, total), steps)
+
+    def _step_in_plate(
+        self, t: int, image: Tensor, features: Tensor, state: State
+    ) -> tuple[TrackedSlots, State]:
+        with Plate("data", len(image), dim=-1):
+            slots, total = self.step(t, image, features, *state)
+        return slots, State(slots, total)
 
     def step(
         self, t: int, image: Tensor, features: Tensor, slots: TrackedSlots, total: Tensor

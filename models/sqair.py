@@ -11,6 +11,7 @@ An object that has vanished never returns; what reappears is discovered anew, wi
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import pyro
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from .components.active_set import ActiveSet, Rows
 from .components.attention import paste, paste_matrices, sqair_squash
+from .components.frames import Frames
 from .components.inputs import require_pixels
 from .components.likelihood import GaussianImage
 from .components.networks import LocScale, initialise, mlp
@@ -215,16 +217,26 @@ class SQAIR(ActiveSet, PyroModule):
         Raises:
             ValueError: if the video has another shape or type, or nothing says how large to sample.
         """
+        frames_said: list[Frame] = self.unroll(video, batch_size, frames).run()
+        return frames_said
+
+    def unroll(
+        self, video: Tensor | None = None, batch_size: int | None = None, frames: int | None = None
+    ) -> Frames:
+        """The same, frame by frame; the state is a `State`."""
         batch_size, frames = self._sizes(video, batch_size, frames)
         memory = self.propagation_prior.initial_memory
         total = torch.zeros(batch_size, dtype=torch.int64, device=memory.device)
         slots = empty_slots(self.max_count, self.what_prior.size, memory, batch_size)
-        state, seen = State(slots, total), []
+        images = [None if video is None else video[:, t] for t in range(frames)]
+        steps = [partial(self._step_in_plate, batch_size, t, image) for t, image in enumerate(images)]
+        return Frames(State(slots, total), steps)
+
+    def _step_in_plate(
+        self, batch_size: int, t: int, image: Tensor | None, state: State
+    ) -> tuple[Frame, State]:
         with Plate("data", batch_size, dim=-1):
-            for t in range(frames):
-                frame, state = self.step(t, None if video is None else video[:, t], state)
-                seen.append(frame)
-        return seen
+            return self.step(t, image, state)
 
     @torch.no_grad()
     def generate(

@@ -91,6 +91,7 @@ class MultiSampleELBO(ELBO):
         if num_particles < self.min_particles:
             raise TooFewParticlesError(
                 f"`{type(self).__name__}` needs `num_particles` >= {self.min_particles}, got {num_particles}"
+                + (": with one particle use `Reinforce`, `NVIL` or `IWAE`" if num_particles == 1 else "")
             )
         if max_plate_nesting < 1:
             raise ValueError(

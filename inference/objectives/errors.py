@@ -43,3 +43,7 @@ class PresenceError(ObjectiveError):
 
 class FrameError(ObjectiveError):
     """A random variable is in no frame, or in one of the model and in another of the guide."""
+
+
+class DreamError(ObjectiveError):
+    """The data that a model makes up cannot be given to the guide."""

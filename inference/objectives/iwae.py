@@ -1,16 +1,18 @@
 """The importance-weighted bound for reparameterised guides."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any, final
 
-from .base import Estimate, MultiSampleELBO, Program
-from .diagnostics import summarise
+from torch import Tensor
+
+from .continuous import Continuous
+from .importance_weighted import ImportanceWeighted
+from .log_weights import ScoredTraces
 from .sites import check_reparameterised
-from .surrogates import log_mean_exp, pathwise
 
 
 @final
-class IWAE(MultiSampleELBO):
+class IWAE(ImportanceWeighted):
     r"""Importance-weighted bound with the reparameterised gradient.
 
     $$ L_K = E[\log \frac{1}{K} \sum_k w_k], \quad \nabla L_K = E[\sum_k \tilde w_k \nabla \log w_k] $$
@@ -20,16 +22,22 @@ class IWAE(MultiSampleELBO):
 
     Reference: Burda, Grosse and Salakhutdinov, Importance Weighted Autoencoders, 2016, equation 8.
 
+    Args:
+        num_particles: K.
+        continuous: another estimator of the guide's gradient, see `ImportanceWeighted`.
+        **options: see `MultiSampleELBO`.
+
     Raises:
         NoGradientError: (when evaluated) A guide site is not reparameterised.
     """
 
-    def _estimate(
-        self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> Estimate:
-        traces = self._run_and_score(model, guide, args, kwargs)
+    def __init__(
+        self, num_particles: int = 1, *, continuous: Continuous = "pathwise", **options: Any
+    ) -> None:
+        super().__init__(num_particles, continuous=continuous, **options)
+
+    def _check(self, traces: ScoredTraces) -> None:
         check_reparameterised(traces.guide_sites, type(self).__name__)
-        log_weight, log_likelihood, _, scale = traces.log_weights()
-        bound = log_mean_exp(log_weight.detach())
-        diagnostics = summarise(bound, log_weight, log_likelihood, log_weight)
-        return Estimate(bound, pathwise(log_weight, self.weight_floor), scale, diagnostics)
+
+    def _signal(self, log_weight: Tensor, draw_more: Callable[[int], Tensor]) -> None:
+        return None

@@ -1,16 +1,17 @@
 """The estimator of the released SQAIR code."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal, final
 
-from .base import Estimate, MultiSampleELBO, Program
-from .diagnostics import summarise
-from .surrogates import log_mean_exp, pathwise, truncate, weighted
+from torch import Tensor
+
+from .continuous import Continuous
+from .importance_weighted import ImportanceWeighted
 from .vimco import control_variate
 
 
 @final
-class SQAIRSignal(MultiSampleELBO):
+class SQAIRSignal(ImportanceWeighted):
     r"""Importance-weighted bound with the *biased* gradient of the released SQAIR code.
 
     Provided to reproduce its numbers. The bound is that of `VIMCO`, and so is the control variate, but the
@@ -33,30 +34,25 @@ class SQAIRSignal(MultiSampleELBO):
     Args:
         num_particles: K >= 2.
         reduce: `"mean"` or `"sum"` of the score-function terms over the particles.
+        continuous: estimator for the reparameterised variables, see `ImportanceWeighted`.
         **options: see `MultiSampleELBO`.
     """
 
     min_particles: ClassVar[int] = 2
 
     def __init__(
-        self, num_particles: int = 5, *, reduce: Literal["mean", "sum"] = "mean", **options: Any
+        self,
+        num_particles: int = 5,
+        *,
+        reduce: Literal["mean", "sum"] = "mean",
+        continuous: Continuous = "pathwise",
+        **options: Any,
     ) -> None:
-        super().__init__(num_particles, **options)
+        super().__init__(num_particles, continuous=continuous, **options)
         if reduce not in ("mean", "sum"):
             raise ValueError(f'`reduce` must be "mean" or "sum", got {reduce!r}')
         self.reduce = reduce
 
-    def _estimate(
-        self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> Estimate:
-        traces = self._run_and_score(model, guide, args, kwargs)
-        log_weight, log_likelihood, log_score, scale = traces.log_weights()
-        fixed = log_weight.detach()
-        bound = log_mean_exp(fixed)
-        relative = fixed - fixed.amax(0)
-        signal = truncate(relative - control_variate(relative, "geometric"), self.weight_floor)
-        score = weighted(signal, log_score)
-        if self.reduce == "mean":
-            score = score / self.num_particles
-        surrogate = pathwise(log_weight, self.weight_floor) + score
-        return Estimate(bound, surrogate, scale, summarise(bound, log_weight, log_likelihood, log_weight))
+    def _signal(self, log_weight: Tensor, draw_more: Callable[[int], Tensor]) -> Tensor:
+        signal = log_weight - control_variate(log_weight, "geometric")
+        return signal / self.num_particles if self.reduce == "mean" else signal

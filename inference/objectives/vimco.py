@@ -1,16 +1,16 @@
 """The importance-weighted bound for guides with discrete variables: VIMCO."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor
 
-from .base import Estimate, MultiSampleELBO, Program
-from .diagnostics import summarise
+from .continuous import Continuous
+from .importance_weighted import ImportanceWeighted
 from .leave_one_out import others_logsumexp, others_sum
-from .surrogates import log_mean_exp, pathwise, truncate, weighted
+from .surrogates import log_mean_exp
 
 
 def control_variate(log_weight: Tensor, control: Literal["geometric", "arithmetic"]) -> Tensor:
@@ -36,7 +36,7 @@ def control_variate(log_weight: Tensor, control: Literal["geometric", "arithmeti
 
 
 @final
-class VIMCO(MultiSampleELBO):
+class VIMCO(ImportanceWeighted):
     r"""Importance-weighted bound with an unbiased gradient for discrete and continuous guide variables.
 
     The bound is that of `IWAE`. Its gradient has the pathwise term, which includes that of -log q of the
@@ -54,6 +54,7 @@ class VIMCO(MultiSampleELBO):
         num_particles: K >= 2.
         control: mean of the other weights that takes the place of w_k, `"geometric"` as published, or
             `"arithmetic"`.
+        continuous: estimator for the reparameterised variables, see `ImportanceWeighted`.
         **options: see `MultiSampleELBO`.
     """
 
@@ -64,23 +65,13 @@ class VIMCO(MultiSampleELBO):
         num_particles: int = 5,
         *,
         control: Literal["geometric", "arithmetic"] = "geometric",
+        continuous: Continuous = "pathwise",
         **options: Any,
     ) -> None:
-        super().__init__(num_particles, **options)
+        super().__init__(num_particles, continuous=continuous, **options)
         if control not in ("geometric", "arithmetic"):
             raise ValueError(f'`control` must be "geometric" or "arithmetic", got {control!r}')
         self.control = control
 
-    def _estimate(
-        self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> Estimate:
-        traces = self._run_and_score(model, guide, args, kwargs)
-        log_weight, log_likelihood, log_score, scale = traces.log_weights()
-        fixed = log_weight.detach()
-        bound = log_mean_exp(fixed)
-        # The difference of two bounds of thousands of nats is taken relative to the largest weight, for
-        # precision.
-        relative = fixed - fixed.amax(0)
-        signal = truncate(log_mean_exp(relative) - control_variate(relative, self.control), self.weight_floor)
-        surrogate = pathwise(log_weight, self.weight_floor) + weighted(signal, log_score)
-        return Estimate(bound, surrogate, scale, summarise(bound, log_weight, log_likelihood, log_weight))
+    def _signal(self, log_weight: Tensor, draw_more: Callable[[int], Tensor]) -> Tensor:
+        return log_mean_exp(log_weight) - control_variate(log_weight, self.control)

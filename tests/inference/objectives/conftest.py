@@ -12,6 +12,7 @@ import torch
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from whatwhere.inference.objectives import MultiSampleELBO
 from whatwhere.inference.objectives.substitute import Substitute
@@ -46,6 +47,21 @@ def bernoulli(logit: Tensor, value: Tensor) -> Tensor:
 
 def normal(value: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     return -0.5 * ((value - loc) / scale) ** 2 - torch.log(scale) - 0.5 * math.log(2 * math.pi)
+
+
+class HostReads(TorchDispatchMode):
+    """Counts the operations that wait for the device to hand a value to Python."""
+
+    names = ("_local_scalar_dense", "item", "is_nonzero", "equal", "nonzero", "masked_select")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket.__name__ in self.names:
+            self.found.append(str(func))
+        return func(*args, **(kwargs or {}))
 
 
 class Guide(PyroModule):
@@ -288,3 +304,9 @@ def with_values() -> Callable[..., Any]:
 def gradients_of() -> Callable[..., Any]:
     """Function that differentiates a loss, zeros for what it does not depend on."""
     return gradients
+
+
+@pytest.fixture
+def host_reads() -> type[HostReads]:
+    """Class of a context that counts reads from the device."""
+    return HostReads
