@@ -31,6 +31,7 @@ from whatwhere.datasets import (
     split_by_group,
 )
 from whatwhere.datasets.streams import stream
+from whatwhere.datasets.video import FRAME_LABELS
 from whatwhere.examples.program import UsageError, set_threads
 from whatwhere.inference.checkpoint import CheckpointError, load_checkpoint
 from whatwhere.inference.config import from_primitives, runtime_field
@@ -230,9 +231,10 @@ class Split(NamedTuple):
 
 
 def cut(batch: VideoBatch, frames: int | None) -> VideoBatch:
-    """A batch's first frames."""
-    boxes = None if batch.boxes is None else batch.boxes[:, :frames]
-    return batch._replace(video=batch.video[:, :frames], boxes=boxes)
+    """A batch's first frames, with their labels."""
+    labels = {name: getattr(batch, name) for name in FRAME_LABELS}
+    shorter = {name: None if value is None else value[:, :frames] for name, value in labels.items()}
+    return batch._replace(video=batch.video[:, :frames], **shorter)
 
 
 def load_targets(config: TrackingDataConfig, train_frames: int, test_frames: int) -> Split:

@@ -80,6 +80,9 @@ def test_clips_are_cut_and_counted(file: Path):
     assert [tuple(batch.video.shape) for batch in batches] == [(2, 2, 1, 8, 10), (1, 2, 1, 8, 10)]
     assert [tuple(batch.boxes.shape) for batch in batches] == [(2, 2, 2, 4), (1, 2, 2, 4)]
     assert len(list(test.clips(count=2))) == 1
+    balls = load_targets(TrackingDataConfig(source="balls", train_videos=2, test_videos=2), 6, 6).test
+    (batch,) = balls.clips(2, frames=3)
+    assert {value.shape[1] for value in (batch.video, batch.count, batch.boxes, batch.visible)} == {3}
 
 
 def test_training_batches_are_windows_of_training_videos_and_depend_on_seed_and_step_alone(file: Path):
