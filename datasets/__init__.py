@@ -11,6 +11,18 @@ from .folder import load_folder, load_images
 from .generated import GeneratedVideos
 from .glyphs import make_glyphs
 from .group_split import GroupSplit, leave_group_out, split_by_group
+from .kitti import KITTI_SIZES, KITTIRecipe, kitti_parts, load_kitti
+from .kitti_labels import (
+    KITTI_CLASSES,
+    KITTIClip,
+    KITTILabel,
+    drive_split,
+    kitti_tracks,
+    kitti_windows,
+    read_kitti_labels,
+    temporal_split,
+    window_starts,
+)
 from .kth import KTH_ACTIONS, LOCOMOTION, KTHClip, KTHVideos, kth_parts, load_kth, read_kth_annotation
 from .mnist import load_mnist
 from .moving_digits import (
@@ -22,12 +34,15 @@ from .moving_digits import (
     visible_count,
 )
 from .multi_object import RECIPES, PyroRecipe, Recipe, StaticSqairRecipe, compose, multi_object_images
+from .otb import OTB_RANGES, load_otb, otb_parts
 from .preview import contact_sheet
 from .ratm_digits import MOTIONS, Billiard, DigitMotion, MomentumWalk, RatmDigitsRecipe, ReleasedWalk
 from .schedule import BatchSchedule
 from .store import VideoStore, check, in_parts, load_video, save_video, save_video_parts
+from .target_clips import TargetClips
 from .target_patches import PatchBatch, TargetPatches
 from .textures import SILHOUETTES, make_silhouettes, make_textures
+from .tld import load_tld, tld_parts
 from .trajectories import Motion, MotionState
 from .video import VideoBatch, VideoData
 from .video_file import VIDEO_SUFFIXES, read_video
@@ -63,6 +78,25 @@ __all__ = [
     "read_kth_annotation",
     "load_kth",
     "kth_parts",
+    "KITTI_SIZES",
+    "KITTIRecipe",
+    "kitti_parts",
+    "load_kitti",
+    "KITTI_CLASSES",
+    "KITTIClip",
+    "KITTILabel",
+    "drive_split",
+    "kitti_tracks",
+    "kitti_windows",
+    "read_kitti_labels",
+    "temporal_split",
+    "window_starts",
+    "OTB_RANGES",
+    "load_otb",
+    "otb_parts",
+    "TargetClips",
+    "load_tld",
+    "tld_parts",
     "WEIZMANN_ACTIONS",
     "load_weizmann",
     "Digits",

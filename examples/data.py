@@ -9,6 +9,10 @@
     whatwhere-data clutter --difficulty 0.5 --size 10000 --output clutter.h5
     whatwhere-data kth kth_videos/ --annotation KTHBoundingBoxInfo.txt --output kth.h5
     whatwhere-data weizmann weizmann/ --output weizmann.h5
+    whatwhere-data otb otb/ --resize 240 320 --output otb.h5
+    whatwhere-data tld tld/ --resize 240 320 --output tld.h5
+    whatwhere-data kitti kitti/ --part train --frames 30 --output kitti_train.h5
+    whatwhere-data kitti kitti/ --part test --frames 60 --output kitti_test.h5
     whatwhere-data import my_images/ --resize 50 50 --grey --output mine.h5
     whatwhere-data check mine.h5
     whatwhere-data show mine.h5 --output mine.png
@@ -24,7 +28,7 @@ strip of its frames.
 import argparse
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -35,12 +39,17 @@ from whatwhere.datasets.clutter import clutter_videos
 from whatwhere.datasets.clutter_recipe import ClutterRecipe
 from whatwhere.datasets.folder import load_folder
 from whatwhere.datasets.generated import GeneratedVideos
+from whatwhere.datasets.kitti import KITTI_SIZES, KITTIRecipe, kitti_parts
+from whatwhere.datasets.kitti_labels import KITTI_CLASSES
 from whatwhere.datasets.kth import KTH_ACTIONS, LOCOMOTION, kth_parts
 from whatwhere.datasets.moving_digits import MovingDigitsRecipe, moving_digit_videos
 from whatwhere.datasets.multi_object import RECIPES, multi_object_images
+from whatwhere.datasets.otb import otb_parts
 from whatwhere.datasets.preview import contact_sheet
 from whatwhere.datasets.ratm_digits import MOTIONS, RatmDigitsRecipe
 from whatwhere.datasets.store import VideoStore, check, in_parts, save_video, save_video_parts
+from whatwhere.datasets.tld import tld_parts
+from whatwhere.datasets.video import VideoData
 from whatwhere.datasets.weizmann import load_weizmann
 from whatwhere.files import atomic_path
 
@@ -119,6 +128,18 @@ def build_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("clutter", help="make videos of an object to follow through clutter")
     command.set_defaults(run=make_clutter)
     add_clutter_arguments(command)
+    command = commands.add_parser("otb", help="collect sequences of the Object Tracking Benchmark")
+    command.set_defaults(run=import_otb)
+    add_target_arguments(command, (240, 320), "folders of img/ and groundtruth_rect.txt, or one of them")
+    add_skip_missing_argument(command, "end a sequence before a missing frame")
+    command = commands.add_parser("tld", help="collect sequences of Tracking-Learning-Detection")
+    command.set_defaults(run=import_tld)
+    add_target_arguments(command, (240, 320), "folders of gt.txt and images or a video, or one of them")
+    command = commands.add_parser("kitti", help="cut clips of one object each out of KITTI's drives")
+    command.set_defaults(run=import_kitti)
+    add_target_arguments(command, KITTIRecipe.size, "folder of label_02/ and image_02/")
+    add_skip_missing_argument(command, "leave out clips that lack frames")
+    add_kitti_arguments(command)
     command = commands.add_parser("import", help="collect a folder of PNG or JPEG files")
     command.set_defaults(run=import_folder)
     command.add_argument("folder")
@@ -247,6 +268,65 @@ def add_clutter_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--grey", action="store_true", help="one channel instead of three")
     parser.add_argument("--frames", type=int, default=30, help="of a video (default: %(default)s)")
     parser.add_argument("--output", required=True, metavar="FILE", help="HDF5 file to write")
+
+
+def add_target_arguments(parser: argparse.ArgumentParser, size: tuple[int, int], folder: str) -> None:
+    """Adds what the commands for single-object tracking data have in common."""
+    parser.add_argument("folder", help=folder)
+    parser.add_argument("--output", required=True, metavar="FILE", help="HDF5 file to write")
+    parser.add_argument(
+        "--resize",
+        nargs=2,
+        type=int,
+        default=size,
+        metavar=("HEIGHT", "WIDTH"),
+        help=f"size of all frames (default: {size[0]} {size[1]})",
+    )
+    parser.add_argument("--grey", action="store_true", help="one channel instead of three")
+    parser.add_argument("--skip-bad", action="store_true", help="leave out what cannot be used")
+
+
+def add_skip_missing_argument(parser: argparse.ArgumentParser, effect: str) -> None:
+    """Adds what becomes of frames that are missing."""
+    parser.add_argument("--skip-missing", action="store_true", help=f"{effect}, instead of stopping")
+
+
+def add_kitti_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds which clips `kitti` makes."""
+    parser.add_argument("--frames", type=int, default=30, help="most of a clip (default: %(default)s)")
+    parser.add_argument(
+        "--part",
+        choices=("all", "train", "test"),
+        default="all",
+        help="the first 80%% of the frames of every drive, the others, or all (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--classes",
+        nargs="+",
+        choices=KITTI_CLASSES,
+        default=KITTI_CLASSES,
+        metavar="CLASS",
+        help=f"some of {', '.join(KITTI_CLASSES)} (default: all)",
+    )
+    parser.add_argument(
+        "--max-occlusion",
+        type=int,
+        default=1,
+        metavar="LEVEL",
+        help="objects that are hidden more count as absent (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--min-side",
+        type=float,
+        default=0.0,
+        metavar="PIXELS",
+        help="objects that are narrower or lower count as absent (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--resized-frames",
+        action="store_true",
+        help="the frames of KITTI's training drives were resized, while the labels were not",
+    )
 
 
 def make(arguments: argparse.Namespace) -> int:
@@ -388,6 +468,69 @@ def import_weizmann(arguments: argparse.Namespace) -> int:
     data = load_weizmann(arguments.folder)
     save_video_parts(arguments.output, in_parts(data), generator="weizmann")
     print(f"{arguments.output}: {len(data)} clips of up to {data.shape[1]} frames")
+    return 0
+
+
+def import_otb(arguments: argparse.Namespace) -> int:
+    """Collects sequences of the Object Tracking Benchmark."""
+    skipped: list[str] = []
+    parts = otb_parts(
+        arguments.folder,
+        size=tuple(arguments.resize),
+        grey=arguments.grey,
+        skip_missing=arguments.skip_missing,
+        on_bad=skipped.append if arguments.skip_bad else None,
+    )
+    return save_targets(parts, skipped, {"skip_missing": arguments.skip_missing}, arguments)
+
+
+def import_tld(arguments: argparse.Namespace) -> int:
+    """Collects sequences of Tracking-Learning-Detection."""
+    skipped: list[str] = []
+    parts = tld_parts(
+        arguments.folder,
+        size=tuple(arguments.resize),
+        grey=arguments.grey,
+        on_bad=skipped.append if arguments.skip_bad else None,
+    )
+    return save_targets(parts, skipped, {}, arguments)
+
+
+def import_kitti(arguments: argparse.Namespace) -> int:
+    """Cuts clips out of KITTI's drives."""
+    skipped: list[str] = []
+    recipe = KITTIRecipe(
+        frames=arguments.frames,
+        part=arguments.part,
+        size=tuple(arguments.resize),
+        grey=arguments.grey,
+        classes=tuple(arguments.classes),
+        max_occlusion=arguments.max_occlusion,
+        min_side=arguments.min_side,
+    )
+    parts = kitti_parts(
+        arguments.folder,
+        recipe,
+        label_sizes=KITTI_SIZES if arguments.resized_frames else None,
+        skip_missing=arguments.skip_missing,
+        on_bad=skipped.append if arguments.skip_bad else None,
+    )
+    parameters = {**dataclasses.asdict(recipe), "skip_missing": arguments.skip_missing}
+    return save_targets(parts, skipped, parameters, arguments)
+
+
+def save_targets(
+    parts: Iterator[VideoData], skipped: list[str], parameters: dict[str, Any], arguments: argparse.Namespace
+) -> int:
+    """Writes clips of single-object tracking data."""
+    common = {"folder": Path(arguments.folder).name, "size": list(arguments.resize), "grey": arguments.grey}
+    save_video_parts(
+        arguments.output, parts, generator=arguments.command, parameters={**common, **parameters}
+    )
+    for problem in skipped:
+        print(f"skipped: {problem}")
+    clips, frames = VideoStore(arguments.output).shape[:2]
+    print(f"{arguments.output}: {clips} clips of up to {frames} frames, {len(skipped)} skipped")
     return 0
 
 

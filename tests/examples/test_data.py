@@ -344,3 +344,48 @@ def test_errors_are_one_line_with_status_2(tmp_path: Path, capsys: Captured) -> 
     assert "--output" in run_badly(capsys, "glyphs")
     blocked = path / "below" / "x.h5"
     assert "glyphs.h5" in run_badly(capsys, "glyphs", "--size", 1, "--output", blocked)
+
+
+def test_otb_tld_and_kitti_become_files_of_the_schema(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One small sequence each, in the layouts of the originals."""
+    rng = np.random.default_rng(0)
+    for name, places in (("otb/Walk/img", 4), ("tld/walk/img", 5), ("kitti/training/image_02/0000", 6)):
+        (tmp_path / name).mkdir(parents=True)
+        for t in range(6):
+            number = t + (name.startswith("otb") or name.startswith("tld"))
+            picture = Image.fromarray(rng.integers(0, 256, (24, 32, 3), np.uint8))
+            picture.save(tmp_path / name / f"{number:0{places}}.png")
+    rects = [f"{3 + t},{4 + t},8,9" for t in range(6)]
+    (tmp_path / "otb/Walk/groundtruth_rect.txt").write_text("\n".join(rects) + "\n")
+    corners = [f"{2 + t},{3 + t},{10 + t},{12 + t}" for t in range(6)]
+    corners[3] = "NaN,NaN,NaN,NaN"
+    (tmp_path / "tld/walk/gt.txt").write_text("\n".join(corners) + "\n")
+    (tmp_path / "kitti/training/label_02").mkdir()
+    row = "{t} 1 Car 0 0 0.1 {l} 4 {r} 14 1 1 1 1 1 1 0.1"
+    lines = [row.format(t=t, l=2 + t, r=14 + t) for t in range(6)]
+    (tmp_path / "kitti/training/label_02/0000.txt").write_text("\n".join(lines) + "\n")
+    size = ["--resize", "12", "16", "--grey"]
+    for name, options in (
+        ("otb", []),
+        ("tld", []),
+        ("kitti", ["--frames", "6", "--resized-frames"]),
+    ):
+        out = tmp_path / f"{name}.h5"
+        assert main([name, str(tmp_path / name), *size, *options, "--output", str(out)]) == 0, (
+            capsys.readouterr()
+        )
+        data = load_video(out)
+        assert data.shape == (1, 6, 1, 12, 16)
+        assert data.boxes is not None
+        present = data.boxes[0, :, 0, 2] > 0
+        assert present.tolist() == [True, True, True, name != "tld", True, True]
+        assert main(["check", str(out)]) == 0
+    otb = load_video(tmp_path / "otb.h5")
+    np.testing.assert_allclose(otb.boxes[0, 0, 0], [1, 1.5, 4, 4.5])  # from 1, and half as large
+    (tmp_path / "otb/Walk/groundtruth_rect.txt").write_text("1,2,3\n")
+    capsys.readouterr()
+    assert "groundtruth_rect.txt, line 1" in run_badly(
+        capsys, "otb", tmp_path / "otb", "--output", tmp_path / "x"
+    )
