@@ -13,7 +13,7 @@ Also `python -m whatwhere.examples.sqair`, and with several processes
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,24 +27,29 @@ from torch import Tensor, nn
 
 from whatwhere.datasets import (
     BatchSchedule,
-    DataError,
-    MovingDigits,
-    MovingDigitsRecipe,
-    VideoData,
-    VideoStore,
-    load_clips,
-    moving_digit_videos,
-    present,
-    visible_count,
 )
 from whatwhere.examples.program import Command, ExportConfig, export, run_program, set_threads
+from whatwhere.examples.video_models import (
+    DataConfig,
+    EvaluateConfig,
+    PerFrame,
+    VideoSource,
+    batches_of,
+    frames_to_go_on_from,
+    held_out_videos,
+    load_data,
+    print_likelihood,
+    run_to_end,
+    user_videos,
+    write_generated,
+)
+from whatwhere.examples.video_models import GenerateConfig as GenerateVideosConfig
 from whatwhere.guides.sqair import Discovery, Propagation, SQAIRGuide, WhatEncoder
 from whatwhere.inference.checkpoint import CheckpointError, load_checkpoint
 from whatwhere.inference.config import from_primitives, runtime_field
 from whatwhere.inference.distributed import Process, join_processes, select_device
 from whatwhere.inference.memory import keep_freed_memory
-from whatwhere.inference.objectives import VIMCO, ObjectiveModule, SQAIRSignal
-from whatwhere.inference.objectives.diagnostics import Diagnostics
+from whatwhere.inference.objectives import VIMCO, SQAIRSignal
 from whatwhere.inference.optimizers import make_optimizer, parameter_groups
 from whatwhere.inference.pictures import save_gif, save_picture
 from whatwhere.inference.report_file import write_json
@@ -54,7 +59,6 @@ from whatwhere.inference.tracks_file import write_tracks
 from whatwhere.inference.training import Trainer, TrainingConfig
 from whatwhere.inference.video_evaluation import (
     VideoReport,
-    Videos,
     count_accuracy_of_videos,
     evaluate_videos,
     found_tracks,
@@ -67,40 +71,10 @@ from whatwhere.models.discovery_priors import DiscoveryCountPrior, DiscoveryWher
 from whatwhere.models.propagation_priors import GuidedPropagationPrior, RecurrentPropagationPrior
 from whatwhere.models.sqair import SQAIR, Frame, LatentEncoder, LinearGlimpseDecoder, SceneDecoder
 
-VideoSource = MovingDigits | VideoData | VideoStore
-
 PRETRAINED = Path(__file__).parent / "pretrained" / "sqair-glyphs.pt"
 """A checkpoint that comes with the package; how it was made and how good it is stands beside it."""
 EXAMPLE = Path(__file__).parent / "pretrained" / "glyphs.npz"
 """A held-out video for it."""
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """Where the videos come from."""
-
-    source: str = "glyphs"
-    """`glyphs` (digits drawn from fonts, no download), `mnist`, or the path of videos: an HDF5 file, read as
-    it is needed, or what `whatwhere.datasets.load_clips` reads.
-    """
-    test_source: str | None = None
-    """Held-out videos, where `source` is a path; without it the last tenth of `source` is held out."""
-    max_objects: int = 2
-    """Most digits in a generated video; the number is uniform from 0."""
-    image_size: int = 50
-    """Side of generated frames, in pixels."""
-    intermittent: bool = False
-    """Whether generated digits appear and disappear."""
-    return_probability: float = 0.0
-    """Probability that such a digit appears a second time."""
-    noise_std: float = 0.0
-    """Standard deviation of noise added to the pixels of generated videos."""
-    train_videos: int = 60_000
-    """Generated training videos; they are made when they are needed, and take no memory."""
-    test_videos: int = 10_000
-    """Generated held-out videos, made from other digits than the training videos."""
-    seed: int = 0
-    """Seed of generated videos; it is not the seed of training, so that all runs see the same data."""
 
 
 @dataclass(frozen=True)
@@ -286,74 +260,6 @@ class Programs(NamedTuple):
     guide: SQAIRGuide
 
 
-class Split(NamedTuple):
-    """Training videos and held-out videos."""
-
-    train: VideoSource
-    test: VideoSource
-
-
-def load_data(config: DataConfig, frames: int) -> Split:
-    """Training and held-out videos of at least `frames` frames."""
-    if config.source in ("glyphs", "mnist"):
-        return Split(*(_moving_digits(config, split, frames) for split in ("train", "test")))
-    data = _load(config.source, frames)
-    if config.test_source is not None:
-        return Split(data, _load(config.test_source, frames))
-    held_out = max(1, len(data) // 10)
-    if len(data) <= held_out:
-        raise DataError(f"`{config.source}` has {len(data)} video, too few to hold one out")
-    cut = len(data) - held_out
-    return Split(data.subset(range(cut)), data.subset(range(cut, len(data))))
-
-
-def _moving_digits(config: DataConfig, split: Literal["train", "test"], frames: int) -> MovingDigits:
-    # Longer videos go on from shorter ones, so that 10 frames, the paper's length, are the same for all.
-    recipe = MovingDigitsRecipe(
-        max_objects=config.max_objects,
-        image_size=config.image_size,
-        frames=max(frames, 10),
-        intermittent=config.intermittent,
-        return_probability=config.return_probability,
-        noise_std=config.noise_std,
-    )
-    source: Literal["glyphs", "mnist"] = "mnist" if config.source == "mnist" else "glyphs"
-    size = config.train_videos if split == "train" else config.test_videos
-    return moving_digit_videos(recipe, split, size, config.seed, source=source)
-
-
-def _load(source: str, frames: int) -> VideoSource:
-    path = Path(source)
-    if not path.exists():
-        raise DataError(f"`{source}` is neither `glyphs`, `mnist`, nor the path of a folder or file")
-    data = VideoStore(path) if path.suffix in (".h5", ".hdf5") else load_clips(path)
-    shape = data.shape
-    if shape[1] < frames:
-        raise DataError(f"`{source}` has videos of {shape[1]} frames, fewer than the {frames} asked for")
-    return data
-
-
-def batches_of(
-    data: VideoSource, size: int, frames: int, device: torch.device, batch_size: int = 50
-) -> Iterator[Videos]:
-    """The first videos with their labels, in order, cut to their first frames."""
-    for start in range(0, size, batch_size):
-        batch = data.batch(range(start, min(start + batch_size, size)))
-        labels: dict[str, Tensor | None] = {
-            "counts": batch.count,
-            "visible_counts": None if batch.visible is None else visible_count(batch),
-            "boxes": batch.boxes,
-            "present": None if batch.visible is None or batch.boxes is None else batch.visible > 0,
-        }
-        if batch.boxes is not None and batch.visible is None:
-            labels["present"] = present(batch)
-        cut = {name: None if label is None else label[:, :frames] for name, label in labels.items()}
-        yield Videos(
-            batch.video[:, :frames].to(device),
-            **{name: None if label is None else label.to(device) for name, label in cut.items()},
-        )
-
-
 def build(
     network: NetworkConfig, prior: PriorConfig, mean_image: Tensor | None = None, hold: bool = False
 ) -> Programs:
@@ -442,19 +348,6 @@ def _propagation_prior(network: NetworkConfig, prior: PriorConfig) -> RecurrentP
     return GuidedPropagationPrior(*sizes, update_scale=0.1 if prior.propagation == "guided" else 0.0)
 
 
-class PerFrame(nn.Module):
-    """An objective divided by the number of frames, so that the step does not grow with the videos."""
-
-    def __init__(self, objective: ObjectiveModule) -> None:
-        super().__init__()
-        self.objective = objective
-
-    def forward(self, video: Tensor) -> tuple[Tensor, Diagnostics]:
-        """The loss of videos `(B, T, C, H, W)`, and diagnostics of whole sequences."""
-        loss, diagnostics = self.objective(video)
-        return loss / video.shape[1], diagnostics
-
-
 def train(config: SQAIRConfig, process: Process) -> int:
     """Train, evaluate on held-out videos, and write everything into `config.output`."""
     set_threads(config.threads)
@@ -511,49 +404,9 @@ def train(config: SQAIRConfig, process: Process) -> int:
         # In the first frame nothing is propagated.
         find_unused_parameters=config.first_frames == 1,
     )
-    if config.resume and trainer.checkpoint_path is not None and trainer.checkpoint_path.exists():
-        trainer.resume()
-    result = trainer.run()
-    if process.is_main:
-        print(result.message)
-        if result.reason != "interrupted":
-            held_out = EvaluateConfig(config.output / "checkpoint.pt", output=config.output)
-            report_held_out(held_out, config, programs, data.test, process.device)
-    return result.exit_code
-
-
-@dataclass(frozen=True)
-class EvaluateConfig:
-    """Evaluate a trained model on held-out videos."""
-
-    checkpoint: Path
-    """The checkpoint of a training run."""
-    output: Path | None = None
-    """Folder for `metrics.json` and the pictures; by default `evaluation` beside the checkpoint."""
-    data: str | None = None
-    """Other videos than the held-out ones of the training run: `glyphs`, `mnist`, or a path."""
-    videos: int = 1_000
-    """Number of videos, the first ones."""
-    frames: int | None = None
-    """Frames of each; by default as many as the model was trained on."""
-    particles: int = 5
-    """Particles of the bounds that are compared with training."""
-    iwae_particles: int = 100
-    """Particles of the estimate of log p(x)."""
-    iwae_videos: int = 64
-    """Videos that it is made from; it takes most of the time."""
-    seed: int = 0
-    """Seed of the posterior samples."""
-    device: str = "cpu"
-    """`cpu`, `cuda`, or `auto`."""
-    threads: int | None = None
-    """Threads of the CPU."""
-
-    def __post_init__(self) -> None:
-        for name in ("videos", "frames", "particles", "iwae_particles", "iwae_videos"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {value}")
+    held_out = EvaluateConfig(config.output / "checkpoint.pt", output=config.output)
+    report = partial(report_held_out, held_out, config, programs, data.test, process.device)
+    return run_to_end(trainer, config.resume, process, report)
 
 
 def report_held_out(
@@ -585,11 +438,7 @@ def report_held_out(
 
 def print_report(report: VideoReport) -> None:
     """The numbers that matter most, in nats per sequence."""
-    print(f"held-out videos  {report.videos} of {report.frames} frames")
-    print(f"log p(x)         {report.log_marginal:.1f}  (IWAE-{report.iwae_particles}, {report.iwae_videos})")
-    print(f"IWAE-{report.particles:<12}{report.iwae:.1f}")
-    print(f"reconstruction   {report.log_likelihood:.1f}  (weighted {report.weighted_log_likelihood:.1f})")
-    print(f"KL               {report.kl:.1f}  (weighted {report.weighted_kl:.1f})")
+    print_likelihood(report)
     print("propagated       " + " ".join(f"{value:.2f}" for value in report.propagated))
     print("discovered       " + " ".join(f"{value:.2f}" for value in report.discovered))
     print("effective sample " + " ".join(f"{value:.2f}" for value in report.effective_sample_size))
@@ -639,24 +488,9 @@ def evaluate(options: EvaluateConfig) -> int:
     keep_freed_memory()
     device = select_device(options.device)
     config, programs = restore(options.checkpoint, device)
-    source = config.data
-    if options.data is not None:
-        generated = options.data in ("glyphs", "mnist")
-        source = replace(source, source=options.data, test_source=None if generated else options.data)
-    data = load_data(source, options.frames or config.frames).test
-    _require_shape(options.data or source.source, data, config)
+    data = held_out_videos(options, config.data, config.frames, config.network.image_shape)
     report_held_out(options, config, programs, data, device)
     return 0
-
-
-def _require_shape(source: str, data: VideoSource, config: SQAIRConfig) -> None:
-    """Refuse videos of another size or number of channels than the model was trained on."""
-    expected, found = config.network.image_shape, data.shape[2:]
-    if found != expected:
-        raise DataError(
-            f"`{source}` has frames of (channels, height, width) = {tuple(found)}, but the model was trained "
-            f"on {expected}"
-        )
 
 
 @dataclass(frozen=True)
@@ -695,7 +529,7 @@ def track(options: TrackConfig) -> int:
     """Track the objects of a user's videos."""
     device = select_device(options.device)
     config, programs = restore(options.checkpoint, device)
-    data = _user_videos(options.video, config, options.resize)
+    data = user_videos(options.video, config.network.image_shape, options.resize)
     torch.manual_seed(options.seed)
     parts: list[Tracks] = []
     for start in range(0, len(data), 20):
@@ -720,54 +554,14 @@ def track(options: TrackConfig) -> int:
     return 0
 
 
-def _user_videos(path: Path, config: SQAIRConfig, resize: bool) -> VideoData:
-    shape = config.network.image_shape
-    if shape is None or not resize:
-        data = load_clips(path)
-    else:
-        data = load_clips(path, size=shape[1:], channels=shape[0])
-    try:
-        _require_shape(str(path), data, config)
-    except DataError as error:
-        raise DataError(f"{error}; give `--resize` to fit them") from error
-    return data
-
-
 @dataclass(frozen=True)
-class GenerateConfig:
+class GenerateConfig(GenerateVideosConfig):
     """Draw videos from a trained model, or go on from the first frames of a given one."""
 
     checkpoint: Path = PRETRAINED
     """The checkpoint of a training run; by default that of the package, trained on glyphs."""
-    output: Path = Path("generated")
-    """Folder for `generated.png`, a film strip, and `generated.gif`."""
-    video: Path | None = None
-    """A video to go on from, as for `track`; without it videos are drawn from the prior."""
-    given: int = 3
-    """Frames of the video that the model sees."""
-    frames: int = 10
-    """Frames, those given included."""
-    count: int = 6
-    """Number of videos."""
     discover: bool = False
     """Whether new objects may appear after the given frames; in videos from the prior they always may."""
-    resize: bool = False
-    """Resize frames to what the model was trained on."""
-    fps: float = 4.0
-    """Frames per second of the GIF."""
-    seed: int = 0
-    """Seed of the videos."""
-    device: str = "cpu"
-    """`cpu`, `cuda`, or `auto`."""
-
-    def __post_init__(self) -> None:
-        if min(self.count, self.frames, self.given) < 1:
-            raise ValueError(
-                "`count`, `frames` and `given` must be at least 1, "
-                f"got {self.count}, {self.frames} and {self.given}"
-            )
-        if self.video is not None and self.given >= self.frames:
-            raise ValueError(f"`given` must be less than `frames` = {self.frames}, got {self.given}")
 
 
 def generate(options: GenerateConfig) -> int:
@@ -775,30 +569,15 @@ def generate(options: GenerateConfig) -> int:
     device = select_device(options.device)
     config, programs = restore(options.checkpoint, device)
     torch.manual_seed(options.seed)
-    rows: list[Tensor]
     if options.video is None:
         drawn = programs.model.generate(options.count, options.frames)
-        rows = list(torch.stack([frame.canvas for frame in drawn], dim=1).cpu())
-        labels, marks = [""] * len(rows), {}
-    else:
-        data = _user_videos(options.video, config, options.resize)
-        if data.shape[1] < options.given:
-            raise DataError(
-                f"`{options.video}` has {data.shape[1]} frames, fewer than `--given` {options.given}"
-            )
-        video = data.batch([0]).video[:, : options.frames]
-        seen = video[:, : options.given].expand(options.count, -1, -1, -1, -1).to(device)
-        with torch.no_grad():
-            trace = poutine.trace(programs.guide).get_trace(seen)
-        drawn = programs.model.generate(options.count, options.frames, trace, discover=options.discover)
-        rows = [video[0], *torch.stack([frame.canvas for frame in drawn], dim=1).cpu()]
-        labels, marks = ["input", *["generated"] * options.count], {options.given: "generated"}
-    save_picture(options.output / "generated.png", film_strip(rows, labels, marks=marks))
-    shown = [row for row in rows if len(row) == options.frames]
-    pages = [film_strip([row[t : t + 1] for row in shown], [""] * len(shown)) for t in range(options.frames)]
-    save_gif(options.output / "generated.gif", pages, options.fps)
-    print(f"film strip: {options.output / 'generated.png'}")
-    print(f"animation:  {options.output / 'generated.gif'}")
+        write_generated(options, [frame.canvas for frame in drawn])
+        return 0
+    video, seen = frames_to_go_on_from(options, options.video, config.network.image_shape, device)
+    with torch.no_grad():
+        trace = poutine.trace(programs.guide).get_trace(seen)
+    drawn = programs.model.generate(options.count, options.frames, trace, discover=options.discover)
+    write_generated(options, [frame.canvas for frame in drawn], video)
     return 0
 
 

@@ -2,5 +2,6 @@
 
 from .air import AIRBaseline, AIRGuide
 from .sqair import Discovery, Propagation, SQAIRGuide
+from .vrnn import VRNNGuide
 
-__all__ = ["AIRBaseline", "AIRGuide", "Discovery", "Propagation", "SQAIRGuide"]
+__all__ = ["AIRBaseline", "AIRGuide", "Discovery", "Propagation", "SQAIRGuide", "VRNNGuide"]

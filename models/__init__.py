@@ -5,16 +5,19 @@ from .hart import HART, HARTTracks
 from .ratm import RATM, RATMTracks
 from .sqair import SQAIR, Frame
 from .template_tracker import TemplateTracker
+from .vrnn import VRNN, VRNNFrame
 
 __all__ = [
     "AIR",
     "HART",
     "RATM",
     "SQAIR",
+    "VRNN",
     "Frame",
     "HARTTracks",
     "RATMTracks",
     "Scene",
     "Slots",
     "TemplateTracker",
+    "VRNNFrame",
 ]

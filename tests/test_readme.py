@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from whatwhere.examples import air, data, hart, ratm, sqair
+from whatwhere.examples import air, data, hart, ratm, sqair, vrnn
 from whatwhere.inference.config import make_parser
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -25,9 +25,9 @@ def commands(program: str) -> list[list[str]]:
     return [shlex.split(line)[1:] for line in lines if line.startswith(f"{program} ")]
 
 
-@pytest.mark.parametrize("program", ["air", "sqair", "ratm", "hart"])
+@pytest.mark.parametrize("program", ["air", "sqair", "ratm", "hart", "vrnn"])
 def test_the_commands_have_the_options_shown(program: str):
-    programs = {"air": air, "sqair": sqair, "ratm": ratm, "hart": hart}
+    programs = {"air": air, "sqair": sqair, "ratm": ratm, "hart": hart, "vrnn": vrnn}
     known = programs[program].COMMANDS
     shown = commands(f"whatwhere-{program}")
     assert {arguments[0] for arguments in shown} == set(known)

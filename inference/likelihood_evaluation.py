@@ -1,0 +1,155 @@
+"""Held-out likelihood of models of videos, whether they know objects or not.
+
+Works with any model and guide whose statements tell their frame (`objectives.frame_weights.frame_of`).
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .log_marginal import log_marginal
+from .objectives.base import Program
+from .objectives.frame_weights import FrameLogWeights, frame_log_weights
+from .objectives.module import local_parameters
+from .report_file import json_ready
+
+__all__ = ["LikelihoodReport", "evaluate_likelihood"]
+
+
+class LikelihoodReport(NamedTuple):
+    """Held-out numbers of a model of videos: means over videos, nats of whole sequences.
+
+    Fields are those of the same names of `video_evaluation.VideoReport`, where *weighted* is explained.
+    """
+
+    videos: int
+    """Number of videos."""
+    frames: int
+    """T, the number of frames of each."""
+    particles: int
+    """K, the particles of all numbers but `log_marginal`."""
+    log_marginal: float
+    """Estimate of log p(x): importance-weighted bound with `iwae_particles` particles."""
+    iwae_particles: int
+    """Number of particles of `log_marginal`."""
+    iwae_videos: int
+    """Number of videos that `log_marginal` is a mean of, the first ones."""
+    iwae: float
+    """Importance-weighted bound with K particles."""
+    elbo: float
+    """Single-sample evidence lower bound: `log_likelihood - kl`."""
+    log_likelihood: float
+    """Reconstruction term `E_q[log p(x | z)]`."""
+    kl: float
+    """`E_q[log q(z | x) - log p(z)]`, estimated with the same samples."""
+    weighted_log_likelihood: float
+    """Reconstruction term under the weighted particles."""
+    weighted_kl: float
+    """KL term under the weighted particles."""
+    effective_sample_size: list[float]
+    """Of the weights of the frames up to each of T, between 1 and K."""
+
+    def numbers(self) -> dict[str, Any]:
+        """The report as nested primitives, for JSON; what is not finite becomes None."""
+        numbers: dict[str, Any] = json_ready(self)
+        return numbers
+
+
+@torch.no_grad()
+def evaluate_likelihood(
+    model: Program,
+    guide: Program,
+    videos: Iterable[Tensor],
+    *,
+    particles: int = 5,
+    iwae_particles: int = 100,
+    iwae_videos: int | None = None,
+    chunk_size: int = 10,
+) -> LikelihoodReport:
+    """Evaluate a model and guide on held-out videos.
+
+    Args:
+        model: generative program.
+        guide: inference program; both are called with a batch of videos.
+        videos: batches `(B, T, C, H, W)` of one length T; memory is bounded by one of them times
+            `chunk_size`.
+        particles: K.
+        iwae_particles: particles of `LikelihoodReport.log_marginal`.
+        iwae_videos: number of videos for it, the first ones, by default all; with many particles it takes
+            most of the time.
+        chunk_size: particles that are held in memory at a time.
+
+    Raises:
+        ValueError: if there are no videos, batches differ in length, or a number is not positive.
+        ObjectiveError: if model and guide do not fit together, or a statement does not tell its frame.
+    """
+    for name, number in (
+        ("particles", particles),
+        ("iwae_particles", iwae_particles),
+        ("iwae_videos", iwae_videos),
+        ("chunk_size", chunk_size),
+    ):
+        if number is not None and number < 1:
+            raise ValueError(f"`{name}` must be positive, got {number}.")
+    weights: list[FrameLogWeights] = []
+    estimates: list[Tensor] = []
+    left = sys.maxsize if iwae_videos is None else iwae_videos
+    with local_parameters(model, guide):
+        for video in videos:
+            weights.append(_draw(model, guide, video, particles, chunk_size))
+            if len(weights[-1].log_weight) != len(weights[0].log_weight):
+                raise ValueError(
+                    f"`videos` must be of one length, but there are some of {len(weights[0].log_weight)} and "
+                    f"some of {len(weights[-1].log_weight)} frames."
+                )
+            first = video[:left]
+            left -= len(first)
+            if len(first):
+                estimates.append(
+                    log_marginal(
+                        model, guide, first, num_particles=iwae_particles, chunk_size=chunk_size
+                    ).cpu()
+                )
+    if not weights:
+        raise ValueError("`videos` are none.")
+    joined = FrameLogWeights(*(torch.cat(parts, dim=-1).double() for parts in zip(*weights, strict=True)))
+    return _report(joined, torch.cat(estimates).double(), iwae_particles)
+
+
+def _draw(model: Program, guide: Program, video: Tensor, particles: int, chunk_size: int) -> FrameLogWeights:
+    """Weights `(T, K, B)` on the CPU."""
+    chunks = [
+        frame_log_weights(model, guide, video, num_particles=min(chunk_size, particles - start))
+        for start in range(0, particles, chunk_size)
+    ]
+    return FrameLogWeights(*(torch.cat(parts, dim=1).cpu() for parts in zip(*chunks, strict=True)))
+
+
+def _report(weights: FrameLogWeights, estimates: Tensor, iwae_particles: int) -> LikelihoodReport:
+    log_weight, log_likelihood = weights.log_weight.sum(0), weights.log_likelihood.sum(0)  # (K, B)
+    frames, particles, videos = weights.log_weight.shape
+    share = log_weight.softmax(0)
+    elbo, weighted = log_weight.mean().item(), (share * log_weight).sum(0).mean().item()
+    likelihood = log_likelihood.mean().item()
+    weighted_likelihood = (share * log_likelihood).sum(0).mean().item()
+    return LikelihoodReport(
+        videos=videos,
+        frames=frames,
+        particles=particles,
+        log_marginal=estimates.mean().item(),
+        iwae_particles=iwae_particles,
+        iwae_videos=len(estimates),
+        iwae=log_weight.logsumexp(0).mean().item() - math.log(particles),
+        elbo=elbo,
+        log_likelihood=likelihood,
+        kl=likelihood - elbo,
+        weighted_log_likelihood=weighted_likelihood,
+        weighted_kl=weighted_likelihood - weighted,
+        effective_sample_size=weights.effective_sample_size().mean(-1).tolist(),
+    )
