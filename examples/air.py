@@ -44,7 +44,16 @@ from whatwhere.inference.evaluation import (
     object_boxes,
 )
 from whatwhere.inference.memory import keep_freed_memory
-from whatwhere.inference.objectives import NVIL, VIMCO, MarginalELBO, MultiSampleELBO, Reinforce
+from whatwhere.inference.objectives import (
+    NVIL,
+    OVIS,
+    VIMCO,
+    MarginalELBO,
+    MultiSampleELBO,
+    Reinforce,
+    ReweightedWakeSleep,
+    SQAIRSignal,
+)
 from whatwhere.inference.optimizers import make_optimizer, parameter_groups
 from whatwhere.inference.pictures import reconstruction_picture, sample_picture, save_picture
 from whatwhere.inference.report_file import write_json
@@ -54,7 +63,12 @@ from whatwhere.models import AIR
 from whatwhere.models.components.networks import ConvFeatures, GlimpseDecoder, GlimpseEncoder
 from whatwhere.models.priors import GeometricCount, NormalPrior
 
-Estimator = Literal["marginal", "vimco", "nvil", "reinforce"]
+Estimator = Literal["marginal", "vimco", "ovis", "nvil", "reinforce", "wake_sleep", "sqair_code"]
+
+COMPARING = ("vimco", "ovis", "wake_sleep", "sqair_code")
+"""Estimators that compare particles, of which they need several."""
+CONTINUOUS = ("vimco", "ovis", "sqair_code")
+"""Estimators that leave a choice for continuous variables."""
 
 
 @dataclass(frozen=True)
@@ -147,10 +161,15 @@ class AIRConfig:
     """Let Pyro check the parameters and values of all distributions at every step: slower, for debugging."""
     estimator: Estimator = "marginal"
     """How presence is learned: exactly, by summing over the number of objects (`marginal`), or by sampling:
-    `vimco` (with several particles), `nvil` (with a learned baseline), `reinforce`.
+    with several particles `vimco`, `ovis`, `wake_sleep` (the guide has an objective of its own) and
+    `sqair_code` (what SQAIR's authors compute, biased); `nvil` (with a learned baseline), `reinforce`.
+    """
+    continuous: Literal["pathwise", "stl", "dreg"] = "pathwise"
+    """Gradient of places and looks, for `vimco`, `ovis` and `sqair_code`: reparameterised; without the part
+    of mean 0 (sticking the landing, biased); or doubly reparameterised.
     """
     particles: int = 1
-    """Particles of the objective; `vimco` needs at least 2."""
+    """Particles of the objective; estimators that compare them need at least 2."""
     batch_size: int = 64
     """Images in a step, of all processes together."""
     exploration: float = 0.1
@@ -179,9 +198,15 @@ class AIRConfig:
     """The training loop."""
 
     def __post_init__(self) -> None:
-        if self.estimator == "vimco" and self.particles < 2:
+        if self.estimator in COMPARING and self.particles < 2:
             raise ValueError(
-                "`estimator` vimco compares particles: set `particles` to 2 or more, for example 5"
+                f"`estimator` {self.estimator} compares particles: set `particles` to 2 or more, "
+                "for example 5"
+            )
+        if self.continuous != "pathwise" and self.estimator not in CONTINUOUS:
+            raise ValueError(
+                f"`continuous` = {self.continuous} is for `estimator` {', '.join(CONTINUOUS)}, "
+                f"got {self.estimator}"
             )
         for name in ("learning_rate", "final_learning_rate", "batch_size", "particles", "iwae_particles"):
             if getattr(self, name) <= 0:
@@ -303,15 +328,21 @@ def with_image_shape(config: AIRConfig, data: VideoData) -> AIRConfig:
     return replace(config, network=replace(config.network, image_shape=(channels, height, width)))
 
 
-def make_objective(estimator: Estimator, particles: int) -> MultiSampleELBO:
+def make_objective(
+    estimator: Estimator, particles: int, continuous: Literal["pathwise", "stl", "dreg"] = "pathwise"
+) -> MultiSampleELBO:
     """The objective of a name; losses are means over the batch."""
     classes: dict[str, Callable[..., MultiSampleELBO]] = {
         "marginal": MarginalELBO,
         "vimco": VIMCO,
+        "ovis": OVIS,
         "nvil": NVIL,
         "reinforce": Reinforce,
+        "wake_sleep": ReweightedWakeSleep,
+        "sqair_code": SQAIRSignal,
     }
-    return classes[estimator](num_particles=particles, reduction="mean")
+    options = {"continuous": continuous} if estimator in CONTINUOUS else {}
+    return classes[estimator](num_particles=particles, reduction="mean", **options)
 
 
 def held_out(data: VideoData, device: torch.device, batch_size: int = 200) -> Iterator[Images]:
@@ -335,7 +366,7 @@ def train(config: AIRConfig, process: Process) -> int:
         program.to(process.device)
     if config.compile:
         compile_networks(programs)
-    objective = make_objective(config.estimator, config.particles)(*programs)
+    objective = make_objective(config.estimator, config.particles, config.continuous)(*programs)
     own_rates = {} if programs.guide.baseline is None else {"guide.baseline": config.baseline_learning_rate}
     groups = parameter_groups(objective, config.learning_rate, own_rates)
     schedule = BatchSchedule(len(data.train), config.batch_size, config.training.seed).shard(

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,7 +14,16 @@ from PIL import Image
 
 from whatwhere.datasets import PyroRecipe, compose, make_glyphs, save_video
 from whatwhere.examples import air, minimal_svi
-from whatwhere.examples.air import AIRConfig, DataConfig, PriorConfig, build, main
+from whatwhere.examples.air import (
+    COMPARING,
+    CONTINUOUS,
+    AIRConfig,
+    DataConfig,
+    Estimator,
+    PriorConfig,
+    build,
+    main,
+)
 from whatwhere.inference.checkpoint import load_checkpoint
 from whatwhere.inference.training import TrainingConfig
 
@@ -76,10 +86,12 @@ def test_train_leaves_metrics_pictures_log_and_checkpoint(train, tmp_path: Path,
     assert str(tmp_path / "reconstructions.png") in printed
 
 
-@pytest.mark.parametrize("estimator", ["vimco", "nvil", "reinforce"])
+@pytest.mark.parametrize("estimator", get_args(Estimator))
 def test_every_estimator_trains(train, tmp_path: Path, estimator: str):
-    particles = "2" if estimator == "vimco" else "1"
-    assert train(tmp_path, "--estimator", estimator, "--particles", particles) == 0
+    particles = "2" if estimator in COMPARING else "1"
+    continuous = "dreg" if estimator in CONTINUOUS else "pathwise"
+    options = ["--estimator", estimator, "--particles", particles, "--continuous", continuous]
+    assert train(tmp_path, *options) == 0
 
 
 def test_resuming_takes_the_steps_of_a_run_without_interruption(train, tmp_path: Path):
@@ -149,7 +161,11 @@ def test_presets_are_the_papers_where_they_say_so():
     ("arguments", "message"),
     [
         (["--estimator", "vimco"], "set `particles` to 2 or more"),
-        (["--estimator", "exact"], "expected one of marginal, vimco, nvil, reinforce, got 'exact'"),
+        (["--continuous", "dreg"], "is for `estimator` vimco, ovis, sqair_code, got marginal"),
+        (
+            ["--estimator", "exact"],
+            "expected one of marginal, vimco, ovis, nvil, reinforce, wake_sleep, sqair_code, got 'exact'",
+        ),
         (["--device", "cuda"], "there is no GPU"),
         (["--data.source", "nowhere"], "`nowhere` is neither `glyphs`, `mnist`, nor the path"),
         (["--batch-size", "0"], "`batch_size` must be positive"),
