@@ -25,7 +25,6 @@ from whatwhere.examples.tracking import (
     EvaluateConfig,
     TrackConfig,
     TrackerConfig,
-    TrackingDataConfig,
     cross_validate,
     evaluate_checkpoint,
     load_data,
@@ -33,6 +32,7 @@ from whatwhere.examples.tracking import (
     track_clip,
     train_tracker,
 )
+from whatwhere.examples.tracking_data import TrackingDataConfig
 from whatwhere.inference.config import runtime_field
 from whatwhere.inference.distributed import Process, join_processes, select_device
 from whatwhere.inference.memory import keep_freed_memory

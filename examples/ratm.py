@@ -37,19 +37,17 @@ from whatwhere.datasets import (
 from whatwhere.datasets.streams import stream
 from whatwhere.examples.program import Command, ExportConfig, UsageError, export, run_program, set_threads
 from whatwhere.examples.tracking import (
-    GENERATED,
     EvaluateConfig,
     TrackConfig,
     TrackerConfig,
-    TrackingDataConfig,
     cross_validate,
     evaluate_checkpoint,
     load_data,
-    load_targets,
     restore_tracker,
     track_clip,
     train_tracker,
 )
+from whatwhere.examples.tracking_data import GENERATED, TrackingDataConfig, load_targets
 from whatwhere.inference.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from whatwhere.inference.config import from_primitives, runtime_field, to_primitives
 from whatwhere.inference.distributed import Process, join_processes, select_device

@@ -27,7 +27,7 @@ from whatwhere.examples.ratm import (
     make_objective,
     restore_classifier,
 )
-from whatwhere.examples.tracking import TrackingDataConfig
+from whatwhere.examples.tracking_data import TrackingDataConfig
 from whatwhere.inference.checkpoint import load_checkpoint
 from whatwhere.inference.supervised import LocalisationLoss
 from whatwhere.models.components.boxes import iou

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from whatwhere.datasets import DataError, VideoData, save_video
-from whatwhere.examples.tracking import (
+from whatwhere.examples.tracking import open_clip
+from whatwhere.examples.tracking_data import (
     Targets,
     TrackingDataConfig,
     groups_of,
     load_targets,
-    open_clip,
     training_batches,
 )
 from whatwhere.inference.distributed import Process
