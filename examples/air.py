@@ -394,8 +394,8 @@ def train(config: AIRConfig, process: Process) -> int:
         evaluate=evaluate if monitor.count is not None else None,
         process=process,
     )
-    if config.resume and trainer.checkpoint_path is not None and trainer.checkpoint_path.exists():
-        trainer.resume()
+    if config.resume:
+        trainer.resume_existing()
     result = trainer.run()
     if process.is_main:
         print(result.message)

@@ -612,8 +612,8 @@ def _pretrain(config: ClassifierConfig, process: Process) -> int:
         process=process,
         keep_best="accuracy",
     )
-    if config.resume and trainer.checkpoint_path is not None and trainer.checkpoint_path.exists():
-        trainer.resume()
+    if config.resume:
+        trainer.resume_existing()
     result = trainer.run()
     if process.is_main:
         print(result.message)

@@ -166,8 +166,8 @@ def train_tracker(
         # Held-out videos must not choose the parameters they are evaluated with.
         keep_best=None if data.validation is None else "held_out_iou",
     )
-    if config.resume and trainer.checkpoint_path is not None and trainer.checkpoint_path.exists():
-        trainer.resume()
+    if config.resume:
+        trainer.resume_existing()
     result = trainer.run()
     if process.is_main:
         print(result.message)

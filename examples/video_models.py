@@ -263,8 +263,8 @@ def run_to_end(
     Returns:
         the exit code.
     """
-    if resume and trainer.checkpoint_path is not None and trainer.checkpoint_path.exists():
-        trainer.resume()
+    if resume:
+        trainer.resume_existing()
     result = trainer.run()
     if process.is_main:
         print(result.message)

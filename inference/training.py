@@ -247,6 +247,18 @@ class Trainer:
             self._saved_step = self.step
         return self.step
 
+    def resume_existing(self) -> bool:
+        """Load the checkpoint in the run's folder, if there is one; see `resume`.
+
+        Returns:
+            whether there is one.
+        """
+        path = self.checkpoint_path
+        exists = path is not None and path.exists()
+        if exists:
+            self.resume()
+        return exists
+
     def run(self) -> TrainingResult:
         """Train until `config.steps` steps are taken, the time is up, or SIGINT or SIGTERM arrives.
 

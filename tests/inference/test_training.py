@@ -247,6 +247,17 @@ def test_best_parameters_are_kept_across_a_resumption(tmp_path):
             assert torch.equal(saved.modules["model"]["weight"], module.model.weight)
 
 
+def test_a_run_goes_on_where_there_is_one(tmp_path):
+    module = Quadratic()
+    first = Trainer(module, sgd(module), batches, config(3), folder=tmp_path)
+    assert not first.resume_existing()
+    first.run()
+    again = Trainer(module, sgd(module), batches, config(3), folder=tmp_path)
+    assert again.resume_existing()
+    assert again.step == 3
+    assert not Trainer(module, sgd(module), batches, config(3)).resume_existing()
+
+
 def test_best_of_an_unknown_number_is_refused(tmp_path):
     module = Quadratic()
     options = {"evaluate": lambda step: {"quality": 1.0}, "keep_best": "iou"}
