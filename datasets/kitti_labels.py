@@ -16,7 +16,7 @@ import numpy as np
 
 from .errors import DataError
 from .group_split import Rows
-from .target_clips import Boxes
+from .target_clips import Boxes, annotation_lines
 
 KITTI_CLASSES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc")
 """All classes; their places in this tuple are the numbers of the label `classes`."""
@@ -97,15 +97,7 @@ def read_kitti_labels(path: str | os.PathLike[str]) -> list[KITTILabel]:
     labels: list[KITTILabel] = []
     kinds: dict[int, str] = {}
     lines: dict[tuple[int, int], int] = {}
-    try:
-        content = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}).") from error
-    for line, text in enumerate(content.split("\n"), 1):
-        if not text.strip():
-            continue
+    for line, text in annotation_lines(Path(path), "utf-8"):
         try:
             label = _parse(line, text.split())
             if label is None:

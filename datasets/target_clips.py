@@ -350,6 +350,21 @@ def consecutive(images: dict[int, Path]) -> list[Path]:
     return list(images.values())
 
 
+def annotation_lines(path: Path, encoding: str) -> list[tuple[int, str]]:
+    """The lines of a text file that are not empty, with their numbers, from 1.
+
+    Raises:
+        DataError: if the file cannot be read.
+    """
+    try:
+        content = path.read_text(encoding=encoding)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}).") from error
+    return [(line, text) for line, text in enumerate(content.split("\n"), 1) if text.strip()]
+
+
 def read_rectangles(path: Path) -> tuple[Boxes, list[int]]:
     """Lines of four numbers `(T, 4)`, separated by commas, tabs or spaces, and where they stand, from 1.
 
@@ -360,15 +375,7 @@ def read_rectangles(path: Path) -> tuple[Boxes, list[int]]:
             line.
     """
     rows, lines = [], []
-    try:
-        content = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}).") from error
-    for line, text in enumerate(content.split("\n"), 1):
-        if not text.strip():
-            continue
+    for line, text in annotation_lines(path, "utf-8-sig"):
         try:
             rows.append(_four_numbers(text.strip()))
         except DataError as error:

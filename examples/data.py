@@ -28,7 +28,7 @@ strip of its frames.
 import argparse
 import dataclasses
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -359,14 +359,7 @@ def make_moving(arguments: argparse.Namespace) -> int:
         return_probability=arguments.return_probability,
         noise_std=arguments.noise_std,
     )
-    videos = moving_digit_videos(
-        recipe,
-        arguments.split,
-        arguments.size,
-        arguments.seed,
-        source=arguments.source,
-        folder=arguments.digits,
-    )
+    videos = videos_of_digits(moving_digit_videos, recipe, arguments)
     parameters = {**dataclasses.asdict(recipe), "split": arguments.split, "source": arguments.source}
     return save_generated(videos, "moving_digits", parameters, arguments)
 
@@ -382,14 +375,7 @@ def make_ratm(arguments: argparse.Namespace) -> int:
         motion=motion,
         noise_std=arguments.noise_std,
     )
-    videos = moving_digit_videos(
-        recipe,
-        arguments.split,
-        arguments.size,
-        arguments.seed,
-        source=arguments.source,
-        folder=arguments.digits,
-    )
+    videos = videos_of_digits(moving_digit_videos, recipe, arguments)
     rule = {"rule": arguments.motion, **dataclasses.asdict(motion)}
     chosen = {"motion": rule, "split": arguments.split, "source": arguments.source}
     return save_generated(videos, "ratm_digits", {**dataclasses.asdict(recipe), **chosen}, arguments)
@@ -418,7 +404,16 @@ def make_clutter(arguments: argparse.Namespace) -> int:
         channels=1 if arguments.grey else 3,
         frames=arguments.frames,
     )
-    videos = clutter_videos(
+    videos = videos_of_digits(clutter_videos, recipe, arguments)
+    parameters = {**dataclasses.asdict(recipe), "split": arguments.split, "source": arguments.source}
+    return save_generated(videos, "clutter", parameters, arguments)
+
+
+def videos_of_digits(
+    make_videos: Callable[..., GeneratedVideos], recipe: Any, arguments: argparse.Namespace
+) -> GeneratedVideos:
+    """Videos of the digits, or other pictures, that the options ask for."""
+    return make_videos(
         recipe,
         arguments.split,
         arguments.size,
@@ -426,8 +421,6 @@ def make_clutter(arguments: argparse.Namespace) -> int:
         source=arguments.source,
         folder=arguments.digits,
     )
-    parameters = {**dataclasses.asdict(recipe), "split": arguments.split, "source": arguments.source}
-    return save_generated(videos, "clutter", parameters, arguments)
 
 
 def save_generated(
@@ -455,12 +448,7 @@ def import_kth(arguments: argparse.Namespace) -> int:
         on_bad=skipped.append if arguments.skip_bad else None,
     )
     parameters = {"annotation": Path(arguments.annotation).name, "actions": list(arguments.actions)}
-    save_video_parts(arguments.output, parts, generator="kth", parameters=parameters)
-    for problem in skipped:
-        print(f"skipped: {problem}")
-    clips, frames = VideoStore(arguments.output).shape[:2]
-    print(f"{arguments.output}: {clips} clips of up to {frames} frames, {len(skipped)} clips skipped")
-    return 0
+    return save_clips(parts, skipped, "clips skipped", parameters, arguments)
 
 
 def import_weizmann(arguments: argparse.Namespace) -> int:
@@ -524,13 +512,22 @@ def save_targets(
 ) -> int:
     """Writes clips of single-object tracking data."""
     common = {"folder": Path(arguments.folder).name, "size": list(arguments.resize), "grey": arguments.grey}
-    save_video_parts(
-        arguments.output, parts, generator=arguments.command, parameters={**common, **parameters}
-    )
+    return save_clips(parts, skipped, "skipped", {**common, **parameters}, arguments)
+
+
+def save_clips(
+    parts: Iterator[VideoData],
+    skipped: list[str],
+    skipped_words: str,
+    parameters: dict[str, Any],
+    arguments: argparse.Namespace,
+) -> int:
+    """Writes clips that are read part by part, and tells what was left out, to which `parts` add."""
+    save_video_parts(arguments.output, parts, generator=arguments.command, parameters=parameters)
     for problem in skipped:
         print(f"skipped: {problem}")
     clips, frames = VideoStore(arguments.output).shape[:2]
-    print(f"{arguments.output}: {clips} clips of up to {frames} frames, {len(skipped)} skipped")
+    print(f"{arguments.output}: {clips} clips of up to {frames} frames, {len(skipped)} {skipped_words}")
     return 0
 
 

@@ -89,14 +89,9 @@ def evaluate_likelihood(
         ValueError: if there are no videos, batches differ in length, or a number is not positive.
         ObjectiveError: if model and guide do not fit together, or a statement does not tell its frame.
     """
-    for name, number in (
-        ("particles", particles),
-        ("iwae_particles", iwae_particles),
-        ("iwae_videos", iwae_videos),
-        ("chunk_size", chunk_size),
-    ):
-        if number is not None and number < 1:
-            raise ValueError(f"`{name}` must be positive, got {number}.")
+    require_positive(
+        particles=particles, iwae_particles=iwae_particles, iwae_videos=iwae_videos, chunk_size=chunk_size
+    )
     weights: list[FrameLogWeights] = []
     estimates: list[Tensor] = []
     left = sys.maxsize if iwae_videos is None else iwae_videos
@@ -119,7 +114,7 @@ def evaluate_likelihood(
     if not weights:
         raise ValueError("`videos` are none.")
     joined = FrameLogWeights(*(torch.cat(parts, dim=-1).double() for parts in zip(*weights, strict=True)))
-    return _report(joined, torch.cat(estimates).double(), iwae_particles)
+    return likelihood_report(joined, torch.cat(estimates), iwae_particles)
 
 
 def _draw(model: Program, guide: Program, video: Tensor, particles: int, chunk_size: int) -> FrameLogWeights:
@@ -131,21 +126,29 @@ def _draw(model: Program, guide: Program, video: Tensor, particles: int, chunk_s
     return FrameLogWeights(*(torch.cat(parts, dim=1).cpu() for parts in zip(*chunks, strict=True)))
 
 
-def _report(weights: FrameLogWeights, estimates: Tensor, iwae_particles: int) -> LikelihoodReport:
-    log_weight, log_likelihood = weights.log_weight.sum(0), weights.log_likelihood.sum(0)  # (K, B)
+def likelihood_report(
+    weights: FrameLogWeights, log_marginals: Tensor, iwae_particles: int
+) -> LikelihoodReport:
+    """The report on weights that have been drawn.
+
+    Args:
+        weights: fields `(T, K, M)`, of M videos.
+        log_marginals: estimates of log p(x) of the first videos, `(L,)`.
+        iwae_particles: particles that they were made from.
+    """
+    log_weight, log_likelihood = weights.log_weight.sum(0), weights.log_likelihood.sum(0)  # (K, M)
     frames, particles, videos = weights.log_weight.shape
     share = log_weight.softmax(0)
-    elbo, weighted = log_weight.mean().item(), (share * log_weight).sum(0).mean().item()
-    likelihood = log_likelihood.mean().item()
-    weighted_likelihood = (share * log_likelihood).sum(0).mean().item()
+    elbo, weighted = _mean(log_weight), _mean((share * log_weight).sum(0))
+    likelihood, weighted_likelihood = _mean(log_likelihood), _mean((share * log_likelihood).sum(0))
     return LikelihoodReport(
         videos=videos,
         frames=frames,
         particles=particles,
-        log_marginal=estimates.mean().item(),
+        log_marginal=_mean(log_marginals),
         iwae_particles=iwae_particles,
-        iwae_videos=len(estimates),
-        iwae=log_weight.logsumexp(0).mean().item() - math.log(particles),
+        iwae_videos=len(log_marginals),
+        iwae=_mean(log_weight.logsumexp(0)) - math.log(particles),
         elbo=elbo,
         log_likelihood=likelihood,
         kl=likelihood - elbo,
@@ -153,3 +156,14 @@ def _report(weights: FrameLogWeights, estimates: Tensor, iwae_particles: int) ->
         weighted_kl=weighted_likelihood - weighted,
         effective_sample_size=weights.effective_sample_size().mean(-1).tolist(),
     )
+
+
+def require_positive(**numbers: int | None) -> None:
+    """Refuse numbers of particles or videos below 1; None is none."""
+    for name, number in numbers.items():
+        if number is not None and number < 1:
+            raise ValueError(f"`{name}` must be positive, got {number}.")
+
+
+def _mean(values: Tensor) -> float:
+    return values.double().mean().item()

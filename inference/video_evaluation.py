@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..models.components.slots import TrackedSlots
 from .evaluation import object_boxes
+from .likelihood_evaluation import likelihood_report, require_positive
 from .log_marginal import log_marginal
 from .metrics import count_report
 from .objectives.base import Program
@@ -242,7 +243,7 @@ def evaluate_videos(
         ValueError: if there are no videos, batches differ in length or labels, or a number is not positive.
         ObjectiveError: if model and guide do not fit together, or a statement does not tell its frame.
     """
-    _check_positive(
+    require_positive(
         particles=particles, iwae_particles=iwae_particles, iwae_videos=iwae_videos, chunk_size=chunk_size
     )
     parts: list[_Measured] = []
@@ -374,11 +375,8 @@ def _joined(parts: Sequence[_Measured]) -> _Measured:
 
 def _report(measured: _Measured, slots: int, iwae_particles: int) -> VideoReport:
     weights = FrameLogWeights(measured.log_weight.double(), measured.log_likelihood.double())
-    log_weight, log_likelihood = weights.log_weight.sum(0), weights.log_likelihood.sum(0)  # (K, B)
-    frames, particles, videos = weights.log_weight.shape
-    share = log_weight.softmax(0)
-    elbo, weighted = _mean(log_weight), _mean((share * log_weight).sum(0))
-    weighted_log_likelihood = _mean((share * log_likelihood).sum(0))
+    likelihood = likelihood_report(weights, measured.log_marginal, iwae_particles)
+    share = weights.log_weight.sum(0).softmax(0)  # (K, B)
     ratio = None
     if measured.true_counts is not None:
         objects = float(measured.true_counts[1:].sum())
@@ -388,19 +386,7 @@ def _report(measured: _Measured, slots: int, iwae_particles: int) -> VideoReport
         for true in (measured.true_counts, measured.true_visible_counts)
     )
     return VideoReport(
-        videos=videos,
-        frames=frames,
-        particles=particles,
-        log_marginal=_mean(measured.log_marginal),
-        iwae_particles=iwae_particles,
-        iwae_videos=len(measured.log_marginal),
-        iwae=_mean(log_weight.logsumexp(0)) - math.log(particles),
-        elbo=elbo,
-        log_likelihood=_mean(log_likelihood),
-        kl=_mean(log_likelihood) - elbo,
-        weighted_log_likelihood=weighted_log_likelihood,
-        weighted_kl=weighted_log_likelihood - weighted,
-        effective_sample_size=weights.effective_sample_size().mean(-1).tolist(),
+        **likelihood._asdict(),
         counting=counting,
         visible_counting=visible_counting,
         propagated=measured.propagated.double().mean(-1).tolist(),
@@ -443,12 +429,6 @@ def _checked(data: Iterable[Videos]) -> Iterator[Videos]:
         yield batch
     if first is None:
         raise ValueError("`data` has no videos.")
-
-
-def _check_positive(**numbers: int | None) -> None:
-    for name, number in numbers.items():
-        if number is not None and number < 1:
-            raise ValueError(f"`{name}` must be positive, got {number}.")
 
 
 def _mean(values: Tensor) -> float:
