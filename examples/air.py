@@ -30,10 +30,9 @@ from whatwhere.datasets import (
     load_images,
     multi_object_images,
 )
-from whatwhere.examples.program import Command, run_program, set_threads
+from whatwhere.examples.program import Command, restore_run, run_program, set_threads
 from whatwhere.guides import AIRGuide
-from whatwhere.inference.checkpoint import CheckpointError, load_checkpoint
-from whatwhere.inference.config import from_primitives, runtime_field
+from whatwhere.inference.config import runtime_field
 from whatwhere.inference.distributed import Process, join_processes, select_device
 from whatwhere.inference.evaluation import (
     Images,
@@ -516,15 +515,8 @@ class SampleConfig:
 
 def restore(path: Path, device: torch.device) -> tuple[AIRConfig, Programs]:
     """Rebuild the configuration, model and guide of a checkpoint."""
-    checkpoint = load_checkpoint(path)
-    try:
-        config = from_primitives(AIRConfig, checkpoint.configuration)
-        programs = build(config)
-    except ValueError as error:
-        raise CheckpointError(f"checkpoint `{path}` is not one of AIR: {error}") from error
-    checkpoint.restore_modules({"model": programs.model, "guide": programs.guide})
-    for program in programs:
-        program.to(device).eval()
+    config, modules = restore_run(path, device, AIRConfig, "AIR", lambda config: build(config)._asdict())
+    programs = Programs(**modules)
     return config, programs
 
 

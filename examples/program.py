@@ -6,14 +6,17 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
+from torch import nn
 
 from whatwhere.datasets import DataError
 from whatwhere.inference.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from whatwhere.inference.config import parse_config
+from whatwhere.inference.config import from_primitives, parse_config
 from whatwhere.inference.nonfinite import NonFiniteError
+
+Config = TypeVar("Config")
 
 
 class UsageError(ValueError):
@@ -29,6 +32,40 @@ class Command(NamedTuple):
     """Does the work and returns the exit code."""
     presets: Mapping[str, Any] | None = None
     """Configurations by name."""
+
+
+def restore_run(
+    path: Path,
+    device: torch.device,
+    config_class: type[Config],
+    name: str,
+    build: Callable[[Config], Mapping[str, nn.Module]],
+    *,
+    subset: bool = False,
+) -> tuple[Config, Mapping[str, Any]]:
+    """Rebuild the configuration and the modules of a checkpoint, for evaluation.
+
+    Args:
+        path: of the checkpoint.
+        device: where the modules shall be.
+        config_class: of the program's configuration.
+        name: of what the program trains, for messages.
+        build: the modules of a configuration, by the names that checkpoints have.
+        subset: accept that the checkpoint holds further modules.
+
+    Raises:
+        CheckpointError: if it cannot be read, or is one of something else.
+    """
+    checkpoint = load_checkpoint(path)
+    try:
+        config = from_primitives(config_class, checkpoint.configuration)
+        modules = build(config)
+    except ValueError as error:
+        raise CheckpointError(f"checkpoint `{path}` is not one of {name}: {error}") from error
+    checkpoint.restore_modules(modules, subset=subset)
+    for module in modules.values():
+        module.to(device).eval()
+    return config, modules
 
 
 @dataclass(frozen=True)

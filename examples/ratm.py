@@ -35,7 +35,15 @@ from whatwhere.datasets import (
     load_folder,
 )
 from whatwhere.datasets.streams import stream
-from whatwhere.examples.program import Command, ExportConfig, UsageError, export, run_program, set_threads
+from whatwhere.examples.program import (
+    Command,
+    ExportConfig,
+    UsageError,
+    export,
+    restore_run,
+    run_program,
+    set_threads,
+)
 from whatwhere.examples.tracking import (
     EvaluateConfig,
     TrackConfig,
@@ -49,7 +57,7 @@ from whatwhere.examples.tracking import (
 )
 from whatwhere.examples.tracking_data import GENERATED, TrackingDataConfig, load_targets
 from whatwhere.inference.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from whatwhere.inference.config import from_primitives, runtime_field, to_primitives
+from whatwhere.inference.config import runtime_field, to_primitives
 from whatwhere.inference.distributed import Process, join_processes, select_device
 from whatwhere.inference.memory import keep_freed_memory
 from whatwhere.inference.optimizers import make_optimizer
@@ -629,13 +637,14 @@ def restore_classifier(path: Path) -> GlimpseClassifier:
             f"`classifier` {path} does not exist: make it with "
             f"`whatwhere-ratm pretrain --output {path.parent}`"
         )
-    checkpoint = load_checkpoint(path)
-    try:
-        config = from_primitives(ClassifierConfig, checkpoint.configuration)
-    except ValueError as error:
-        raise CheckpointError(f"checkpoint `{path}` is not one of a classifier: {error}") from error
-    classifier = make_classifier(config.kind, (1, config.glimpse_size, config.glimpse_size))
-    checkpoint.restore_modules({"classifier": classifier})
+
+    def build_classifier(config: ClassifierConfig) -> dict[str, GlimpseClassifier]:
+        glimpse_shape = (1, config.glimpse_size, config.glimpse_size)
+        return {"classifier": make_classifier(config.kind, glimpse_shape)}
+
+    cpu = torch.device("cpu")
+    _, modules = restore_run(path, cpu, ClassifierConfig, "a classifier", build_classifier)
+    classifier: GlimpseClassifier = modules["classifier"]
     return classifier
 
 

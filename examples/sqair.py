@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from whatwhere.datasets import (
     BatchSchedule,
 )
-from whatwhere.examples.program import Command, ExportConfig, export, run_program, set_threads
+from whatwhere.examples.program import Command, ExportConfig, export, restore_run, run_program, set_threads
 from whatwhere.examples.video_models import (
     DataConfig,
     EvaluateConfig,
@@ -45,8 +45,8 @@ from whatwhere.examples.video_models import (
 )
 from whatwhere.examples.video_models import GenerateConfig as GenerateVideosConfig
 from whatwhere.guides.sqair import Discovery, Propagation, SQAIRGuide, WhatEncoder
-from whatwhere.inference.checkpoint import CheckpointError, load_checkpoint
-from whatwhere.inference.config import from_primitives, runtime_field
+from whatwhere.inference.checkpoint import load_checkpoint
+from whatwhere.inference.config import runtime_field
 from whatwhere.inference.distributed import Process, join_processes, select_device
 from whatwhere.inference.memory import keep_freed_memory
 from whatwhere.inference.objectives import VIMCO, SQAIRSignal
@@ -469,15 +469,10 @@ def reconstructions(video: Tensor, found: Sequence[Frame], model: SQAIR) -> Imag
 
 def restore(path: Path, device: torch.device) -> tuple[SQAIRConfig, Programs]:
     """Rebuild the configuration, model and guide of a checkpoint."""
-    checkpoint = load_checkpoint(path)
-    try:
-        config = from_primitives(SQAIRConfig, checkpoint.configuration)
-        programs = build(config.network, config.prior)
-    except ValueError as error:
-        raise CheckpointError(f"checkpoint `{path}` is not one of SQAIR: {error}") from error
-    checkpoint.restore_modules(programs._asdict())
-    for program in programs:
-        program.to(device).eval()
+    config, modules = restore_run(
+        path, device, SQAIRConfig, "SQAIR", lambda config: build(config.network, config.prior)._asdict()
+    )
+    programs = Programs(**modules)
     use_active_set(*programs, on=device.type == "cpu")
     return config, programs
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from whatwhere.datasets import DataError, load_clips
-from whatwhere.examples.program import UsageError, set_threads
+from whatwhere.examples.program import UsageError, restore_run, set_threads
 from whatwhere.examples.tracking_data import (
     GENERATED,
     Split,
@@ -25,8 +25,8 @@ from whatwhere.examples.tracking_data import (
     present,
     training_batches,
 )
-from whatwhere.inference.checkpoint import CheckpointError, load_checkpoint
-from whatwhere.inference.config import from_primitives, runtime_field
+from whatwhere.inference.checkpoint import load_checkpoint
+from whatwhere.inference.config import runtime_field
 from whatwhere.inference.distributed import Process, select_device
 from whatwhere.inference.optimizers import make_optimizer
 from whatwhere.inference.pictures import save_gif, save_picture
@@ -231,16 +231,11 @@ def restore_tracker(
     Raises:
         CheckpointError: if it cannot be read, or is one of something else.
     """
-    checkpoint = load_checkpoint(path)
-    try:
-        config = from_primitives(config_class, checkpoint.configuration)
-        model = build(config)
-    except ValueError as error:
-        name = config_class.__name__.removesuffix("Config")
-        raise CheckpointError(f"checkpoint `{path}` is not one of {name}: {error}") from error
-    checkpoint.restore_modules({"model": model}, subset=True)
-    model.to(device).eval()
-    return config, model
+    name = config_class.__name__.removesuffix("Config")
+    config, modules = restore_run(
+        path, device, config_class, name, lambda config: {"model": build(config)}, subset=True
+    )
+    return config, modules["model"]
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from whatwhere.datasets import BatchSchedule
-from whatwhere.examples.program import Command, ExportConfig, export, run_program, set_threads
+from whatwhere.examples.program import Command, ExportConfig, export, restore_run, run_program, set_threads
 from whatwhere.examples.video_models import (
     DataConfig,
     EvaluateConfig,
@@ -41,8 +41,7 @@ from whatwhere.examples.video_models import (
     write_generated,
 )
 from whatwhere.guides.vrnn import VRNNGuide
-from whatwhere.inference.checkpoint import CheckpointError, load_checkpoint
-from whatwhere.inference.config import from_primitives, runtime_field
+from whatwhere.inference.config import runtime_field
 from whatwhere.inference.distributed import Process, join_processes, select_device
 from whatwhere.inference.likelihood_evaluation import LikelihoodReport, evaluate_likelihood
 from whatwhere.inference.memory import keep_freed_memory
@@ -304,15 +303,14 @@ def reconstructions(video: Tensor, frames: Sequence[VRNNFrame]) -> Image.Image:
 
 def restore(path: Path, device: torch.device) -> tuple[VRNNConfig, Programs]:
     """Rebuild the configuration, model and guide of a checkpoint."""
-    checkpoint = load_checkpoint(path)
-    try:
-        config = from_primitives(VRNNConfig, checkpoint.configuration)
-        programs = build(config.network, config.likelihood_scale)
-    except ValueError as error:
-        raise CheckpointError(f"checkpoint `{path}` is not one of VRNN: {error}") from error
-    checkpoint.restore_modules(programs._asdict())
-    for program in programs:
-        program.to(device).eval()
+    config, modules = restore_run(
+        path,
+        device,
+        VRNNConfig,
+        "VRNN",
+        lambda config: build(config.network, config.likelihood_scale)._asdict(),
+    )
+    programs = Programs(**modules)
     return config, programs
 
 
