@@ -78,9 +78,15 @@ class NetworkConfig:
     sigma: Literal["smooth-knee", "polynomial", "released"] = "smooth-knee"
     """Width of the Gaussians, given the stride."""
     margin: float = 0.0
-    """By how much windows are larger than boxes at first, on each side, in units of the frame's."""
+    """By how much windows are larger than boxes at first, on each side, in `units`."""
     init: Literal["released", "modern"] = "released"
     """First biases: drawn, as in the authors' program; or 0, and 1 for the forget gate."""
+    units: Literal["frame", "window"] = "frame"
+    """What movements of boxes and windows are measured by: the frame's sides, as published, or the window's,
+    which serves objects of any size alike.
+    """
+    bounded: bool = False
+    """Keep the windows in the frame."""
 
 
 @dataclass(frozen=True)
@@ -199,6 +205,8 @@ def build(network: NetworkConfig) -> HART:
         "sigma": sigmas[network.sigma],
         "margin": network.margin,
         "init": network.init,
+        "units": network.units,
+        "bounded": network.bounded,
     }
     if network.kind == "kitti":
         return kitti_hart(network.image_shape, **common)

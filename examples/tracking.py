@@ -21,6 +21,7 @@ from whatwhere.examples.tracking_data import (
     TrackingDataConfig,
     cut,
     groups_of,
+    load_further_targets,
     load_targets,
     present,
     training_batches,
@@ -131,7 +132,11 @@ def train_tracker(
     length: Callable[[int], int] = curriculum or Curriculum(
         config.first_frames, config.stage_steps, config.frames
     )
-    batches = training_batches(data.train, config.batch_size, config.training.seed, length, process)
+    sources = [
+        data.train,
+        *load_further_targets(config.data, config.frames, data.train.image_shape),
+    ]
+    batches = training_batches(sources, config.batch_size, config.training.seed, length, process)
     watched = data.test if data.validation is None else data.validation
 
     def evaluate(step: int) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -46,6 +46,10 @@ class TrackingDataConfig:
     """`balls`, `digits`, `clutter`, or the path of videos with boxes: an HDF5 file, as `whatwhere-data`
     writes it, or what `whatwhere.datasets.load_clips` reads. The target is the object of slot 0.
     """
+    also: tuple[str, ...] = ()
+    """Further videos to train on, with frames of the same size: generated ones by name, of clutter with its
+    difficulty if wanted, for instance `clutter:0.8`; or paths. Each step is of one source, in turn.
+    """
     test_source: str | None = None
     """Held-out videos, where `source` is a path; without it, and without `fold`, the last tenth of `source`
     is held out.
@@ -60,6 +64,10 @@ class TrackingDataConfig:
     """
     difficulty: float = 0.5
     """Of `clutter`, from 0, a plain object on a plain ground, to 1."""
+    sides: tuple[float, float] | None = None
+    """Of `clutter`, the range of the longer side of an object, in units of the frame's shorter one; by
+    default it follows from the difficulty.
+    """
     image_size: int | None = None
     """Side of generated frames, in pixels; by default 20 for `balls`, 100 for `digits`, 64 for `clutter`."""
     pictures: Literal["mnist", "glyphs"] = "mnist"
@@ -84,6 +92,8 @@ class TrackingDataConfig:
             raise ValueError("`fold` and `test_source` are for videos that are not generated")
         if self.fold is not None and self.test_source is not None:
             raise ValueError("`fold` and `test_source` both say what is held out: give one of them")
+        for source in self.also:
+            _parsed(source, self)
 
 
 class Targets(NamedTuple):
@@ -202,6 +212,54 @@ def load_targets(config: TrackingDataConfig, train_frames: int, test_frames: int
     return Split(train, None, test)
 
 
+def load_further_targets(
+    config: TrackingDataConfig, train_frames: int, image_shape: tuple[int, int, int]
+) -> list[TargetVideos]:
+    """The videos of `config.also`.
+
+    Args:
+        config: where they come from.
+        train_frames: frames of generated videos.
+        image_shape: channels, height and width that frames must have; generated ones are made so.
+
+    Raises:
+        DataError: if files cannot be read, or frames are otherwise.
+    """
+    found = []
+    for source in config.also:
+        changed = _parsed(source, config)
+        if changed.source in GENERATED:
+            size = image_shape[1:]
+            made = _generated(changed, "train", train_frames, size)
+            shortened = partial(_generated, changed, "train", image_size=size)
+            videos = TargetVideos(made, range(len(made)), name=source, shortened=shortened)
+        else:
+            windows = _windows(source, config)
+            videos = TargetVideos(windows, range(len(windows)), name=source)
+        if videos.image_shape != image_shape:
+            raise DataError(
+                f"`{source}` has frames of (channels, height, width) = {videos.image_shape}, but "
+                f"`{config.source}` has {image_shape}"
+            )
+        found.append(videos)
+    return found
+
+
+def _parsed(source: str, config: TrackingDataConfig) -> TrackingDataConfig:
+    """What one of `config.also` would be as `config.source`."""
+    name, colon, level = source.partition(":")
+    difficulty = config.difficulty
+    if name == "clutter" and colon:
+        try:
+            difficulty = float(level)
+        except ValueError:
+            difficulty = -1.0
+        if not 0 <= difficulty <= 1:
+            raise ValueError(f"`also` must have a difficulty in [0, 1] after `clutter:`, got `{source}`")
+        source = name
+    return replace(config, source=source, difficulty=difficulty, also=(), fold=None, test_source=None)
+
+
 def groups_of(source: str) -> np.ndarray:
     """The group of each video of a file, see `VideoData.groups`.
 
@@ -215,12 +273,20 @@ def groups_of(source: str) -> np.ndarray:
 
 
 @cache
-def _generated(config: TrackingDataConfig, split: Literal["train", "test"], frames: int) -> GeneratedVideos:
+def _generated(
+    config: TrackingDataConfig,
+    split: Literal["train", "test"],
+    frames: int,
+    image_size: tuple[int, int] | None = None,
+) -> GeneratedVideos:
     size = config.train_videos if split == "train" else config.test_videos
     count, side = config.objects, config.image_size or GENERATED[config.source]
     if config.source == "clutter":
-        clutter = ClutterRecipe.of_difficulty(config.difficulty, image_size=side, frames=frames)
+        shape = image_size or (side, side)
+        changes = {} if config.sides is None else {"sides": config.sides}
+        clutter = ClutterRecipe.of_difficulty(config.difficulty, image_size=shape, frames=frames, **changes)
         return clutter_videos(clutter, split, size, config.seed)
+    side = side if image_size is None else image_size[0]
     if config.source == "balls":
         balls = BouncingBallsRecipe(count, count, image_size=side, frames=frames)
         return bouncing_ball_videos(balls, split, size, config.seed)
@@ -248,23 +314,26 @@ def _open(source: str) -> VideoData | VideoStore:
 
 
 def training_batches(
-    videos: TargetVideos, batch_size: int, seed: int, length: Callable[[int], int], process: Process
+    videos: Sequence[TargetVideos], batch_size: int, seed: int, length: Callable[[int], int], process: Process
 ) -> Callable[[int], Targets]:
     """The batch of each step: this process's part of it, on its device.
 
     Args:
-        videos: to train on.
+        videos: to train on; each step is of one of them, in turn.
         batch_size: of all processes together.
         seed: of the order of the videos, and of their windows.
         length: most frames, as a function of the step.
         process: see `Trainer`.
     """
-    schedule = BatchSchedule(len(videos), batch_size, seed).shard(process.rank, process.world_size)
+    schedules = [
+        BatchSchedule(len(each), batch_size, seed).shard(process.rank, process.world_size) for each in videos
+    ]
 
     def batch(step: int) -> Targets:
         rng = stream(f"windows/{process.rank}", seed, step)
-        places = schedule.indices(step).tolist()
-        return Targets.of(videos.training_batch(places, length(step), rng), process.device)
+        turn, which = divmod(step, len(videos))
+        places = schedules[which].indices(turn).tolist()
+        return Targets.of(videos[which].training_batch(places, length(step), rng), process.device)
 
     return batch
 

@@ -32,6 +32,8 @@ Where paper and authors' program differ, this follows the program:
 
 and differs from the program in this:
 
+- Steps, corrections and the margin can be in units of the window's sides (`units="window"`), so that what was
+  learned of near objects holds for distant ones, in frames of any size; windows can be `bounded`.
 - Boxes and windows are kept at least a pixel wide, with straight-through gradients; the program's can turn
   inside out, and their areas become negative.
 - `where(a)` is in units of the frame's sides, widths and strides times the samples in between, so that all
@@ -44,6 +46,7 @@ and differs from the program in this:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import pyro
@@ -54,6 +57,7 @@ from pyro.poutine.runtime import am_i_wrapped
 from torch import Tensor, nn
 
 from .components.attention import Size, clip_straight_through
+from .components.boxes import box_within_image
 from .components.dynamic_filters import DynamicFilterLayer
 from .components.feature_extractors import ConvPoolFeatures, human_features
 from .components.gaussian_read import (
@@ -85,7 +89,13 @@ Init = Literal["released", "modern"]
 """First values of parameters: `released` as in the authors' program, which draws biases too; `modern` has
 biases of 0, and of 1 for the forget gate."""
 
-_LARGEST_BIAS = 0.25
+Units = Literal["frame", "window"]
+"""What steps of the attention, corrections of boxes and margins are measured by: the sides of the frame, as
+in the paper; or of the window that was read (the margin, of the object's box)."""
+
+_LARGEST_BIAS: dict[Units, float] = {"frame": 0.25, "window": 0.9}
+_FIRST_STEP: dict[Units, float] = {"frame": -2.5, "window": -1.0}
+"""First values of kappa: steps of at most 0.076 of the frame, and 0.27 of the window."""
 _SMALLEST = 1.0  # pixels
 
 
@@ -151,9 +161,12 @@ class HARTCell(nn.Module):
         sigma: width of the Gaussians, given the stride.
         mask_features: Q, features of the mask in z.
         head_size: width of the hidden layers that attention and box are read out by.
-        margin: by how much the first windows are larger than the first boxes, on each side, in units of the
-            frame's; the first value of beta. The program's is 0.
+        margin: by how much the first windows are larger than the first boxes, on each side, in `units`; the
+            first value of beta. The program's is 0.
         init: see `Init`.
+        units: see `Units`.
+        bounded: keep the windows' middles in the frame, and windows no larger than it, with straight-through
+            gradients.
 
     Raises:
         ValueError: if the parts do not fit together.
@@ -175,6 +188,8 @@ class HARTCell(nn.Module):
         head_size: int = 100,
         margin: float = 0.0,
         init: Init = "released",
+        units: Units = "frame",
+        bounded: bool = False,
     ) -> None:
         super().__init__()
         channels, rows, columns = _map_shape(v1)
@@ -185,13 +200,16 @@ class HARTCell(nn.Module):
         ):
             if got is not None and got != expected:
                 raise ValueError(f"`{name}` must be {expected}, as the part before has, but got {got}.")
-        if not 0 <= margin < _LARGEST_BIAS / 2:
-            raise ValueError(f"`margin` must be in [0, {_LARGEST_BIAS / 2}), got {margin}")
+        if units not in _LARGEST_BIAS:
+            raise ValueError(f'`units` must be "frame" or "window", got {units!r}')
+        if not 0 <= margin < _LARGEST_BIAS[units] / 2:
+            raise ValueError(f"`margin` must be in [0, {_LARGEST_BIAS[units] / 2}), got {margin}")
         if init not in ("released", "modern"):
             raise ValueError(f'`init` must be "released" or "modern", got {init!r}')
         self.image_shape = torch.Size(image_shape)
         self.glimpse_size = glimpse_size
         self.sigma = sigma
+        self.units, self.bounded = units, bounded
         self.v1, self.ventral, self.dorsal, self.lstm = v1, ventral, dorsal, lstm
         self.features = nn.Linear(ventral.channels * rows * columns + 6, lstm.input_size)
         self.first_features = nn.Linear(lstm.input_size, lstm.input_size)
@@ -204,7 +222,7 @@ class HARTCell(nn.Module):
             evidence += mask_features
         self.attention_head = mlp([evidence, head_size, 4], nn.ELU)
         self.box_head = mlp([evidence, head_size, 4], nn.ELU)
-        self.step_size = nn.Parameter(torch.full((4,), -2.5))  # kappa
+        self.step_size = nn.Parameter(torch.full((4,), _FIRST_STEP[units]))  # kappa
         self.bias = nn.Parameter(torch.empty(4))  # theta
         height, width = (float(side) for side in self.image_size)
         self.register_buffer("_frame", torch.tensor([width, height, width, height]), persistent=False)
@@ -219,7 +237,7 @@ class HARTCell(nn.Module):
             # Boxes and windows rest where they are at first.
             nn.init.uniform_(head[-1].get_parameter("weight"), -1e-3, 1e-3)
             fill_output_bias(head, 0.0)
-        share = torch.tensor([-margin, -margin, 2 * margin, 2 * margin]) / _LARGEST_BIAS
+        share = torch.tensor([-margin, -margin, 2 * margin, 2 * margin]) / _LARGEST_BIAS[self.units]
         with torch.no_grad():
             self.bias.copy_(share.atanh() + torch.empty(4).uniform_(-1e-3, 1e-3))
         if init == "modern":
@@ -231,8 +249,28 @@ class HARTCell(nn.Module):
         return self.image_shape[1], self.image_shape[2]
 
     def margin(self) -> Tensor:
-        """Beta in pixels, `(4,)`: what is added to an object's box to make it that of its window."""
-        return hart_boxes(_LARGEST_BIAS * self.bias.tanh(), self.image_size)
+        """Beta, `(4,)`: by how much a window's left, top, width and height differ from an object's box.
+
+        In pixels, or in units of the box.
+        """
+        share = _LARGEST_BIAS[self.units] * self.bias.tanh()
+        return hart_boxes(share, self.image_size) if self.units == "frame" else share
+
+    def windows_around(self, boxes: Tensor) -> Tensor:
+        """Boxes of the windows that show objects with boxes `(..., 4)`: `b + beta`."""
+        margin = self.margin()
+        return self._kept(boxes + (margin if self.units == "frame" else margin * _sides(boxes)))
+
+    def boxes_within(self, windows: Tensor) -> Tensor:
+        """Boxes of the objects that windows `(..., 4)` are around: `a - beta`."""
+        margin = self.margin()
+        if self.units == "frame":
+            return windows - margin
+        extent = windows[..., 2:] / (1 + margin[2:])
+        return torch.cat([windows[..., :2] - margin[:2] * extent, extent], dim=-1)
+
+    def _kept(self, windows: Tensor) -> Tensor:
+        return _at_least_a_pixel(box_within_image(windows, self.image_size) if self.bounded else windows)
 
     def start(self, frame: Tensor, first_box: Tensor) -> HARTState:
         """The state before the first frame.
@@ -247,7 +285,7 @@ class HARTCell(nn.Module):
         features = self.first_features(self._features(ventral, where)).relu()
         appearance, (hidden, cell) = self.lstm(features, self.lstm.initial_state(features))
         first = LSTMState(self.first_hidden(hidden).relu(), self.first_cell(cell).relu())
-        return HARTState(_at_least_a_pixel(first_box + self.margin()), appearance, first)
+        return HARTState(self.windows_around(first_box), appearance, first)
 
     def forward(self, frame: Tensor, state: HARTState) -> tuple[HARTState, HARTFrame]:
         """Look at a frame `(B, C, H, W)`: the next state, and what was seen."""
@@ -264,7 +302,9 @@ class HARTCell(nn.Module):
         if self.mask_features is not None:
             evidence = torch.cat([output, F.elu(self.mask_features(mask.flatten(1)))], dim=-1)
         step = self.step_size.sigmoid() * _read_out(self.attention_head, evidence)
-        attention = _at_least_a_pixel(state.attention + hart_boxes(step, self.image_size))
+        in_frame = self.units == "frame"
+        step = hart_boxes(step, self.image_size) if in_frame else step * _sides(state.attention)
+        attention = self._kept(state.attention + step)
         seen = HARTFrame(state.attention, glimpse, logits, filters, evidence)
         return HARTState(attention, output, lstm), seen
 
@@ -275,12 +315,12 @@ class HARTCell(nn.Module):
             attention: of the frames, `(..., 4)`.
             evidence: of the same frames, `(..., Z)`.
         """
-        correction = _read_out(self.box_head, evidence) * self._frame
-        return _at_least_a_pixel(attention - self.margin() + correction)
+        unit = self._frame if self.units == "frame" else _sides(attention)
+        return _at_least_a_pixel(self.boxes_within(attention) + _read_out(self.box_head, evidence) * unit)
 
     def first_boxes(self, attention: Tensor) -> Tensor:
         """The object's boxes in the first frame, those that were given: without a correction."""
-        return _at_least_a_pixel(attention - self.margin())
+        return _at_least_a_pixel(self.boxes_within(attention))
 
     def window(self, boxes: Tensor) -> GaussianWindow:
         """The filters over boxes `(..., 4)`: the first and the last lie on their borders."""
@@ -375,9 +415,7 @@ def kitti_hart(
     image_shape: tuple[int, int, int] = (3, 187, 621),
     appearance: bool = True,
     normalisation: Normalisation = batch_normalisation,
-    sigma: SigmaRule = smooth_knee_sigma,
-    margin: float = 0.0,
-    init: Init = "released",
+    **options: Any,
 ) -> HART:
     """HART as it was trained on KITTI: glimpses of 56 x 56 pixels, AlexNet's convolutions, 100 units.
 
@@ -387,12 +425,10 @@ def kitti_hart(
         image_shape: channels, height and width of a frame.
         appearance: whether there is appearance attention; without it, the paper's "Spatial Att".
         normalisation: of the ventral stream.
-        sigma: see `HARTCell`.
-        margin: see `HARTCell`.
-        init: see `Init`.
+        options: further arguments of `HARTCell`, by name.
     """
     v1 = AlexNetV1((image_shape[0], 56, 56))
-    return _assemble(image_shape, (56, 56), v1, 100, appearance, normalisation, sigma, margin, init)
+    return _assemble(image_shape, (56, 56), v1, 100, appearance, normalisation, options)
 
 
 def small_hart(
@@ -401,9 +437,7 @@ def small_hart(
     appearance: bool = True,
     hidden_size: int = 100,
     normalisation: Normalisation = group_normalisation,
-    sigma: SigmaRule = smooth_knee_sigma,
-    margin: float = 0.0,
-    init: Init = "released",
+    **options: Any,
 ) -> HART:
     """HART with two or three small convolutions: for generated data, and for a CPU.
 
@@ -413,16 +447,12 @@ def small_hart(
         appearance: whether there is appearance attention.
         hidden_size: D, and features v.
         normalisation: of V1 and the ventral stream.
-        sigma: see `HARTCell`.
-        margin: see `HARTCell`.
-        init: see `Init`.
+        options: further arguments of `HARTCell`, by name.
     """
     large = min(glimpse_size) >= 48
     channels, strides = ((32, 64, 64), (2, 2, 1)) if large else ((32, 64), (2, 2))
     v1 = SmallV1((image_shape[0], *glimpse_size), channels, strides, normalisation)
-    return _assemble(
-        image_shape, glimpse_size, v1, hidden_size, appearance, normalisation, sigma, margin, init
-    )
+    return _assemble(image_shape, glimpse_size, v1, hidden_size, appearance, normalisation, options)
 
 
 def kth_hart(
@@ -431,9 +461,7 @@ def kth_hart(
     appearance: bool = True,
     hidden_size: int = 100,
     normalisation: Normalisation = batch_normalisation,
-    sigma: SigmaRule = smooth_knee_sigma,
-    margin: float = 0.0,
-    init: Init = "released",
+    **options: Any,
 ) -> HART:
     """HART for grey videos of people: glimpses of 28 x 28 pixels, the convolutions of RATM's network for KTH.
 
@@ -445,13 +473,11 @@ def kth_hart(
         appearance: whether there is appearance attention.
         hidden_size: D, and features v.
         normalisation: of the ventral stream.
-        sigma: see `HARTCell`.
-        margin: see `HARTCell`.
-        init: see `Init`.
+        options: further arguments of `HARTCell`, by name.
     """
     features = human_features((image_shape[0], 28, 28)) if features is None else features
     v1 = ClassifierV1(features)
-    return _assemble(image_shape, (28, 28), v1, hidden_size, appearance, normalisation, sigma, margin, init)
+    return _assemble(image_shape, (28, 28), v1, hidden_size, appearance, normalisation, options)
 
 
 def _assemble(
@@ -461,9 +487,7 @@ def _assemble(
     hidden_size: int,
     appearance: bool,
     normalisation: Normalisation,
-    sigma: SigmaRule,
-    margin: float,
-    init: Init,
+    options: Mapping[str, Any],
 ) -> HART:
     channels = _map_shape(v1)[0]
     cell = HARTCell(
@@ -473,9 +497,7 @@ def _assemble(
         VentralStream(channels, normalisation=normalisation),
         DorsalStream(channels, hidden_size) if appearance else None,
         ZoneoutLSTM(hidden_size, hidden_size),
-        sigma,
-        margin=margin,
-        init=init,
+        **options,
     )
     return HART(cell)
 
@@ -513,6 +535,12 @@ def _read_out(head: nn.Module, evidence: Tensor) -> Tensor:
     """Four numbers in [-1, 1]; half precision would round a way of 50 pixels by 0.2."""
     with torch.autocast(evidence.device.type, enabled=False):
         return head(evidence.to(next(head.parameters()).dtype)).tanh()
+
+
+def _sides(boxes: Tensor) -> Tensor:
+    """`(width, height, width, height)` of boxes, what their four numbers are measured by."""
+    extent = boxes[..., 2:]
+    return torch.cat([extent, extent], dim=-1)
 
 
 def _at_least_a_pixel(boxes: Tensor) -> Tensor:

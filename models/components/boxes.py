@@ -50,6 +50,23 @@ def boxes_to_coords(boxes: Tensor, size: Size) -> Tensor:
     return torch.cat([scale, 2 * boxes[..., :2] / span + scale - 1], dim=-1)
 
 
+def box_within_image(boxes: Tensor, size: Size) -> Tensor:
+    """The nearest box whose middle is in the image and whose sides are no longer than the image's.
+
+    A window that leaves the image, or grows without bounds, sees nothing that could bring it back. Gradients
+    pass straight through.
+
+    Args:
+        boxes: `(..., 4)`, `(left, top, width, height)` in pixels.
+        size: height and width of the image.
+    """
+    largest = torch.tensor([size[1], size[0]], device=boxes.device, dtype=boxes.dtype)
+    middle = middles(boxes)
+    extent = boxes[..., 2:].minimum(largest)
+    inside = torch.cat([middle.clamp(min=0).minimum(largest) - extent / 2, extent], dim=-1)
+    return boxes + (inside - boxes).detach()
+
+
 def ink_boxes(images: Tensor, threshold: float) -> Tensor:
     """The tight box around the pixels of each image that are brighter than `threshold`.
 

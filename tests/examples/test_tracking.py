@@ -1,5 +1,6 @@
 """What the programs of trackers share: which videos are held out, and what a batch is made of."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from whatwhere.examples.tracking_data import (
     Targets,
     TrackingDataConfig,
     groups_of,
+    load_further_targets,
     load_targets,
     training_batches,
 )
@@ -87,13 +89,13 @@ def test_clips_are_cut_and_counted(file: Path):
 
 def test_training_batches_are_windows_of_training_videos_and_depend_on_seed_and_step_alone(file: Path):
     videos = load_targets(TrackingDataConfig(source=str(file), fold=1, min_frames=2), 1, 1).train
-    batch = training_batches(videos, 4, 3, lambda step: 2 + step, Process(CPU))
+    batch = training_batches([videos], 4, 3, lambda step: 2 + step, Process(CPU))
     assert [batch(step).video.shape[1] for step in range(3)] == [2, 3, 4]
     assert torch.equal(batch(1).video, batch(1).video)
     shown = {value // 10 for step in range(30) for value in batch(step).video[:, 0].amax((1, 2, 3)).tolist()}
     assert shown == set(videos.rows)
     assert not torch.equal(
-        batch(1).video, training_batches(videos, 4, 4, lambda step: 3, Process(CPU))(1).video
+        batch(1).video, training_batches([videos], 4, 4, lambda step: 3, Process(CPU))(1).video
     )
 
 
@@ -101,10 +103,51 @@ def test_generated_videos_are_cut_to_the_length_of_the_step():
     config = TrackingDataConfig(source="balls", train_videos=20, test_videos=5)
     split = load_targets(config, 6, 9)
     assert (len(split.train), len(split.test), split.validation) == (20, 5, None)
-    batch = training_batches(split.train, 4, 0, lambda step: 3, Process(CPU))(0)
+    batch = training_batches([split.train], 4, 0, lambda step: 3, Process(CPU))(0)
     assert tuple(batch.video.shape) == (4, 3, 1, 20, 20)
     assert tuple(batch.boxes.shape) == (4, 3, 4)
     assert next(split.test.clips(5)).video.shape[:2] == (5, 9)
+
+
+def test_further_videos_take_turns(file: Path, tmp_path: Path):
+    save_video(tmp_path / "other.h5", data().subset([7, 9]), generator="test")
+    config = TrackingDataConfig(
+        source=str(file),
+        fold=1,
+        min_frames=1,
+        also=(str(tmp_path / "other.h5"), "balls"),
+        train_videos=20,
+    )
+    first = load_targets(config, 1, 1).train
+    (other,) = load_further_targets(replace(config, also=config.also[:1]), 4, first.image_shape)
+    batch = training_batches([first, other], 4, 0, lambda step: 3, Process(CPU))
+    alone = training_batches([other], 4, 0, lambda step: 3, Process(CPU))
+    for step in range(6):
+        shown = {value // 10 for value in batch(step).video[:, 0].amax((1, 2, 3)).tolist()}
+        assert shown <= (set(first.rows) if step % 2 == 0 else {7, 9})
+    # Nothing of a source is passed over because others take their turns.
+    seen = [batch(step).video[:, 0].amax((1, 2, 3)) // 10 for step in (1, 3, 5)]
+    expected = [alone(turn).video[:, 0].amax((1, 2, 3)) // 10 for turn in range(3)]
+    assert [part.tolist() for part in seen] == [part.tolist() for part in expected]
+    with pytest.raises(DataError, match=r"`balls` has frames of .* = \(1, 8, 8\), but .* \(1, 8, 10\)"):
+        load_further_targets(config, 4, first.image_shape)
+
+
+def test_further_videos_that_are_generated_have_the_size_of_the_others():
+    config = TrackingDataConfig(
+        source="clutter", also=("clutter:1", "clutter"), difficulty=0.0, sides=(0.4, 0.5), train_videos=4
+    )
+    hard, easy = load_further_targets(config, 6, (3, 24, 40))
+    assert [videos.source.recipe.max_distractors for videos in (hard, easy)] == [4, 0]
+    for videos in (hard, easy):
+        batch = training_batches([videos], 2, 0, lambda step: 5, Process(CPU))(0)
+        assert batch.video.shape == (2, 5, 3, 24, 40)
+        longer = batch.boxes[..., 2:].amax(-1)
+        assert longer.min() >= 0.4 * 24 - 1e-3
+        assert longer.max() <= 0.5 * 24 + 1e-3
+    for wrong in ("clutter:2", "clutter:hard"):
+        with pytest.raises(ValueError, match=r"`also` must have a difficulty in \[0, 1\]"):
+            TrackingDataConfig(source="clutter", also=(wrong,))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """HART against a loop that writes out boxes, windows, glimpses and the order of its parts, video by video."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ GLIMPSE = (8, 12)
 BOXES = torch.tensor([[6.0, 5.0, 12.0, 9.0], [-2.0, 8.5, 9.0, 7.0]], dtype=torch.float64)
 
 
-def tiny_hart(appearance: bool = True, spread: float = 0.3, margin: float = 0.0) -> HART:
+def tiny_hart(appearance: bool = True, spread: float = 0.3, margin: float = 0.0, **options: Any) -> HART:
     """Weights are large enough for windows and boxes to move by pixels."""
     cell = HARTCell(
         SHAPE,
@@ -39,6 +40,7 @@ def tiny_hart(appearance: bool = True, spread: float = 0.3, margin: float = 0.0)
         mask_features=4,
         head_size=7,
         margin=margin,
+        **options,
     )
     for head in (cell.attention_head, cell.box_head):
         nn.init.normal_(head[-1].weight, std=spread)
@@ -141,8 +143,75 @@ def test_tracks_equal_an_explicit_loop(appearance: bool):
     assert (tracks.boxes[:, 1:] - tracks.attention[:, 1:]).abs().mean() > 0.1
 
 
-def test_the_first_box_is_given_back():
-    model = tiny_hart(margin=0.05)
+def test_in_units_of_windows_boxes_and_windows_move_by_shares_of_their_sides():
+    """The networks' answers are taken out of the model's own parts; what is made of them is written out."""
+    model = tiny_hart(units="window").eval()
+    cell = model.cell
+    with torch.no_grad():
+        cell.bias.copy_(torch.tensor([-0.1, -0.2, 0.3, 0.4]))
+        cell.step_size.copy_(torch.tensor([-2.0, -1.0, -2.5, -3.0]))
+    video = some_video(4)
+    tracks = model(video, BOXES)
+    left, top, wider, higher = (0.9 * cell.bias.detach().tanh()).tolist()
+    rate = cell.step_size.detach().sigmoid().tolist()
+    state = cell.start(video[:, 0], BOXES)
+    windows = [
+        [x + left * w, y + top * h, w * (1 + wider), h * (1 + higher)] for x, y, w, h in BOXES.tolist()
+    ]
+    for t in range(4):
+        torch.testing.assert_close(tracks.attention[:, t], torch.tensor(windows).double())
+        state, seen = cell(video[:, t], state)
+        corrections = cell.box_head(seen.evidence).tanh().tolist()
+        steps = cell.attention_head(seen.evidence).tanh().tolist()
+        for b, (x, y, w, h) in enumerate(windows):
+            box_w, box_h = w / (1 + wider), h / (1 + higher)
+            expected = [x - left * box_w, y - top * box_h, box_w, box_h]
+            if t > 0:
+                shares = zip(expected, corrections[b], (w, h, w, h), strict=True)
+                expected = [number + share * side for number, share, side in shares]
+            expected = [*expected[:2], max(expected[2], 1.0), max(expected[3], 1.0)]
+            torch.testing.assert_close(tracks.boxes[b, t], torch.tensor(expected).double())
+            moves = zip((x, y, w, h), rate, steps[b], (w, h, w, h), strict=True)
+            windows[b] = [number + share * step * side for number, share, step, side in moves]
+    assert (tracks.attention[:, 1:] - tracks.attention[:, :-1]).abs().mean() > 0.1
+    assert (tracks.boxes[:, 1:] - tracks.attention[:, 1:]).abs().mean() > 0.1
+
+
+def test_in_units_of_windows_large_and_small_objects_move_alike():
+    model = tiny_hart(units="window").eval()
+    with torch.no_grad():
+        model.cell.features.weight[:, -6:] = 0.0  # what tells the networks where in the frame they look
+        model.cell.first_features.weight.zero_()
+    boxes = torch.tensor([[4.0, 4.0, 8.0, 6.0], [6.0, 2.0, 16.0, 12.0]]).double()
+    tracks = model(torch.zeros(2, 4, *SHAPE).double(), boxes)
+    # All glimpses are black, whatever the window, so the networks answer alike.
+    for found in (tracks.boxes, tracks.attention):
+        moved = (found - boxes.unsqueeze(1)) / boxes[:, None, [2, 3, 2, 3]]
+        torch.testing.assert_close(moved[0], moved[1], rtol=1e-6, atol=1e-6)
+        assert moved[:, -1].abs().min() > 1e-4
+
+
+def test_bounded_windows_stay_in_the_frame():
+    """A head that always says "left, up, and larger"."""
+    for units in ("frame", "window"):
+        model = tiny_hart(units=units, bounded=True)
+        with torch.no_grad():
+            model.cell.step_size.fill_(3.0)
+            head = model.cell.attention_head[-1]
+            head.weight.mul_(0.01)
+            head.bias.copy_(torch.tensor([-3.0, -3.0, 3.0, 3.0]))
+        tracks = model(some_video(12), BOXES)
+        last = tracks.attention[:, -1]
+        torch.testing.assert_close(last[:, 2:], torch.tensor([[32.0, 24.0]] * 2).double())
+        torch.testing.assert_close(last[:, :2] + last[:, 2:] / 2, torch.zeros(2, 2).double())
+        tracks.attention[:, -1].sum().backward()
+        # Bounds do not take the gradient away.
+        assert head.bias.grad.ne(0).all()
+
+
+@pytest.mark.parametrize("units", ["frame", "window"])
+def test_the_first_box_is_given_back(units: Any):
+    model = tiny_hart(margin=0.05, units=units)
     tracks = model(some_video(), BOXES)
     torch.testing.assert_close(tracks.boxes[:, 0], BOXES)
     model = small_hart((3, 187, 621), margin=0.05)
@@ -172,6 +241,9 @@ def test_the_margin_is_that_of_the_windows():
     # beta = (-0.04, -0.04, 0.08, 0.08) in units of (W, H, W - 1, H - 1).
     expected = torch.tensor([[30 - 8, 40 - 4, 25 + 0.08 * 199, 20 + 0.08 * 99]])
     torch.testing.assert_close(tracks.attention[:, 0], expected, rtol=0, atol=0.2)
+    tracks = small_hart((3, 100, 200), margin=0.3, units="window")(torch.zeros(1, 2, 3, 100, 200), boxes)
+    expected = torch.tensor([[30 - 0.3 * 25, 40 - 0.3 * 20, 25 * 1.6, 20 * 1.6]])
+    torch.testing.assert_close(tracks.attention[:, 0], expected, rtol=0, atol=0.1)
     no_margin = small_hart((3, 100, 200)).cell.margin()
     assert no_margin.abs().max() <= 0.25 * 1e-3 * 200
     assert no_margin.any()
@@ -508,6 +580,8 @@ def test_parts_that_do_not_fit_are_refused():
         HARTCell(SHAPE, GLIMPSE, v1, ventral, None, lstm, margin=0.2)
     with pytest.raises(ValueError, match="`init` must be"):
         HARTCell(SHAPE, GLIMPSE, v1, ventral, None, lstm, init="old")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="`units` must be"):
+        HARTCell(SHAPE, GLIMPSE, v1, ventral, None, lstm, units="pixels")  # type: ignore[arg-type]
 
 
 def test_impossible_videos_and_boxes_are_refused():

@@ -7,6 +7,7 @@ from torch import Tensor
 from whatwhere.models.components.attention import paste
 from whatwhere.models.components.boxes import (
     areas,
+    box_within_image,
     boxes_to_coords,
     cell_coverage,
     coords_to_boxes,
@@ -44,6 +45,25 @@ def test_pasting_a_full_glimpse_into_the_coords_of_a_box_fills_that_box(
 def test_the_whole_image_is_unit_scale():
     coords = boxes_to_coords(torch.tensor([0.0, 0.0, 50.0, 40.0]), (40, 50))
     torch.testing.assert_close(coords, torch.tensor([1.0, 1.0, 0.0, 0.0]))
+
+
+def test_boxes_are_brought_into_the_image_by_the_least_change():
+    boxes = torch.tensor(
+        [
+            [2.0, 3.0, 4.0, 5.0],  # inside
+            [-2.0, 8.0, 4.0, 4.0],  # on the borders, the middle just inside
+            [-9.0, 3.0, 4.0, 2.0],  # left of the image
+            [18.0, 15.0, 6.0, 2.0],  # beyond its lower right corner
+            [-20.0, -30.0, 60.0, 60.0],  # larger than it
+        ],
+        requires_grad=True,
+    )
+    inside = box_within_image(boxes, (10, 20))
+    expected = torch.tensor([[2.0, 3, 4, 5], [-2, 8, 4, 4], [-2, 3, 4, 2], [17, 9, 6, 2], [0, -5, 20, 10]])
+    torch.testing.assert_close(inside, expected)
+    weights = torch.randn(5, 4)
+    (weights * inside).sum().backward()
+    torch.testing.assert_close(boxes.grad, weights)
 
 
 def test_ink_box_of_nothing_is_empty_and_any_channel_counts():
