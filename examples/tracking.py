@@ -19,7 +19,6 @@ from whatwhere.examples.tracking_data import (
     Targets,
     TargetVideos,
     TrackingDataConfig,
-    cut,
     groups_of,
     load_further_targets,
     load_targets,
@@ -30,7 +29,7 @@ from whatwhere.inference.checkpoint import load_checkpoint
 from whatwhere.inference.config import runtime_field
 from whatwhere.inference.distributed import Process, select_device
 from whatwhere.inference.optimizers import make_optimizer
-from whatwhere.inference.pictures import save_gif, save_picture
+from whatwhere.inference.pictures import save_gif, save_mp4, save_picture
 from whatwhere.inference.report_file import write_json
 from whatwhere.inference.schedules import Curriculum, PiecewiseConstant, TriggeredCurriculum
 from whatwhere.inference.tracker_evaluation import Clips, TrackerReport, evaluate_tracker
@@ -296,15 +295,28 @@ def evaluate_checkpoint(
         other = None if options.data in GENERATED else options.data
         source = replace(source, source=options.data, test_source=other, fold=None)
     videos = load_targets(source, 1, options.frames or config.test_frames or config.frames).test
-    if videos.image_shape != tuple(model.image_shape):
-        raise UsageError(
-            f"`{videos.name}` has frames of (channels, height, width) = {videos.image_shape}, but the "
-            f"tracker was trained on {tuple(model.image_shape)}"
-        )
+    model = _for_frames(model, videos.image_shape, f"`{videos.name}`")
     folder = options.output or options.checkpoint.parent / "evaluation"
     frames = options.frames or config.test_frames
     report_held_out(folder, model, videos, device, options.videos, frames, name, options.template)
     return 0
+
+
+def _for_frames(model: Any, image_shape: tuple[int, int, int], name: str) -> Any:
+    """The tracker for frames of another size than those it was trained on, where it can be.
+
+    Raises:
+        UsageError: if it cannot.
+    """
+    expected = tuple(model.image_shape)
+    if image_shape == expected:
+        return model
+    if image_shape[0] == expected[0] and hasattr(model, "resized"):
+        return model.resized(image_shape[1:])
+    raise UsageError(
+        f"{name} has frames of (channels, height, width) = {image_shape}, but the tracker was trained on "
+        f"{expected}"
+    )
 
 
 def report_held_out(
@@ -412,7 +424,7 @@ def described(
 
 @dataclass(frozen=True)
 class TrackConfig:
-    """Follow one object through a video: boxes as CSV, and an annotated GIF."""
+    """Follow one object through a video: boxes as CSV, and an annotated animation."""
 
     checkpoint: Path
     """The checkpoint of a training run."""
@@ -425,13 +437,17 @@ class TrackConfig:
     file, where it has one.
     """
     output: Path = Path("tracks")
-    """Folder for `tracks.csv` and `tracks.gif`."""
+    """Folder for `tracks.csv` and the animation."""
+    animation: Literal["gif", "mp4"] = "gif"
+    """Format of the animation; `mp4` needs PyAV, `pip install whatwhere[video]`."""
     resize: bool = False
-    """Resize frames to what the tracker was trained on, and make them grey where it was trained on grey."""
+    """Resize frames to what the tracker was trained on, and make them grey where it was trained on grey. HART
+    takes frames of any size without.
+    """
     frames: int | None = None
     """Frames that are tracked, the first ones; by default all."""
     fps: float = 8.0
-    """Frames per second of the GIF."""
+    """Frames per second of the animation."""
     device: str = "cpu"
     """`cpu`, `cuda`, or `auto`."""
 
@@ -449,7 +465,9 @@ def track_clip(options: TrackConfig, model: Any, device: torch.device, needs_box
     Raises:
         UsageError: if that box is missing, has no area, or is outside the frame.
     """
-    clip = open_clip(options.video, model.image_shape, options.resize, options.frames, options.box)
+    any_size = hasattr(model, "resized")
+    clip = open_clip(options.video, model.image_shape, options.resize, options.frames, options.box, any_size)
+    model = _for_frames(model, tuple(clip.video.shape[1:]), f"`{options.video}`")
     if clip.first_box is None and needs_box:
         raise UsageError(f"`{options.video}` has no boxes: give that of the first frame, `--box L T W H`")
     box = None if clip.first_box is None else clip.first_box.to(device)[None]
@@ -460,7 +478,9 @@ def track_clip(options: TrackConfig, model: Any, device: torch.device, needs_box
             raise UsageError(str(error)) from error
     tracks = model(clip.video.to(device)[None], box)
     known = {} if clip.truth is None else {"truth": clip.truth[None], "present": present(clip.truth)[None]}
-    write_tracked(options.output, described(clip.video[None], tracks, **known), options.fps)
+    write_tracked(
+        options.output, described(clip.video[None], tracks, **known), options.animation, options.fps
+    )
     return 0
 
 
@@ -468,7 +488,7 @@ class UserClip(NamedTuple):
     """One video of a user's, to be tracked."""
 
     video: Tensor
-    """`(T, C, H, W)` in [0, 1]."""
+    """`(T, C, H, W)`, uint8."""
     first_box: Tensor | None
     """Of the target in the first frame, `(4,)`; None where nobody told it."""
     truth: Tensor | None
@@ -481,6 +501,7 @@ def open_clip(
     resize: bool,
     frames: int | None,
     box: tuple[float, float, float, float] | None,
+    any_size: bool = False,
 ) -> UserClip:
     """Read the first video of a file or folder as a tracker needs it.
 
@@ -490,33 +511,38 @@ def open_clip(
         resize: resize frames to that; `box` is then still in pixels of the file.
         frames: most frames; all by default.
         box: of the target in the first frame; by default the label of slot 0.
+        any_size: let frames have the size they have, unless `resize`, and convert colours.
 
     Raises:
         DataError: if the file cannot be read, or has another shape.
     """
     channels, *size = image_shape
-    original = load_clips(path)
-    data = load_clips(path, size=(size[0], size[1]), channels=channels) if resize else original
-    if data.shape[2:] != tuple(image_shape):
+    data = original = load_clips(path)
+    if resize:
+        data = load_clips(path, size=(size[0], size[1]), channels=channels)
+    elif any_size and data.shape[2] != channels:
+        data = load_clips(path, channels=channels)
+    if not any_size and data.shape[2:] != tuple(image_shape):
         raise DataError(
             f"`{path}` has frames of (channels, height, width) = {data.shape[2:]}, but the tracker was "
             f"trained on {tuple(image_shape)}; give `--resize` to fit them"
         )
-    batch = cut(data.batch([0]), frames)
-    truth = None if batch.boxes is None else batch.boxes[0, :, 0]
+    boxes = data.labels().get("boxes")
+    truth = None if boxes is None else torch.from_numpy(boxes[0, :frames, 0])
     first = None if truth is None else truth[0]
     if box is not None:
-        (height, width), (old_height, old_width) = size, original.shape[3:]
+        (height, width), (old_height, old_width) = data.shape[3:], original.shape[3:]
         factors = torch.tensor([width / old_width, height / old_height]).repeat(2)
         first = torch.tensor(box) * factors
-    return UserClip(batch.video[0], first, truth)
+    return UserClip(torch.from_numpy(data.video[0, :frames]), first, truth)
 
 
-def write_tracked(folder: Path, tracked: TrackedVideo, fps: float) -> None:
-    """Write the boxes of one target as `tracks.csv`, and `tracks.gif`."""
+def write_tracked(folder: Path, tracked: TrackedVideo, animation: Literal["gif", "mp4"], fps: float) -> None:
+    """Write the boxes of one target as `tracks.csv`, and `tracks.gif` or `tracks.mp4`."""
     boxes = tracked.boxes.unsqueeze(1)
     there = torch.ones(boxes.shape[:2], dtype=torch.bool)
     write_tracks(folder / "tracks.csv", boxes, there, there.long())
-    save_gif(folder / "tracks.gif", annotated_frames(tracked), fps)
+    save = save_gif if animation == "gif" else save_mp4
+    save(folder / f"tracks.{animation}", annotated_frames(tracked), fps)
     print(f"boxes:     {folder / 'tracks.csv'}")
-    print(f"animation: {folder / 'tracks.gif'}")
+    print(f"animation: {folder / f'tracks.{animation}'}")

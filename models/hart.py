@@ -46,6 +46,7 @@ and differs from the program in this:
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -206,7 +207,6 @@ class HARTCell(nn.Module):
             raise ValueError(f"`margin` must be in [0, {_LARGEST_BIAS[units] / 2}), got {margin}")
         if init not in ("released", "modern"):
             raise ValueError(f'`init` must be "released" or "modern", got {init!r}')
-        self.image_shape = torch.Size(image_shape)
         self.glimpse_size = glimpse_size
         self.sigma = sigma
         self.units, self.bounded = units, bounded
@@ -224,9 +224,10 @@ class HARTCell(nn.Module):
         self.box_head = mlp([evidence, head_size, 4], nn.ELU)
         self.step_size = nn.Parameter(torch.full((4,), _FIRST_STEP[units]))  # kappa
         self.bias = nn.Parameter(torch.empty(4))  # theta
-        height, width = (float(side) for side in self.image_size)
-        self.register_buffer("_frame", torch.tensor([width, height, width, height]), persistent=False)
-        self.register_buffer("_where_scale", _where_scale(self.image_size, glimpse_size), persistent=False)
+        self.register_buffer("_frame", torch.empty(4), persistent=False)
+        self.register_buffer("_where_scale", torch.empty(6), persistent=False)
+        self.image_shape = torch.Size(image_shape)
+        self.set_image_size(self.image_size)
         self._initialise(margin, init)
 
     def _initialise(self, margin: float, init: Init) -> None:
@@ -247,6 +248,13 @@ class HARTCell(nn.Module):
     def image_size(self) -> Size:
         """Height and width of a frame."""
         return self.image_shape[1], self.image_shape[2]
+
+    def set_image_size(self, image_size: Size) -> None:
+        """Be for frames of another height and width from now on, see `HART.resized`."""
+        height, width = (float(side) for side in image_size)
+        self.image_shape = torch.Size((self.image_shape[0], *image_size))
+        self._frame.copy_(torch.tensor([width, height, width, height]))
+        self._where_scale.copy_(_where_scale(image_size, self.glimpse_size))
 
     def margin(self) -> Tensor:
         """Beta, `(4,)`: by how much a window's left, top, width and height differ from an object's box.
@@ -395,6 +403,20 @@ class HART(PyroModule):
             with Plate("data", batch_size, dim=-1):
                 _state(tracks)
         return tracks
+
+    def resized(self, image_size: Size) -> HART:
+        """A copy for frames of another size, which shares nothing with this one.
+
+        What was learned is in units of the frame's sides, or of the window's. (Gaussian filters read windows
+        of any number of pixels.)
+
+        Args:
+            image_size: height and width.
+        """
+        other = copy.deepcopy(self)
+        other.cell.set_image_size(image_size)
+        other.image_shape = other.cell.image_shape
+        return other
 
     def read_boxes(self, video: Tensor, boxes: Tensor) -> Tensor:
         """Glimpses of windows over given boxes, without a margin.

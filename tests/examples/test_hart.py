@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from whatwhere.datasets import VideoData, save_video
+from whatwhere.datasets.video_file import read_video
 from whatwhere.examples.hart import PRESETS, LossConfig, build, main, make_objective
 from whatwhere.inference.checkpoint import load_checkpoint
 from whatwhere.inference.tracking_losses import AdaptiveWeights, FixedWeights, GeneralizedOverlapLoss
@@ -114,6 +115,32 @@ def test_track_writes_boxes_and_an_animation(trained: Path, tmp_path: Path, caps
     assert first == pytest.approx([10, 12, 14, 9], abs=1e-3)
     with Image.open(tmp_path / "tracks.gif") as animation:
         assert animation.n_frames == 6
+
+
+def test_track_takes_video_files_of_any_size(trained: Path, tmp_path: Path, write_film, capsys):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 50, 70, 3), np.uint8)
+    film = write_film(tmp_path / "clip.avi", pixels)
+    options = ["--checkpoint", trained / "checkpoint.pt", "--video", film, "--output", tmp_path / "out"]
+    assert run("track", *options, "--box", 50, 12, 14, 9, "--animation=mp4") == 0
+    assert "tracks.mp4" in capsys.readouterr().out
+    rows = list(csv.DictReader((tmp_path / "out" / "tracks.csv").read_text().splitlines()))
+    assert float(rows[0]["left"]) == pytest.approx(50, abs=1e-3)  # beyond the frames that it was trained on
+    assert len(read_video(tmp_path / "out" / "tracks.mp4")) == 5
+    assert run("track", *options, "--box", 80, 12, 14, 9) == 2
+    assert "`first_box` must be" in capsys.readouterr().err
+
+
+def test_evaluate_takes_frames_of_another_size(trained: Path, tmp_path: Path, capsys):
+    rng = np.random.default_rng(0)
+    boxes = np.tile(np.float32([30, 12, 14, 9]), (2, 5, 1, 1))
+    for name, shape in (("colour", (2, 5, 3, 30, 60)), ("grey", (2, 5, 1, 30, 60))):
+        data = VideoData(rng.integers(0, 256, shape, np.uint8), boxes=boxes)
+        save_video(tmp_path / f"{name}.h5", data, generator="test")
+    options = ["--checkpoint", trained / "checkpoint.pt", "--output", tmp_path / "out"]
+    assert run("evaluate", *options, "--data", tmp_path / "colour.h5") == 0
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["frames"] == 10
+    assert run("evaluate", *options, "--data", tmp_path / "grey.h5") == 2
+    assert "(1, 30, 60), but the tracker was trained on (3, 40, 40)" in capsys.readouterr().err
 
 
 def test_evaluate_and_export(trained: Path, tmp_path: Path):

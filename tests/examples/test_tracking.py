@@ -183,3 +183,6 @@ def test_a_users_box_is_resized_with_the_frames(file: Path):
     assert open_clip(file, (1, 8, 10), False, None, None).first_box.tolist() == [1, 2, 3, 4]
     with pytest.raises(DataError, match=r"\(1, 8, 10\).*\(1, 16, 30\).*--resize"):
         open_clip(file, (1, 16, 30), False, None, None)
+    clip = open_clip(file, (3, 16, 30), False, 2, (1.0, 2.0, 3.0, 4.0), any_size=True)
+    assert tuple(clip.video.shape) == (2, 3, 8, 10)
+    assert clip.first_box.tolist() == [1, 2, 3, 4]

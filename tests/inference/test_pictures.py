@@ -2,6 +2,7 @@ import itertools
 import math
 import os
 import stat
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from whatwhere.datasets.video_file import read_video
 from whatwhere.inference.pictures import (
     SLOT_COLOURS,
     WRONG,
@@ -20,6 +22,7 @@ from whatwhere.inference.pictures import (
     reconstruction_picture,
     sample_picture,
     save_gif,
+    save_mp4,
     save_picture,
     slot_colour,
     upscale,
@@ -433,4 +436,32 @@ def test_save_gif_refuses_what_is_no_animation(tmp_path: Path):
             save_gif(path, [black(2, 3)], fps)
     with pytest.raises(ValueError, match=r"`path` must end in `\.gif`"):
         save_gif(tmp_path / "video.png", [black(2, 3)], 10)
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("size", [(30, 20), (31, 21)])
+def test_mp4_holds_the_frames_in_order_at_their_rate(tmp_path: Path, size: tuple[int, int]):
+    av = pytest.importorskip("av", reason="needs PyAV: pip install 'whatwhere[video]'")
+    shades = [0, 250, 60, 120, 180]
+    path = tmp_path / "new" / "video.mp4"
+    save_mp4(path, [Image.new("RGB", size, (shade, shade, 250 - shade)) for shade in shades], 12.5)
+    assert os.listdir(path.parent) == ["video.mp4"]
+    video = read_video(path)
+    width, height = size
+    assert video.shape == (5, 3, height + height % 2, width + width % 2)
+    for frame, shade in zip(video, shades, strict=True):
+        middle = np.median(frame[:, :height, :width], axis=(1, 2))
+        assert np.abs(middle - [shade, shade, 250 - shade]).max() <= 6
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].average_rate == Fraction(25, 2)
+
+
+def test_save_mp4_refuses_what_is_no_film(tmp_path: Path):
+    path = tmp_path / "video.mp4"
+    with pytest.raises(ValueError, match="`frames` must be pictures of equal size, but got none"):
+        save_mp4(path, [], 10)
+    with pytest.raises(ValueError, match="`fps` must be in"):
+        save_mp4(path, [black(2, 3)], 0)
+    with pytest.raises(ValueError, match=r"`path` must end in `\.mp4`"):
+        save_mp4(tmp_path / "video.gif", [black(2, 3)], 10)
     assert not os.listdir(tmp_path)

@@ -191,6 +191,30 @@ def test_in_units_of_windows_large_and_small_objects_move_alike():
         assert moved[:, -1].abs().min() > 1e-4
 
 
+@pytest.mark.parametrize("units", ["frame", "window"])
+def test_a_copy_for_frames_of_another_size_is_the_model_of_that_size(units: Any):
+    model = tiny_hart(units=units, margin=0.05).eval()
+    other = HARTCell(
+        (2, 48, 40),
+        GLIMPSE,
+        SmallV1((2, *GLIMPSE), (8, 8), (2, 1)),
+        VentralStream(8, 3, normalisation=group_normalisation),
+        DorsalStream(8, 6, channels=3),
+        ZoneoutLSTM(6, 6),
+        mask_features=4,
+        head_size=7,
+        units=units,
+    )
+    expected = HART(other).double().eval()
+    expected.load_state_dict(model.state_dict())
+    video = torch.rand(2, 3, 2, 48, 40, dtype=torch.float64)
+    resized = model.resized((48, 40))
+    for got, wanted in zip(resized(video, BOXES), expected(video, BOXES), strict=True):
+        torch.testing.assert_close(got, wanted)
+    assert model.image_shape == SHAPE  # the first one is as it was
+    assert model(some_video(), BOXES).boxes.shape == (2, 3, 4)
+
+
 def test_bounded_windows_stay_in_the_frame():
     """A head that always says "left, up, and larger"."""
     for units in ("frame", "window"):
