@@ -11,6 +11,7 @@ from .folder import load_folder, load_images
 from .generated import GeneratedVideos
 from .glyphs import make_glyphs
 from .group_split import GroupSplit, leave_group_out, split_by_group
+from .join import JoinedVideos
 from .kitti import KITTI_SIZES, KITTIRecipe, kitti_parts, load_kitti
 from .kitti_labels import (
     KITTI_CLASSES,
@@ -37,6 +38,7 @@ from .multi_object import RECIPES, PyroRecipe, Recipe, StaticSqairRecipe, compos
 from .otb import OTB_RANGES, load_otb, otb_parts
 from .preview import contact_sheet
 from .ratm_digits import MOTIONS, Billiard, DigitMotion, MomentumWalk, RatmDigitsRecipe, ReleasedWalk
+from .scene_clips import SceneRecipe, load_scenes, scene_parts
 from .schedule import BatchSchedule
 from .store import VideoStore, check, in_parts, load_video, save_video, save_video_parts
 from .target_clips import TargetClips
@@ -59,6 +61,7 @@ __all__ = [
     "save_video_parts",
     "in_parts",
     "check",
+    "JoinedVideos",
     "PatchBatch",
     "TargetPatches",
     "load_images",
@@ -97,6 +100,9 @@ __all__ = [
     "TargetClips",
     "load_tld",
     "tld_parts",
+    "SceneRecipe",
+    "load_scenes",
+    "scene_parts",
     "WEIZMANN_ACTIONS",
     "load_weizmann",
     "Digits",

@@ -5,7 +5,7 @@ Source: Wu, Lim and Yang (2013), Online Object Tracking: A Benchmark; (2015), Ob
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
 
@@ -51,6 +51,7 @@ def load_otb(
     *,
     size: Size = (240, 320),
     grey: bool = False,
+    sequences: Sequence[str] | None = None,
     skip_missing: bool = False,
     skip_bad: bool = False,
 ) -> TargetClips:
@@ -80,6 +81,7 @@ def load_otb(
         size: height and width to which frames are resized by averaging over areas, without keeping their
             ratio of width to height, and boxes with them.
         grey: one channel (ITU-R 601 luma) instead of three.
+        sequences: the names of the sequences to take, as their folders are called; by default all.
         skip_missing: where a frame of a sequence is missing, end the sequence before it, instead of stopping.
         skip_bad: leave out sequences that cannot be used, and list them in the result, instead of stopping.
 
@@ -89,7 +91,7 @@ def load_otb(
     """
     check_size(size)
     skipped: list[str] | None = [] if skip_bad else None
-    clips = _clips(Path(folder), skip_missing, None if skipped is None else skipped.append)
+    clips = _clips(Path(folder), sequences, skip_missing, None if skipped is None else skipped.append)
     return TargetClips(load_target_clips(clips, size, grey=grey, skipped=skipped), skipped or [])
 
 
@@ -98,6 +100,7 @@ def otb_parts(
     *,
     size: Size = (240, 320),
     grey: bool = False,
+    sequences: Sequence[str] | None = None,
     skip_missing: bool = False,
     on_bad: OnBad = None,
 ) -> Iterator[VideoData]:
@@ -107,6 +110,7 @@ def otb_parts(
         folder: as in `load_otb`.
         size: as in `load_otb`.
         grey: as in `load_otb`.
+        sequences: as in `load_otb`.
         skip_missing: as in `load_otb`.
         on_bad: is called with what is wrong with a sequence, which is then left out; by default a bad
             sequence is an error.
@@ -116,12 +120,16 @@ def otb_parts(
         ValueError: if `size` is not positive.
     """
     check_size(size)
-    return target_parts(_clips(Path(folder), skip_missing, on_bad), size, grey=grey, on_bad=on_bad)
+    return target_parts(_clips(Path(folder), sequences, skip_missing, on_bad), size, grey=grey, on_bad=on_bad)
 
 
-def _clips(root: Path, skip_missing: bool, on_bad: OnBad) -> list[TargetClip]:
+def _clips(
+    root: Path, sequences: Sequence[str] | None, skip_missing: bool, on_bad: OnBad
+) -> list[TargetClip]:
     clips: list[TargetClip] = []
-    folders = sequence_folders(root, lambda path: bool(_annotations(path)) or (path / "img").is_dir())
+    folders = sequence_folders(
+        root, lambda path: bool(_annotations(path)) or (path / "img").is_dir(), sequences
+    )
     for group, folder in enumerate(folders):
         # Once for all of its targets, so that what is wrong with the frames is told once.
         with reporting(on_bad):

@@ -20,7 +20,7 @@ from .folder import image_array, is_image, read_image
 from .generated import Bytes
 from .store import part_length
 from .video import VideoData
-from .video_file import read_video
+from .video_file import VIDEO_SUFFIXES, read_video
 
 Size = tuple[int, int]
 Channels = Literal[1, 3]
@@ -93,6 +93,10 @@ class VideoFile:
 
     path: Path
     """The file."""
+    start: int = 0
+    """The first, 0-based."""
+    stop: int | None = None
+    """The one before which they end; by default all others are among them."""
 
     def read(self, size: Size, channels: Channels) -> tuple[Bytes, Size]:
         """See `ClipFrames`.
@@ -101,7 +105,8 @@ class VideoFile:
             RuntimeError: if PyAV is not installed.
         """
         height, width = read_video(self.path, stop=1).shape[2:]
-        return read_video(self.path, size=size, channels=channels), (height, width)
+        frames = read_video(self.path, size=size, channels=channels, start=self.start, stop=self.stop)
+        return frames, (height, width)
 
 
 @dataclass(frozen=True, eq=False)
@@ -300,23 +305,43 @@ def check_size(size: Size) -> None:
         raise ValueError(f"`size` must be two positive numbers of pixels, got {size}.")
 
 
-def sequence_folders(root: Path, is_sequence: Callable[[Path], bool]) -> list[Path]:
+def sequence_folders(
+    root: Path, is_sequence: Callable[[Path], bool], names: Sequence[str] | None = None
+) -> list[Path]:
     """`root` itself if it is a sequence, or else its sub-folders that are one, sorted by name.
 
-    Hidden folders are left alone.
+    Hidden folders are left alone, and so are those that are not called like one of `names`, if there are any.
 
     Raises:
-        DataError: if there is no folder `root`, or no sequence.
+        DataError: if there is no folder `root`, or no sequence, or none of one of the names.
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder.")
     if is_sequence(root):
-        return [root]
-    folders = [path for path in root.iterdir() if path.name[0] != "." and path.is_dir()]
-    found = sorted(path for path in folders if is_sequence(path))
+        folders = [root]
+    else:
+        folders = [path for path in root.iterdir() if path.name[0] != "." and path.is_dir()]
+    found = [(path.resolve().name, path) for path in sorted(folders) if is_sequence(path)]
     if not found:
         raise DataError(f"{root}: expected a folder of frames and boxes, or folders of such, there is none.")
-    return found
+    known = [name for name, _ in found]
+    for name in names or ():
+        if name not in known:
+            raise DataError(f"{root}: expected a sequence {name!r}, there are {', '.join(known)}.")
+    return [path for name, path in found if names is None or name in names]
+
+
+def only_film(folder: Path) -> Path:
+    """The only video file of a folder that has no image files.
+
+    Raises:
+        DataError: if there is none, or there are several.
+    """
+    films = sorted(path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
+    if len(films) != 1:
+        found = ", ".join(path.name for path in films) or "neither"
+        raise DataError(f"{folder}: expected image files, or one video file, found {found}.")
+    return films[0]
 
 
 def numbered_images(folder: Path) -> dict[int, Path]:

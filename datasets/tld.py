@@ -4,7 +4,7 @@ Source: Kalal, Mikolajczyk and Matas (2012), Tracking-Learning-Detection.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +23,13 @@ from .target_clips import (
     consecutive,
     load_target_clips,
     numbered_images,
+    only_film,
     read_rectangles,
     reporting,
     sequence_folders,
     target_parts,
 )
 from .video import VideoData
-from .video_file import VIDEO_SUFFIXES
 
 
 def load_tld(
@@ -37,6 +37,7 @@ def load_tld(
     *,
     size: Size = (240, 320),
     grey: bool = False,
+    sequences: Sequence[str] | None = None,
     skip_bad: bool = False,
 ) -> TargetClips:
     """All sequences of a folder in memory; `tld_parts` needs less.
@@ -62,6 +63,7 @@ def load_tld(
         size: height and width to which frames are resized by averaging over areas, without keeping their
             ratio of width to height, and boxes with them.
         grey: one channel (ITU-R 601 luma) instead of three.
+        sequences: the names of the sequences to take; by default all.
         skip_bad: leave out sequences that cannot be used, and list them in the result, instead of stopping.
 
     Raises:
@@ -72,7 +74,7 @@ def load_tld(
     """
     check_size(size)
     skipped: list[str] | None = [] if skip_bad else None
-    clips = _clips(Path(folder), None if skipped is None else skipped.append)
+    clips = _clips(Path(folder), sequences, None if skipped is None else skipped.append)
     return TargetClips(load_target_clips(clips, size, grey=grey, skipped=skipped), skipped or [])
 
 
@@ -81,6 +83,7 @@ def tld_parts(
     *,
     size: Size = (240, 320),
     grey: bool = False,
+    sequences: Sequence[str] | None = None,
     on_bad: OnBad = None,
 ) -> Iterator[VideoData]:
     """The sequences of `load_tld` in small parts, for `save_video_parts`.
@@ -89,6 +92,7 @@ def tld_parts(
         folder: as in `load_tld`.
         size: as in `load_tld`.
         grey: as in `load_tld`.
+        sequences: as in `load_tld`.
         on_bad: is called with what is wrong with a sequence, which is then left out; by default a bad
             sequence is an error.
 
@@ -98,12 +102,14 @@ def tld_parts(
         ValueError: if `size` is not positive.
     """
     check_size(size)
-    return target_parts(_clips(Path(folder), on_bad), size, grey=grey, on_bad=on_bad)
+    return target_parts(_clips(Path(folder), sequences, on_bad), size, grey=grey, on_bad=on_bad)
 
 
-def _clips(root: Path, on_bad: OnBad) -> list[TargetClip]:
+def _clips(root: Path, sequences: Sequence[str] | None, on_bad: OnBad) -> list[TargetClip]:
     clips: list[TargetClip] = []
-    folders = sequence_folders(root, lambda path: (path / "gt.txt").exists() or (path / "img").is_dir())
+    folders = sequence_folders(
+        root, lambda path: (path / "gt.txt").exists() or (path / "img").is_dir(), sequences
+    )
     for group, folder in enumerate(folders):
         with reporting(on_bad):
             corners, lines = read_rectangles(folder / "gt.txt")
@@ -120,8 +126,4 @@ def _frames(folder: Path) -> ClipFrames:
     for place in (folder / "img", folder):
         if place.is_dir() and any(map(is_image, place.iterdir())):
             return ImageFiles(consecutive(numbered_images(place)))
-    films = sorted(path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
-    if len(films) != 1:
-        found = ", ".join(path.name for path in films) or "neither"
-        raise DataError(f"{folder}: expected image files, or one video file, found {found}.")
-    return VideoFile(films[0])
+    return VideoFile(only_film(folder))
