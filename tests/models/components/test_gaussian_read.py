@@ -206,6 +206,116 @@ def test_reading_a_frame_of_a_video_keeps_no_copy_of_it():
     assert frames[0].untyped_storage().data_ptr() == video.untyped_storage().data_ptr()
 
 
+FRAME: Size = (150, 190)
+"""Large enough for a part of it to be cut out, as are its windows below to be small."""
+
+
+def windows_of_a_frame(*shape: int, scale: tuple[float, float] = (1.0, 1.0)) -> GaussianWindow:
+    """Windows with strides of 3 pixels at most, on `FRAME`, beside it and across its borders."""
+    centre, stride, sigma = torch.rand(3, *shape, 2, dtype=torch.float64)
+    centre = (1.4 * centre - 0.2) * torch.tensor([FRAME[1], FRAME[0]])
+    scales = torch.tensor(scale, dtype=torch.float64)
+    fields = centre, scales * (6 * stride - 3), scales * (0.3 + 1.5 * sigma)
+    return GaussianWindow(*(field.requires_grad_() for field in fields))
+
+
+def whole_read(images: Tensor, grid: GaussianWindow, size: Size, epsilon: float) -> Tensor:
+    """The product with filters over all pixels."""
+    (x, y), (height, width) = grid.axes(), images.shape[-2:]
+    rows = gaussian_filters(*y, size[0], height, epsilon)
+    columns = gaussian_filters(*x, size[1], width, epsilon)
+    return torch.einsum("...bri,bcij,...bsj->...bcrs", rows, images, columns)
+
+
+@pytest.mark.parametrize("shape", [(1,), (5,), (3, 5), (0, 5)])
+@pytest.mark.parametrize("epsilon", [HART_EPSILON, RATM_EPSILON, 1e-300])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float64])
+def test_reading_what_the_windows_reach_is_reading_all(
+    shape: tuple[int, ...], epsilon: float, dtype: torch.dtype
+):
+    frames = torch.randint(0, 256, (shape[-1], 2, *FRAME), dtype=torch.uint8)
+    pixels = frames.double() / 255
+    frames = frames if dtype == torch.uint8 else pixels
+    # Some windows reach everything, or all of an axis.
+    for scale in ((1.0, 1.0), (0.01, 0.01), (20.0, 20.0), (30.0, 0.1), (0.1, 30.0)):
+        grid = windows_of_a_frame(*shape, scale=scale)
+        glimpses = gaussian_read(frames, grid, (3, 9), epsilon)
+        expected = whole_read(pixels, grid, (3, 9), epsilon)
+        weight = torch.randn_like(glimpses)
+        torch.testing.assert_close(glimpses, expected, rtol=0, atol=1e-11)
+        gradients = (torch.autograd.grad((x * weight).sum(), list(grid)) for x in (glimpses, expected))
+        torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-8)
+
+
+def test_a_window_beside_the_image_reaches_it_as_far_as_epsilon_lets_it():
+    """Ten sigmas from the first pixel the second weighs `exp(-(13^2 - 12^2) / 2 sigma^2)` of it."""
+    frames = torch.rand(1, 1, *FRAME, dtype=torch.float64)
+    glimpse = gaussian_read(frames, window([-12, 70], [0, 0], [1.2, 0.1]), (1, 1), 1e-300)
+    second = math.exp(-25 / (2 * 1.2**2))
+    expected = (frames[0, 0, 70, 0] + second * frames[0, 0, 70, 1]) / (1 + second)
+    assert glimpse.item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_a_point_a_little_before_a_pixel_reaches_it():
+    frames = torch.rand(1, 1, *FRAME, dtype=torch.float64)
+    glimpse = gaussian_read(frames, window([99.9999, 69.9999], [0, 0], [0, 0]), (1, 1))
+    assert glimpse.item() == pytest.approx(frames[0, 0, 70, 100].item(), abs=1e-6)
+
+
+def test_an_endless_window_reads_the_mean():
+    frames = torch.rand(1, 1, *FRAME, dtype=torch.float64)
+    glimpse = gaussian_read(frames, window([9, 9], [1, 1], [1e30, 1e30]), (2, 2))
+    torch.testing.assert_close(glimpse, frames.mean().expand_as(glimpse))
+
+
+def test_pixels_out_of_reach_are_not_looked_at():
+    """They are not even numbers. The windows of an image share one part, and all parts are as large."""
+    frames = torch.full((2, 3, 300, 400), math.nan, dtype=torch.float64)
+    centre = torch.tensor([[[40.0, 30.0], [399.0, 20.0]], [[60.0, 50.0], [390.0, 60.0]]]).double()
+    fields = centre, torch.full_like(centre, 2.0), torch.full_like(centre, 0.7)
+    grid = GaussianWindow(*(field.requires_grad_() for field in fields))
+    frames[0, :, 15:85, 25:75] = 0.5
+    frames[1, :, 5:75, 350:] = 0.5
+    glimpses = gaussian_read(frames, grid, (5, 6))
+    torch.testing.assert_close(glimpses[:, 0], torch.full_like(glimpses[:, 0], 0.5), rtol=0, atol=1e-7)
+    assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(glimpses.sum(), list(grid)))
+    frames.requires_grad_()
+    assert gaussian_read(frames, grid, (5, 6)).isnan().any()
+
+
+def test_the_part_that_is_read_is_not_kept():
+    video = torch.randint(0, 256, (2, 4, 3, 300, 400), dtype=torch.uint8)
+    centre = torch.tensor([[200.0, 100.0], [300.0, 200.0]])
+    fields = [field.requires_grad_() for field in (centre, torch.full((2, 2), 20.0), torch.full((2, 2), 7.0))]
+    kept: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+        gaussian_read(video[:, 1], GaussianWindow(*fields), (5, 6))
+    (frames,) = (x for x in kept if x.dtype == torch.uint8)
+    assert frames.data_ptr() == video[:, 1].data_ptr()
+    part = 2 * 3 * 80 * 100  # at least: what lies between the first and the last samples
+    assert all(x.numel() < part / 2 for x in kept if x is not frames)
+
+
+def test_second_derivatives_of_a_part_are_exact():
+    frames = torch.randint(0, 256, (2, 1, *FRAME), dtype=torch.uint8)
+    fields = [torch.tensor([x, y]).double() for x, y in (((44.0, 1.3), (120.0, 88.2)), ((1.0, -2.0),) * 2)]
+    fields += [torch.full((2, 2), 0.8).double()]
+
+    def read(*fields: Tensor) -> Tensor:
+        return gaussian_read(frames, GaussianWindow(*fields), (2, 3))
+
+    assert torch.autograd.gradgradcheck(read, [field.requires_grad_() for field in fields])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+def test_a_traced_read_serves_other_windows():
+    frames = torch.randint(0, 256, (2, 1, *FRAME), dtype=torch.uint8)
+    first, second = (tuple(x.detach() for x in windows_of_a_frame(2)) for _ in range(2))
+    traced = torch.jit.trace(lambda *fields: gaussian_read(frames, GaussianWindow(*fields), (4, 5)), first)
+    expected = gaussian_read(frames, GaussianWindow(*second), (4, 5))
+    torch.testing.assert_close(traced(*second), expected, rtol=0, atol=1e-12)
+
+
 def test_samples_outside_repeat_the_border_and_then_fade():
     distances = torch.tensor([0.6, 1.8, 3.0, 3.5, 4.0, 5.0], dtype=torch.float64)
     for positions, nearest in ((-distances, 0), (19 + distances, 19)):
@@ -218,12 +328,13 @@ def test_samples_outside_repeat_the_border_and_then_fade():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("integers", [False, True])
-def test_every_finite_window_has_finite_values_and_gradients(dtype: torch.dtype, integers: bool):
+@pytest.mark.parametrize("shape", [(6, 7), FRAME])
+def test_every_finite_window_has_finite_values_and_gradients(dtype: torch.dtype, integers: bool, shape: Size):
     images = (
-        torch.full((1, 1, 6, 7), 255, dtype=torch.uint8) if integers else torch.ones(1, 1, 6, 7).to(dtype)
+        torch.full((1, 1, *shape), 255, dtype=torch.uint8) if integers else torch.ones(1, 1, *shape).to(dtype)
     )
     centres, strides = (0.0, 2.5, -60.0, 1e6, -1e20), (0.0, -1.0, 1e-30, 1e6)
-    for values in itertools.product(centres, strides, (0.0, 1e-30, 0.4, 1e6)):
+    for values in itertools.product(centres, strides, (-5.0, 0.0, 1e-30, 0.4, 1e6)):
         fields = [torch.full((1, 2), value, dtype=dtype, requires_grad=True) for value in values]
         glimpse = gaussian_read(images, GaussianWindow(*fields), (3, 4))
         for gradient in torch.autograd.grad(glimpse.square().sum(), fields):
