@@ -168,6 +168,9 @@ class HARTCell(nn.Module):
         units: see `Units`.
         bounded: keep the windows' middles in the frame, and windows no larger than it, with straight-through
             gradients.
+        detached: let no gradient pass from frame to frame through what windows show or where they are, only
+            through the LSTM: each step of a window answers for the next frame alone. The other gradients
+            explode in long or hard videos.
 
     Raises:
         ValueError: if the parts do not fit together.
@@ -191,6 +194,7 @@ class HARTCell(nn.Module):
         init: Init = "released",
         units: Units = "frame",
         bounded: bool = False,
+        detached: bool = False,
     ) -> None:
         super().__init__()
         channels, rows, columns = _map_shape(v1)
@@ -209,7 +213,7 @@ class HARTCell(nn.Module):
             raise ValueError(f'`init` must be "released" or "modern", got {init!r}')
         self.glimpse_size = glimpse_size
         self.sigma = sigma
-        self.units, self.bounded = units, bounded
+        self.units, self.bounded, self.detached = units, bounded, detached
         self.v1, self.ventral, self.dorsal, self.lstm = v1, ventral, dorsal, lstm
         self.features = nn.Linear(ventral.channels * rows * columns + 6, lstm.input_size)
         self.first_features = nn.Linear(lstm.input_size, lstm.input_size)
@@ -297,7 +301,8 @@ class HARTCell(nn.Module):
 
     def forward(self, frame: Tensor, state: HARTState) -> tuple[HARTState, HARTFrame]:
         """Look at a frame `(B, C, H, W)`: the next state, and what was seen."""
-        glimpse, where = self._read(frame, state.attention)
+        window = state.attention.detach() if self.detached else state.attention
+        glimpse, where = self._read(frame, window)
         maps = self.v1(glimpse)
         ventral = self.ventral(maps)
         logits = filters = None
@@ -310,9 +315,8 @@ class HARTCell(nn.Module):
         if self.mask_features is not None:
             evidence = torch.cat([output, F.elu(self.mask_features(mask.flatten(1)))], dim=-1)
         step = self.step_size.sigmoid() * _read_out(self.attention_head, evidence)
-        in_frame = self.units == "frame"
-        step = hart_boxes(step, self.image_size) if in_frame else step * _sides(state.attention)
-        attention = self._kept(state.attention + step)
+        step = hart_boxes(step, self.image_size) if self.units == "frame" else step * _sides(window)
+        attention = self._kept(window + step)
         seen = HARTFrame(state.attention, glimpse, logits, filters, evidence)
         return HARTState(attention, output, lstm), seen
 

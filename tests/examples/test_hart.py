@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from whatwhere.datasets import VideoData, save_video
 from whatwhere.datasets.video_file import read_video
+from whatwhere.examples.data import main as data_main
 from whatwhere.examples.hart import PRESETS, LossConfig, build, main, make_objective
 from whatwhere.inference.checkpoint import load_checkpoint
 from whatwhere.inference.tracking_losses import AdaptiveWeights, FixedWeights, GeneralizedOverlapLoss
@@ -128,6 +130,31 @@ def test_track_takes_video_files_of_any_size(trained: Path, tmp_path: Path, writ
     assert len(read_video(tmp_path / "out" / "tracks.mp4")) == 5
     assert run("track", *options, "--box", 80, 12, 14, 9) == 2
     assert "`first_box` must be" in capsys.readouterr().err
+
+
+def test_kitti_trains_and_evaluates_on_real_frames(real_data: Callable[[str], Path], tmp_path: Path):
+    folder, clips = real_data("kitti_tracking"), tmp_path / "kitti.h5"
+    options = ["--frames", "10", "--resized-frames", "--skip-missing", "--output", str(clips)]
+    assert data_main(["kitti", str(folder), *options]) == 0
+    options = [
+        "--preset=kitti",
+        "--data.source",
+        clips,
+        "--data.test-source",
+        clips,
+        "--output",
+        tmp_path / "run",
+    ]
+    options += ["--frames=10", "--first-frames=10", "--batch-size=2", "--training.log-every=1", "--threads=1"]
+    assert run("train", *options, "--training.steps=3", "--training.evaluate-every=3") == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert (metrics["clips"], metrics["frames"]) == (5, 34)
+    # Cars 29 and 31 in ten frames, 27 in six, 30 in four, and 28 in four of the window that begins at 285.
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    steps = [event for event in log if event["event"] == "train"]
+    assert len(steps) == 3
+    assert all(event["skipped"] == 0 for event in steps)
+    assert all(0.2 < event["iou"] <= 1 for event in steps)
 
 
 def test_evaluate_takes_frames_of_another_size(trained: Path, tmp_path: Path, capsys):

@@ -191,6 +191,24 @@ def test_in_units_of_windows_large_and_small_objects_move_alike():
         assert moved[:, -1].abs().min() > 1e-4
 
 
+def test_detached_windows_answer_for_one_step_each():
+    model, video = tiny_hart(units="window").eval(), some_video(4)
+    expected = model(video, BOXES)
+    model.cell.detached = True
+    tracks = model(video, BOXES)
+    for got, wanted in zip(tracks, expected, strict=True):
+        torch.testing.assert_close(got, wanted)
+    head = model.cell.attention_head
+    tracks.attention[:, 3].sum().backward()
+    # Of the last step alone: a_3 = a_2 + rate tanh(W h + c) (w, h, w, h), with a_2 and h held.
+    state = model.cell.start(video[:, 0], BOXES)
+    for t in range(3):
+        state, seen = model.cell(video[:, t], state)
+    slope = model.cell.step_size.sigmoid() * (1 - head(seen.evidence).tanh().square())
+    wanted = (slope * tracks.attention[:, 2, [2, 3, 2, 3]]).sum(0)
+    torch.testing.assert_close(head[-1].bias.grad, wanted)
+
+
 @pytest.mark.parametrize("units", ["frame", "window"])
 def test_a_copy_for_frames_of_another_size_is_the_model_of_that_size(units: Any):
     model = tiny_hart(units=units, margin=0.05).eval()
