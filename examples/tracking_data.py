@@ -37,6 +37,8 @@ from whatwhere.inference.distributed import Process
 GENERATED = {"balls": 20, "digits": 100, "clutter": 64}
 """Names of generated videos, and the side of their frames."""
 
+_SMALLEST_PART = 0.4  # of an object's width or height, that is followed in its place
+
 
 @dataclass(frozen=True)
 class TrackingDataConfig:
@@ -76,6 +78,10 @@ class TrackingDataConfig:
     """How generated digits move; under `billiard`, for several, they bounce off each other."""
     min_frames: int = 5
     """Fewest frames of a training video from a file, unless the video itself has fewer."""
+    parts: float = 0.0
+    """Share of the training videos in which the target is a random part of the object, from 0.4 to 1 of its
+    width and height: then only the first box tells what is to be followed, not where an object ends.
+    """
     mirror: bool = False
     """Exchange left and right in half of the training videos from a file."""
     reverse: bool = False
@@ -88,6 +94,8 @@ class TrackingDataConfig:
     """Seed of generated videos; it is not the seed of training, so that all runs see the same data."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.parts <= 1:
+            raise ValueError(f"`parts` must be in [0, 1], got {self.parts}")
         if self.source in GENERATED and (self.fold is not None or self.test_source is not None):
             raise ValueError("`fold` and `test_source` are for videos that are not generated")
         if self.fold is not None and self.test_source is not None:
@@ -314,7 +322,12 @@ def _open(source: str) -> VideoData | VideoStore:
 
 
 def training_batches(
-    videos: Sequence[TargetVideos], batch_size: int, seed: int, length: Callable[[int], int], process: Process
+    videos: Sequence[TargetVideos],
+    batch_size: int,
+    seed: int,
+    length: Callable[[int], int],
+    process: Process,
+    parts: float = 0.0,
 ) -> Callable[[int], Targets]:
     """The batch of each step: this process's part of it, on its device.
 
@@ -324,6 +337,7 @@ def training_batches(
         seed: of the order of the videos, and of their windows.
         length: most frames, as a function of the step.
         process: see `Trainer`.
+        parts: see `TrackingDataConfig`.
     """
     schedules = [
         BatchSchedule(len(each), batch_size, seed).shard(process.rank, process.world_size) for each in videos
@@ -333,9 +347,34 @@ def training_batches(
         rng = stream(f"windows/{process.rank}", seed, step)
         turn, which = divmod(step, len(videos))
         places = schedules[which].indices(turn).tolist()
-        return Targets.of(videos[which].training_batch(places, length(step), rng), process.device)
+        made = videos[which].training_batch(places, length(step), rng)
+        if parts and made.boxes is not None:
+            made.boxes[:, :, 0] = random_parts(made.boxes[:, :, 0], made.video.shape[-2:], parts, rng)
+        return Targets.of(made, process.device)
 
     return batch
+
+
+def random_parts(boxes: Tensor, size: Sequence[int], share: float, rng: np.random.Generator) -> Tensor:
+    """Parts of objects in place of some of them, each at a fixed place of its object.
+
+    Args:
+        boxes: of objects `(B, T, 4)`, present in the first frame; zeros where one is absent.
+        size: height and width of the frames.
+        share: of the objects that are replaced. Parts that are outside the first frame are not.
+        rng: draws objects and parts.
+    """
+    batch = len(boxes)
+    extent = rng.uniform(_SMALLEST_PART, 1, (batch, 1, 2))
+    extent = np.where(rng.random((batch, 1, 1)) < share, extent, 1.0)
+    corner = rng.uniform(0, 1, (batch, 1, 2)) * (1 - extent)
+    sides = boxes[..., 2:].repeat(1, 1, 2)
+    parts = torch.cat([boxes[..., :2], torch.zeros_like(boxes[..., 2:])], dim=-1)
+    parts = parts + sides * torch.as_tensor(np.concatenate([corner, extent], axis=-1)).to(boxes)
+    first = parts[:, 0]
+    limits = torch.tensor([size[1], size[0]])
+    seen = ((first[:, :2] < limits) & (first[:, :2] + first[:, 2:] > 0)).all(-1)
+    return torch.where(seen[:, None, None], parts, boxes)
 
 
 def present(boxes: Tensor) -> Tensor:
