@@ -11,12 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
-from whatwhere.datasets import VideoData, save_video
+from whatwhere.datasets import VideoData, load_clips, save_video
 from whatwhere.datasets.video_file import read_video
 from whatwhere.examples.data import main as data_main
-from whatwhere.examples.hart import PRESETS, LossConfig, build, main, make_objective
+from whatwhere.examples.hart import EXAMPLE, PRESETS, LossConfig, build, main, make_objective
 from whatwhere.inference.checkpoint import load_checkpoint
 from whatwhere.inference.tracking_losses import AdaptiveWeights, FixedWeights, GeneralizedOverlapLoss
+from whatwhere.models.components.boxes import iou
 
 SMALL = [
     "--batch-size=2",
@@ -119,6 +120,17 @@ def test_track_writes_boxes_and_an_animation(trained: Path, tmp_path: Path, caps
         assert animation.n_frames == 6
 
 
+def test_the_packaged_tracker_follows_the_packaged_object(tmp_path: Path):
+    assert run("track", "--output", tmp_path) == 0
+    rows = csv.DictReader((tmp_path / "tracks.csv").read_text().splitlines())
+    boxes = torch.tensor([[float(row[name]) for name in ("left", "top", "width", "height")] for row in rows])
+    truth = load_clips(EXAMPLE).batch([0]).boxes[0, :, 0]
+    assert len(boxes) == 40  # trained on 16, in frames of another size
+    overlaps = iou(boxes, truth)
+    assert overlaps.mean() > 0.85
+    assert overlaps.min() > 0.6
+
+
 def test_track_takes_video_files_of_any_size(trained: Path, tmp_path: Path, write_film, capsys):
     pixels = np.random.default_rng(0).integers(0, 256, (5, 50, 70, 3), np.uint8)
     film = write_film(tmp_path / "clip.avi", pixels)
@@ -154,7 +166,7 @@ def test_kitti_trains_and_evaluates_on_real_frames(real_data: Callable[[str], Pa
     steps = [event for event in log if event["event"] == "train"]
     assert len(steps) == 3
     assert all(event["skipped"] == 0 for event in steps)
-    assert all(0.2 < event["iou"] <= 1 for event in steps)
+    assert all(event["gradient_norm"] > 0 for event in steps)
 
 
 def test_evaluate_takes_frames_of_another_size(trained: Path, tmp_path: Path, capsys):
