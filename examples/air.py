@@ -42,6 +42,7 @@ from whatwhere.inference.evaluation import (
     infer_scene,
     object_boxes,
 )
+from whatwhere.inference.log_marginal import log_marginal
 from whatwhere.inference.memory import keep_freed_memory
 from whatwhere.inference.objectives import (
     NVIL,
@@ -187,6 +188,8 @@ class AIRConfig:
     """Particles of the importance-weighted bound that the evaluation reports."""
     monitor_images: int = 1_000
     """Held-out images on which counting is measured during training."""
+    monitor_particles: int | None = runtime_field(None)
+    """Particles of the importance-weighted bound that is measured on them too; by default it is not."""
     data: DataConfig = DataConfig()
     """The images."""
     network: NetworkConfig = NetworkConfig()
@@ -377,7 +380,14 @@ def train(config: AIRConfig, process: Process) -> int:
         return (data.train.batch(schedule.indices(step)).to(process.device).images,)
 
     def evaluate(step: int) -> dict[str, float]:
-        return {"count_accuracy": count_accuracy(*programs, held_out(monitor, process.device))}
+        numbers = {"count_accuracy": count_accuracy(*programs, held_out(monitor, process.device))}
+        if (particles := config.monitor_particles) is not None:
+            bounds = [
+                log_marginal(*programs, batch.images, num_particles=particles, chunk_size=10)
+                for batch in held_out(monitor, process.device)
+            ]
+            numbers["iwae"] = float(torch.cat(bounds).mean())
+        return numbers
 
     trainer = Trainer(
         objective,

@@ -35,10 +35,15 @@ parameters always get $E[\sum_k \tilde w_k \partial_\theta \log p_\theta(x, z_k)
 In a guide that draws one variable given another, detaching a distribution's parameters would cut the way
 from the earlier *value* to the later density too, and give neither estimator: $\partial_c$ has to go through
 the guide, $\partial_\phi$ must not go through the values. Both derivatives are taken in the graph of a single
-run, which has a gate behind every draw. First, with open gates, the derivative in every draw, all ways
-through later draws included; it is no derivative in a parameter, and costs half a backward pass. Then the
-gates are closed, and the surrogate has the derivative of each draw in the parameters alone. So a step takes
-1.3 times as long as with `"pathwise"`, and no more memory.
+run, which has a gate behind every draw of the guide:
+
+1. With closed gates, the derivative in every draw of $-\sum_k \tilde w_k \log q(c_k)$ for `"stl"`, and of
+   $-\sum_k \tilde w_k^2 \log q(c_k, d_k)$ for `"dreg"`. It goes through networks of the guide from draws to
+   densities; the model and the parameters have no part in it, so it is a fraction of a backward pass.
+2. With open gates, the surrogate: what was found, times the draws, and the terms with $p$ and $q(d_k)$, as
+   with `"pathwise"`. For `"dreg"` a second gate, before the model's use of a draw, multiplies gradients by
+   $\tilde w_k$: the model's parameters have the weight $\tilde w_k$, and the draws $\tilde w_k^2$. This needs
+   what a plate of data promises: a draw is in the log-probability of its own particle and datum alone.
 
 A factor in the guide (`pyro.factor(..., has_rsample=True)`) is no density of a draw: it is part of the
 weight, and its derivative is kept in all three.
@@ -115,42 +120,60 @@ def _gated(
     floor: float,
 ) -> Tensor:
     log_weight, _, log_score, _ = traces.log_weights()
-    log_p, discrete = traces.model.total("latent", "observed"), traces.guide.total("score")
+    log_p, log_q = traces.model.total("latent", "observed"), traces.guide.total("path")
+    discrete, factor = traces.guide.total("score"), _factors(traces)
     assert log_p is not None
+    assert log_q is not None
     weight = truncate(log_weight.detach().softmax(0), floor)
-    score: Tensor | float = 0.0 if signal is None else weighted(signal, log_score)
-    once: Tensor | float = 0.0 if discrete is None else weighted(weight, discrete)
-    if continuous == "stl":
-        moved = weighted(weight, log_weight) + score
-    else:
-        moved = weighted(truncate(weight.square(), floor), log_weight) + score - once
-    slopes = torch.autograd.grad(
-        moved.sum(), list(gates.drawn.values()), retain_graph=True, allow_unused=True
-    )
-    gates.open = False
-    surrogate = weighted(weight, log_p) + score - once
-    for term in _factors(traces):
-        surrogate = surrogate - weighted(weight, term)
-    sites = {site["name"]: site for site in traces.guide_sites}
-    for (name, value), slope in zip(gates.drawn.items(), slopes, strict=True):
-        if slope is not None:
-            surrogate = surrogate + _per_datum(slope * value, sites[name], layout)
+    moved = weight if continuous == "stl" else truncate(weight.square(), floor)
+    sites = {site["name"]: site for site in traces.guide_sites if site["name"] in gates.drawn}
+    inner = -weighted(moved, log_q)  # factors are in it, and the surrogate has them with the other weight
+    surrogate = weighted(weight, log_p)
+    if signal is not None:
+        surrogate = surrogate + weighted(signal, log_score)
+    if discrete is not None:
+        surrogate = surrogate - weighted(weight, discrete)
+        if continuous == "dreg":
+            inner = inner - weighted(moved, discrete)
+    if factor is not None:
+        inner = inner + weighted(weight, factor)
+        surrogate = surrogate - weighted(weight, factor)
+    if inner.requires_grad:
+        slopes = gates.slopes(inner, [site["value"] for site in sites.values()])
+        for site, slope in zip(sites.values(), slopes, strict=True):
+            if slope is not None:
+                surrogate = surrogate + _per_datum(slope * gates.drawn[site["name"]], site, layout)
+    if continuous == "dreg":
+        share = torch.where(moved == 0, 0.0, weight)
+        gates.shares.update({name: _like_draw(share, site, layout) for name, site in sites.items()})
     return surrogate
 
 
-def _factors(traces: ScoredTraces) -> list[Tensor]:
+def _factors(traces: ScoredTraces) -> Tensor | None:
+    """Sum of the guide's reparameterised factors; shape (K, B), or None if there are none."""
     by_name = traces.guide.by_name()
-    return [
-        by_name[site["name"]][0]
-        for site in traces.guide_sites
-        if site["is_observed"] and not needs_score(site)
-    ]
+    total: Tensor | None = None
+    for site in traces.guide_sites:
+        if site["is_observed"] and not needs_score(site):
+            factor = by_name[site["name"]][0]
+            total = factor if total is None else total + factor
+    return total
 
 
 def _per_datum(values: Tensor, site: Site, layout: Layout) -> Tensor:
     """Sums over everything but the data; returns shape (B,)."""
     batch_dim = values.dim() - site["fn"].event_dim + layout.place(site, "guide").batch_dim
     return values.sum([dim for dim in range(values.dim()) if dim != batch_dim])
+
+
+def _like_draw(share: Tensor, site: Site, layout: Layout) -> Tensor:
+    """Gives a tensor of shape (K, B) the dimensions of a draw; other plates' and events' are of size 1."""
+    value, event_dim = site["value"], site["fn"].event_dim
+    shape = [1] * value.dim()
+    shape[layout.particle_dim - event_dim], shape[layout.place(site, "guide").batch_dim - event_dim] = (
+        share.shape
+    )
+    return share.reshape(shape)
 
 
 def _check_any_reparameterised(traces: ScoredTraces, continuous: Continuous) -> None:
@@ -165,7 +188,8 @@ def _check_any_reparameterised(traces: ScoredTraces, continuous: Continuous) -> 
 class _Gates(Messenger):
     """Puts a gate behind every reparameterised draw, before the program goes on and a trace records it.
 
-    While the gates are open a gradient goes through; once they are closed none does.
+    While the gates are open a gradient goes through; while they are closed none does. A model that is
+    replayed is given what is behind the gate of the guide, and has another, which multiplies gradients.
     """
 
     def __init__(self) -> None:
@@ -173,14 +197,26 @@ class _Gates(Messenger):
         self.open = True
         self.drawn: dict[str, Tensor] = {}
         """The draws themselves, in front of their gates, by the name of the site."""
+        self.shares: dict[str, Tensor] = {}
+        """What the model's gates multiply by; those without an entry leave gradients as they are."""
 
     def _pyro_post_sample(self, msg: Any) -> None:
-        # A model that is replayed is given what is behind the gate already.
         value, name = msg["value"], msg["name"]
-        if msg["is_observed"] or name in self.drawn or not value.requires_grad:
+        if msg["is_observed"] or not value.requires_grad:
             return
-        self.drawn[name] = value
-        msg["value"] = _Gate.apply(value, self)
+        if name in self.drawn:
+            msg["value"] = _ModelGate.apply(value, self, name)
+        else:
+            self.drawn[name] = value
+            msg["value"] = _Gate.apply(value, self)
+
+    def slopes(self, of: Tensor, behind: list[Tensor]) -> tuple[Tensor | None, ...]:
+        """Derivatives of the sum of `of` in values behind the gates, each with the others fixed."""
+        self.open = False
+        try:
+            return torch.autograd.grad(of.sum(), behind, retain_graph=True, allow_unused=True)
+        finally:
+            self.open = True
 
 
 class _Gate(torch.autograd.Function):
@@ -192,3 +228,15 @@ class _Gate(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None]:
         return grad if ctx.gates.open else None, None
+
+
+class _ModelGate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, gates: _Gates, name: str) -> Tensor:
+        ctx.gates, ctx.name = gates, name
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        share = ctx.gates.shares.get(ctx.name)
+        return grad if share is None else grad * share, None, None

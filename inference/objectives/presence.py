@@ -153,7 +153,8 @@ def _check_order(sites: Sequence[Site], presence: str) -> list[str]:
         previous = previous if step is None else step
     if not names:
         raise PresenceError(
-            f"expected guide sites `{presence}/0`, `{presence}/1`, ..., got none: check `presence`"
+            f"expected guide sites `{presence}/0`, `{presence}/1`, ..., got none: check `presence`, or use "
+            f"`VIMCO`, which needs no such variables"
         )
     if previous >= len(names):
         raise PresenceError(

@@ -366,3 +366,38 @@ def test_bound_can_be_computed_without_gradients(continuous):
     assert tower.v.grad is None
     assert objective.loss_and_grads(tower.model, tower.guide, 4) == pytest.approx(-4 * exact.item())
     assert tower.v.grad is not None
+
+
+class Counted(torch.autograd.Function):
+    """The identity, which counts how often a gradient comes back through it."""
+
+    passes = 0
+
+    @staticmethod
+    def forward(ctx, value):
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx, grad):
+        Counted.passes += 1
+        return grad
+
+
+@pytest.mark.parametrize("continuous", ["pathwise", "stl", "dreg"])
+def test_the_gradient_goes_through_the_model_once(continuous, monkeypatch):
+    """What the estimators need besides is in the guide alone; models are the dear part."""
+    monkeypatch.setattr(Counted, "passes", 0)
+    loc = torch.zeros(5, requires_grad=True)
+
+    def model():
+        with pyro.plate("data", 5, dim=-1):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(Counted.apply(z), 1.0), obs=torch.ones(5))
+
+    def guide():
+        with pyro.plate("data", 5, dim=-1):
+            pyro.sample("z", dist.Normal(loc, 1.0))
+
+    IWAE(3, continuous=continuous).evaluate(model, guide)[0].backward()
+    assert Counted.passes == 1
+    assert loc.grad.any()
