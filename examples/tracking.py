@@ -135,8 +135,15 @@ def train_tracker(
         data.train,
         *load_further_targets(config.data, config.frames, data.train.image_shape),
     ]
-    seed, parts = config.training.seed, config.data.parts
-    batches = training_batches(sources, config.batch_size, seed, length, process, parts)
+    batches = training_batches(
+        sources,
+        config.batch_size,
+        config.training.seed,
+        length,
+        process,
+        config.data.parts,
+        config.data.faded,
+    )
     watched = data.test if data.validation is None else data.validation
 
     def evaluate(step: int) -> dict[str, float]:

@@ -37,6 +37,7 @@ from whatwhere.inference.distributed import Process
 GENERATED = {"balls": 20, "digits": 100, "clutter": 64}
 """Names of generated videos, and the side of their frames."""
 
+_LEAST_CONTRAST = 0.2
 _SMALLEST_PART = 0.4  # of an object's width or height, that is followed in its place
 
 
@@ -82,6 +83,10 @@ class TrackingDataConfig:
     """Share of the training videos in which the target is a random part of the object, from 0.4 to 1 of its
     width and height: then only the first box tells what is to be followed, not where an object ends.
     """
+    faded: float = 0.0
+    """Share of the training videos whose colours are faded, half of them to greys, and whose contrast is
+    lowered by a factor of up to 5: generated videos are more colourful than the world.
+    """
     mirror: bool = False
     """Exchange left and right in half of the training videos from a file."""
     reverse: bool = False
@@ -94,8 +99,9 @@ class TrackingDataConfig:
     """Seed of generated videos; it is not the seed of training, so that all runs see the same data."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.parts <= 1:
-            raise ValueError(f"`parts` must be in [0, 1], got {self.parts}")
+        for name in ("parts", "faded"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"`{name}` must be in [0, 1], got {getattr(self, name)}")
         if self.source in GENERATED and (self.fold is not None or self.test_source is not None):
             raise ValueError("`fold` and `test_source` are for videos that are not generated")
         if self.fold is not None and self.test_source is not None:
@@ -328,6 +334,7 @@ def training_batches(
     length: Callable[[int], int],
     process: Process,
     parts: float = 0.0,
+    faded: float = 0.0,
 ) -> Callable[[int], Targets]:
     """The batch of each step: this process's part of it, on its device.
 
@@ -338,6 +345,7 @@ def training_batches(
         length: most frames, as a function of the step.
         process: see `Trainer`.
         parts: see `TrackingDataConfig`.
+        faded: see `TrackingDataConfig`.
     """
     schedules = [
         BatchSchedule(len(each), batch_size, seed).shard(process.rank, process.world_size) for each in videos
@@ -350,6 +358,8 @@ def training_batches(
         made = videos[which].training_batch(places, length(step), rng)
         if parts and made.boxes is not None:
             made.boxes[:, :, 0] = random_parts(made.boxes[:, :, 0], made.video.shape[-2:], parts, rng)
+        if faded:
+            made = made._replace(video=random_fading(made.video, faded, rng))
         return Targets.of(made, process.device)
 
     return batch
@@ -375,6 +385,34 @@ def random_parts(boxes: Tensor, size: Sequence[int], share: float, rng: np.rando
     limits = torch.tensor([size[1], size[0]])
     seen = ((first[:, :2] < limits) & (first[:, :2] + first[:, 2:] > 0)).all(-1)
     return torch.where(seen[:, None, None], parts, boxes)
+
+
+def random_fading(video: Tensor, share: float, rng: np.random.Generator) -> Tensor:
+    """Some of the videos with less colour and contrast, each the same in all of its frames.
+
+        x <- c (s x + (1 - s) g) + d,   g the mean of the colours,
+        s = 0 or uniform in [0, 1], c in [0.2, 1], d in [0, 1 - c]
+
+    Args:
+        video: `(B, T, C, H, W)` in [0, 1], or uint8, which stands for it.
+        share: of the videos.
+        rng: draws videos and s, c and d.
+
+    Returns:
+        As `video`, which is left as it was.
+    """
+    chosen = np.flatnonzero(rng.random(len(video)) < share)
+    saturation = rng.uniform(0, 1, len(chosen)) * (rng.random(len(chosen)) < 0.5)
+    contrast = rng.uniform(_LEAST_CONTRAST, 1, len(chosen))
+    offset = rng.uniform(0, 1, len(chosen)) * (1 - contrast)
+    scale = 255.0 if video.dtype == torch.uint8 else 1.0
+    faded = video.clone()
+    for i, s, c, d in zip(chosen.tolist(), saturation, contrast, offset, strict=True):
+        pixels = video[i].to(torch.get_default_dtype())
+        grey = pixels.mean(dim=1, keepdim=True)
+        pixels = grey.lerp(pixels, s).mul_(c).add_(d * scale)
+        faded[i] = pixels if scale == 1 else pixels.round_()
+    return faded
 
 
 def present(boxes: Tensor) -> Tensor:
