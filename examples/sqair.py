@@ -25,14 +25,22 @@ from PIL import Image
 from pyro import poutine
 from torch import Tensor, nn
 
-from whatwhere.datasets import (
-    BatchSchedule,
+from whatwhere.datasets import BatchSchedule
+from whatwhere.examples.program import (
+    Command,
+    ExportConfig,
+    UsageError,
+    export,
+    restore_run,
+    run_program,
+    set_threads,
 )
-from whatwhere.examples.program import Command, ExportConfig, export, restore_run, run_program, set_threads
 from whatwhere.examples.video_models import (
     DataConfig,
     EvaluateConfig,
     PerFrame,
+    SingleFrames,
+    Split,
     VideoSource,
     batches_of,
     frames_to_go_on_from,
@@ -44,6 +52,7 @@ from whatwhere.examples.video_models import (
     write_generated,
 )
 from whatwhere.examples.video_models import GenerateConfig as GenerateVideosConfig
+from whatwhere.guides.sequence_air import SequenceAIRGuide
 from whatwhere.guides.sqair import Discovery, Propagation, SQAIRGuide, WhatEncoder
 from whatwhere.inference.checkpoint import load_checkpoint
 from whatwhere.inference.config import runtime_field
@@ -69,6 +78,7 @@ from whatwhere.models.components.active_set import use_active_set
 from whatwhere.models.components.networks import ConvFeatures, SubPixelGlimpseDecoder, convolutions, mlp
 from whatwhere.models.discovery_priors import DiscoveryCountPrior, DiscoveryWherePrior, FixedWherePrior
 from whatwhere.models.propagation_priors import GuidedPropagationPrior, RecurrentPropagationPrior
+from whatwhere.models.sequence_air import SequenceAIR
 from whatwhere.models.sqair import SQAIR, Frame, LatentEncoder, LinearGlimpseDecoder, SceneDecoder
 
 PRETRAINED = Path(__file__).parent / "pretrained" / "sqair-glyphs.pt"
@@ -137,6 +147,10 @@ class SQAIRConfig:
     """
     validate: bool = runtime_field(False)
     """Let Pyro check the parameters and values of all distributions at every step: slower, for debugging."""
+    model: Literal["sqair", "air"] = "sqair"
+    """SQAIR, or AIR with SQAIR's discovery and decoder, for which every frame is the first: its objective is
+    that of single frames.
+    """
     estimator: Literal["vimco", "sqair_code"] = "vimco"
     """Gradient of presence: unbiased (`vimco`), or what the authors' code computes."""
     particles: int = 5
@@ -260,10 +274,42 @@ class Programs(NamedTuple):
     guide: SQAIRGuide
 
 
+class AIRPrograms(NamedTuple):
+    """Model and guide of single frames."""
+
+    model: SequenceAIR
+    guide: SequenceAIRGuide
+
+
+def programs_of(config: SQAIRConfig, mean_image: Tensor | None = None) -> Programs | AIRPrograms:
+    """Make the model and the guide of a configuration whose `network.image_shape` is known.
+
+    AIR is what SQAIR has for the first frame.
+
+    Args:
+        config: of the run.
+        mean_image: what the model's mean image starts from, black by default.
+    """
+    programs = build(config.network, config.prior, mean_image, hold=config.hold_steps > 0)
+    if config.model == "sqair":
+        return programs
+    model, guide = programs
+    single = SequenceAIR(
+        model.discovery_count_prior,
+        model.discovery_where_prior,
+        model.decoder,
+        model.latent_encoder.size,
+        config.network.max_count,
+        config.network.what_size,
+        config.prior.likelihood_scale,
+    )
+    return AIRPrograms(single, SequenceAIRGuide(guide.discovery, guide.image_shape))
+
+
 def build(
     network: NetworkConfig, prior: PriorConfig, mean_image: Tensor | None = None, hold: bool = False
 ) -> Programs:
-    """Make the model and the guide of a configuration whose `network.image_shape` is known.
+    """Make SQAIR's model and guide, see `programs_of`.
 
     Args:
         network: sizes.
@@ -348,25 +394,44 @@ def _propagation_prior(network: NetworkConfig, prior: PriorConfig) -> RecurrentP
     return GuidedPropagationPrior(*sizes, update_scale=0.1 if prior.propagation == "guided" else 0.0)
 
 
-def train(config: SQAIRConfig, process: Process) -> int:
-    """Train, evaluate on held-out videos, and write everything into `config.output`."""
-    set_threads(config.threads)
-    keep_freed_memory()
-    data = load_data(config.data, config.frames)
+class Run(NamedTuple):
+    """A run of training that has not begun."""
+
+    config: SQAIRConfig
+    """With the shape of the images."""
+    programs: Programs | AIRPrograms
+    """Model and guide."""
+    data: Split
+    """The videos."""
+    trainer: Trainer
+    """Trains them."""
+
+
+def prepare(config: SQAIRConfig, process: Process, data: Split | None = None) -> Run:
+    """Make all that a training run needs.
+
+    Args:
+        config: of the run.
+        process: this process's place among several.
+        data: the videos, if they are there already; by default those that the configuration says.
+    """
+    data = data or load_data(config.data, config.frames)
     if config.network.image_shape is None:
         channels, height, width = data.train.shape[2:]
         config = replace(config, network=replace(config.network, image_shape=(channels, height, width)))
     torch.manual_seed(config.training.seed)
     first = data.train.batch(range(min(1000, len(data.train)))).video[:, : config.frames]
-    programs = build(config.network, config.prior, first.mean((0, 1)), hold=config.hold_steps > 0)
+    programs = programs_of(config, first.mean((0, 1)))
     if config.initial is not None:
         load_checkpoint(config.initial).restore_modules(programs._asdict())
+    model, guide = programs
     for program in programs:
         program.to(process.device)
     on_cpu = process.device.type == "cpu"
     use_active_set(*programs, on=on_cpu if config.active_set is None else config.active_set)
     estimator = VIMCO if config.estimator == "vimco" else SQAIRSignal
-    objective = PerFrame(estimator(config.particles, reduction="mean")(*programs))
+    bound = estimator(config.particles, reduction="mean")(model, guide)
+    objective = PerFrame(bound) if config.model == "sqair" else SingleFrames(bound)
     batch_schedule = BatchSchedule(len(data.train), config.batch_size, config.training.seed).shard(
         process.rank, process.world_size
     )
@@ -374,14 +439,14 @@ def train(config: SQAIRConfig, process: Process) -> int:
 
     def batches(step: int) -> tuple[Tensor]:
         video = data.train.batch(batch_schedule.indices(step)).video
-        return (video[:, : length(step)].to(process.device),)
+        return (video[:, : length(trainer.position)].to(process.device),)
 
     size = min(config.monitor_videos, len(data.test))
     has_counts = next(batches_of(data.test, 1, 1, process.device)).counts is not None
 
     def evaluate(step: int) -> dict[str, float]:
-        videos = batches_of(data.test, size, length(max(0, step - 1)), process.device)
-        return count_accuracy_of_videos(*programs, videos)._asdict()
+        videos = batches_of(data.test, size, length(trainer.position), process.device)
+        return count_accuracy_of_videos(model, guide, videos)._asdict()
 
     trainer = Trainer(
         objective,
@@ -394,41 +459,56 @@ def train(config: SQAIRConfig, process: Process) -> int:
         configuration=config,
         on_step=[
             Annealed(phase.hold, Hold(length, config.hold_steps))
-            for phase in (programs.guide.propagation, programs.guide.discovery)
-            if phase.hold is not None
+            for phase in guide.modules()
+            if isinstance(phase, Propagation | Discovery) and phase.hold is not None
         ],
         schedule=PiecewiseConstant.in_proportion(config.training.steps, config.decay_parts, config.decay),
         evaluate=evaluate if has_counts else None,
         modules=programs._asdict(),
         process=process,
         # In the first frame nothing is propagated.
-        find_unused_parameters=config.first_frames == 1,
+        find_unused_parameters=config.first_frames == 1 or config.model == "air",
     )
+    return Run(config, programs, data, trainer)
+
+
+def train(config: SQAIRConfig, process: Process) -> int:
+    """Train, evaluate on held-out videos, and write everything into `config.output`."""
+    set_threads(config.threads)
+    keep_freed_memory()
+    config, programs, data, trainer = prepare(config, process)
     held_out = EvaluateConfig(config.output / "checkpoint.pt", output=config.output)
     report = partial(report_held_out, held_out, config, programs, data.test, process.device)
     return run_to_end(trainer, config.resume, process, report)
 
 
 def report_held_out(
-    options: EvaluateConfig, config: SQAIRConfig, programs: Programs, data: VideoSource, device: torch.device
+    options: EvaluateConfig,
+    config: SQAIRConfig,
+    programs: Programs | AIRPrograms,
+    data: VideoSource,
+    device: torch.device,
 ) -> VideoReport:
     """Evaluate on held-out videos; write and print `metrics.json` and a picture."""
     folder = options.output or options.checkpoint.parent / "evaluation"
     frames = options.frames or config.frames
+    model, guide = programs
     for program in programs:
         program.eval()
     torch.manual_seed(options.seed)
     report = evaluate_videos(
-        *programs,
+        model,
+        guide,
         batches_of(data, min(options.videos, len(data)), frames, device),
-        draw_objects=programs.model.decoder.objects,
+        draw_objects=model.decoder.objects,
+        independent_frames=config.model == "air",
         particles=options.particles,
         iwae_particles=options.iwae_particles,
         iwae_videos=options.iwae_videos,
     )
     write_json(folder / "metrics.json", report.numbers())
     example = next(batches_of(data, min(4, len(data)), frames, device)).video
-    picture = reconstructions(example, infer_video(*programs, example), programs.model)
+    picture = reconstructions(example, infer_video(model, guide, example), model)
     save_picture(folder / "reconstructions.png", picture)
     print_report(report)
     print(f"metrics:         {folder / 'metrics.json'}")
@@ -455,7 +535,7 @@ def print_report(report: VideoReport) -> None:
         print(f"MOTA, IDF1       {tracking.mota:.3f}, {tracking.idf1:.3f}; {tracking.switches} switches")
 
 
-def reconstructions(video: Tensor, found: Sequence[Frame], model: SQAIR) -> Image.Image:
+def reconstructions(video: Tensor, found: Sequence[Frame], model: SQAIR | SequenceAIR) -> Image.Image:
     """A film strip of videos and what the model makes of them, with boxes around the objects."""
     tracks = found_tracks([frame.slots for frame in found], model.decoder.objects)
     canvas = torch.stack([frame.canvas for frame in found], dim=1)
@@ -467,12 +547,12 @@ def reconstructions(video: Tensor, found: Sequence[Frame], model: SQAIR) -> Imag
     return film_strip(rows, ["input", "reconstruction"] * len(video), overlays)
 
 
-def restore(path: Path, device: torch.device) -> tuple[SQAIRConfig, Programs]:
+def restore(path: Path, device: torch.device) -> tuple[SQAIRConfig, Programs | AIRPrograms]:
     """Rebuild the configuration, model and guide of a checkpoint."""
     config, modules = restore_run(
-        path, device, SQAIRConfig, "SQAIR", lambda config: build(config.network, config.prior)._asdict()
+        path, device, SQAIRConfig, "SQAIR", lambda config: programs_of(config)._asdict()
     )
-    programs = Programs(**modules)
+    programs = Programs(**modules) if config.model == "sqair" else AIRPrograms(**modules)
     use_active_set(*programs, on=device.type == "cpu")
     return config, programs
 
@@ -523,15 +603,15 @@ class TrackConfig:
 def track(options: TrackConfig) -> int:
     """Track the objects of a user's videos."""
     device = select_device(options.device)
-    config, programs = restore(options.checkpoint, device)
+    config, (model, guide) = restore(options.checkpoint, device)
     data = user_videos(options.video, config.network.image_shape, options.resize)
     torch.manual_seed(options.seed)
     parts: list[Tracks] = []
     for start in range(0, len(data), 20):
         video = data.batch(range(start, min(start + 20, len(data)))).video.to(device)
-        found = infer_video(*programs, video, particles=options.particles)
+        found = infer_video(model, guide, video, particles=options.particles)
         slots = [frame.slots for frame in found]
-        tracks = Tracks(*(x.cpu() for x in found_tracks(slots, programs.model.decoder.objects)))
+        tracks = Tracks(*(x.cpu() for x in found_tracks(slots, model.decoder.objects)))
         parts.append(tracks)
         canvas = torch.stack([frame.canvas for frame in found], dim=1).cpu()
         for i in range(start, min(start + len(video), options.gifs)):
@@ -562,16 +642,18 @@ class GenerateConfig(GenerateVideosConfig):
 def generate(options: GenerateConfig) -> int:
     """Generate videos with a checkpoint."""
     device = select_device(options.device)
-    config, programs = restore(options.checkpoint, device)
+    config, (model, guide) = restore(options.checkpoint, device)
     torch.manual_seed(options.seed)
     if options.video is None:
-        drawn = programs.model.generate(options.count, options.frames)
+        drawn = model.generate(options.count, options.frames)
         write_generated(options, [frame.canvas for frame in drawn])
         return 0
+    if not isinstance(model, SQAIR):
+        raise UsageError("`--video` is for SQAIR: what AIR draws does not depend on the frames before")
     video, seen = frames_to_go_on_from(options, options.video, config.network.image_shape, device)
     with torch.no_grad():
-        trace = poutine.trace(programs.guide).get_trace(seen)
-    drawn = programs.model.generate(options.count, options.frames, trace, discover=options.discover)
+        trace = poutine.trace(guide).get_trace(seen)
+    drawn = model.generate(options.count, options.frames, trace, discover=options.discover)
     write_generated(options, [frame.canvas for frame in drawn], video)
     return 0
 

@@ -22,7 +22,7 @@ from whatwhere.datasets import (
     visible_count,
 )
 from whatwhere.inference.distributed import Process
-from whatwhere.inference.likelihood_evaluation import LikelihoodReport
+from whatwhere.inference.likelihood_evaluation import LikelihoodReport, single_frames
 from whatwhere.inference.objectives import ObjectiveModule
 from whatwhere.inference.objectives.diagnostics import Diagnostics
 from whatwhere.inference.pictures import save_gif, save_picture
@@ -210,6 +210,23 @@ class PerFrame(nn.Module):
         """The loss of videos `(B, T, C, H, W)`, and diagnostics of whole sequences."""
         loss, diagnostics = self.objective(video)
         return loss / video.shape[1], diagnostics
+
+
+class SingleFrames(nn.Module):
+    """The mean objective of the frames of videos, each a video of its own, whose particles it does not share.
+
+    With one particle it is `PerFrame`; with more it is a tighter bound, if frames are independent.
+    """
+
+    def __init__(self, objective: ObjectiveModule) -> None:
+        super().__init__()
+        self.objective = objective
+
+    def forward(self, video: Tensor) -> tuple[Tensor, Diagnostics]:
+        """The loss of videos `(B, T, C, H, W)`, and diagnostics of whole sequences."""
+        loss, found = self.objective(single_frames(video))
+        bound, likelihood, kl = (video.shape[1] * value for value in found[:3])
+        return loss, Diagnostics(bound, likelihood, kl, found.effective_sample_size)
 
 
 def require_shape(source: str, data: VideoSource, image_shape: tuple[int, int, int] | None) -> None:

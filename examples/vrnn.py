@@ -30,6 +30,7 @@ from whatwhere.examples.video_models import (
     EvaluateConfig,
     GenerateConfig,
     PerFrame,
+    Split,
     VideoSource,
     batches_of,
     count_parameters,
@@ -205,18 +206,33 @@ def print_sizes(programs: Programs) -> None:
     print(f"parameters       {count_parameters(*programs):,}  ({listed})")
 
 
-def train(config: VRNNConfig, process: Process) -> int:
-    """Train, evaluate on held-out videos, and write everything into `config.output`."""
-    set_threads(config.threads)
-    keep_freed_memory()
-    data = load_data(config.data, config.frames)
+class Run(NamedTuple):
+    """A run of training that has not begun."""
+
+    config: VRNNConfig
+    """With the shape of the images."""
+    programs: Programs
+    """Model and guide."""
+    data: Split
+    """The videos."""
+    trainer: Trainer
+    """Trains them."""
+
+
+def prepare(config: VRNNConfig, process: Process, data: Split | None = None) -> Run:
+    """Make all that a training run needs.
+
+    Args:
+        config: of the run.
+        process: this process's place among several.
+        data: the videos, if they are there already; by default those that the configuration says.
+    """
+    data = data or load_data(config.data, config.frames)
     if config.network.image_shape is None:
         channels, height, width = data.train.shape[2:]
         config = replace(config, network=replace(config.network, image_shape=(channels, height, width)))
     torch.manual_seed(config.training.seed)
     programs = build(config.network, config.likelihood_scale)
-    if process.is_main:
-        print_sizes(programs)
     for program in programs:
         program.to(process.device)
     bound = IWAE if config.bound == "iwae" else FIVO
@@ -228,13 +244,13 @@ def train(config: VRNNConfig, process: Process) -> int:
 
     def batches(step: int) -> tuple[Tensor]:
         video = data.train.batch(batch_schedule.indices(step)).video
-        return (video[:, : length(step)].to(process.device),)
+        return (video[:, : length(trainer.position)].to(process.device),)
 
     size = min(config.monitor_videos, len(data.test))
 
     def evaluate(step: int) -> dict[str, float]:
         bounds = kls = 0.0
-        for batch in batches_of(data.test, size, length(max(0, step - 1)), process.device):
+        for batch in batches_of(data.test, size, length(trainer.position), process.device):
             diagnostics = objective(batch.video)[1]
             bounds += len(batch.video) * float(diagnostics.bound)
             kls += len(batch.video) * float(diagnostics.kl)
@@ -254,6 +270,16 @@ def train(config: VRNNConfig, process: Process) -> int:
         modules=programs._asdict(),
         process=process,
     )
+    return Run(config, programs, data, trainer)
+
+
+def train(config: VRNNConfig, process: Process) -> int:
+    """Train, evaluate on held-out videos, and write everything into `config.output`."""
+    set_threads(config.threads)
+    keep_freed_memory()
+    config, programs, data, trainer = prepare(config, process)
+    if process.is_main:
+        print_sizes(programs)
     held_out = EvaluateConfig(config.output / "checkpoint.pt", output=config.output)
     report = partial(report_held_out, held_out, config, programs, data.test, process.device)
     return run_to_end(trainer, config.resume, process, report)

@@ -183,6 +183,7 @@ class Discovery(ActiveSet, nn.Module):
         fill_output_bias(self.presence_head, presence_bias)
         # It follows from the step, so checkpoints do not have it.
         self.register_buffer("hold", torch.tensor(0.0) if hold else None, persistent=False)
+        self.context_size = context_size
         self.max_count = max_count
         self.what_size = what_size
         self.glimpse_size = glimpse_size

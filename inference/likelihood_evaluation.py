@@ -19,7 +19,7 @@ from .objectives.frame_weights import FrameLogWeights, frame_log_weights
 from .objectives.module import local_parameters
 from .report_file import json_ready
 
-__all__ = ["LikelihoodReport", "evaluate_likelihood"]
+__all__ = ["LikelihoodReport", "evaluate_likelihood", "single_frames"]
 
 
 class LikelihoodReport(NamedTuple):
@@ -53,7 +53,7 @@ class LikelihoodReport(NamedTuple):
     weighted_kl: float
     """KL term under the weighted particles."""
     effective_sample_size: list[float]
-    """Of the weights of the frames up to each of T, between 1 and K."""
+    """Of the weights of the frames up to each of T, or, where they are independent, of each; from 1 to K."""
 
     def numbers(self) -> dict[str, Any]:
         """The report as nested primitives, for JSON; what is not finite becomes None."""
@@ -71,6 +71,7 @@ def evaluate_likelihood(
     iwae_particles: int = 100,
     iwae_videos: int | None = None,
     chunk_size: int = 10,
+    independent_frames: bool = False,
 ) -> LikelihoodReport:
     """Evaluate a model and guide on held-out videos.
 
@@ -84,6 +85,9 @@ def evaluate_likelihood(
         iwae_videos: number of videos for it, the first ones, by default all; with many particles it takes
             most of the time.
         chunk_size: particles that are held in memory at a time.
+        independent_frames: whether frames are independent in model and guide. Then the particles of each have
+            weights of their own, and log p(x) is the sum of estimates for single frames: the same quantities,
+            estimated far better.
 
     Raises:
         ValueError: if there are no videos, batches differ in length, or a number is not positive.
@@ -107,14 +111,28 @@ def evaluate_likelihood(
             left -= len(first)
             if len(first):
                 estimates.append(
-                    log_marginal(
-                        model, guide, first, num_particles=iwae_particles, chunk_size=chunk_size
+                    log_marginal_of_videos(
+                        model, guide, first, iwae_particles, chunk_size, independent_frames
                     ).cpu()
                 )
     if not weights:
         raise ValueError("`videos` are none.")
     joined = FrameLogWeights(*(torch.cat(parts, dim=-1).double() for parts in zip(*weights, strict=True)))
-    return likelihood_report(joined, torch.cat(estimates), iwae_particles)
+    return likelihood_report(joined, torch.cat(estimates), iwae_particles, independent_frames)
+
+
+def single_frames(video: Tensor) -> Tensor:
+    """The frames of videos `(B, T, C, H, W)` as videos of one frame, `(B T, 1, C, H, W)`."""
+    return video.flatten(0, 1).unsqueeze(1)
+
+
+def log_marginal_of_videos(
+    model: Program, guide: Program, video: Tensor, particles: int, chunk_size: int, independent_frames: bool
+) -> Tensor:
+    """Estimates of log p(x) of videos `(B, T, C, H, W)`, `(B,)`; see `evaluate_likelihood`."""
+    videos = single_frames(video) if independent_frames else video
+    estimates = log_marginal(model, guide, videos, num_particles=particles, chunk_size=chunk_size)
+    return estimates.unflatten(0, (len(video), -1)).sum(-1)
 
 
 def _draw(model: Program, guide: Program, video: Tensor, particles: int, chunk_size: int) -> FrameLogWeights:
@@ -127,7 +145,7 @@ def _draw(model: Program, guide: Program, video: Tensor, particles: int, chunk_s
 
 
 def likelihood_report(
-    weights: FrameLogWeights, log_marginals: Tensor, iwae_particles: int
+    weights: FrameLogWeights, log_marginals: Tensor, iwae_particles: int, independent_frames: bool = False
 ) -> LikelihoodReport:
     """The report on weights that have been drawn.
 
@@ -135,27 +153,46 @@ def likelihood_report(
         weights: fields `(T, K, M)`, of M videos.
         log_marginals: estimates of log p(x) of the first videos, `(L,)`.
         iwae_particles: particles that they were made from.
+        independent_frames: see `evaluate_likelihood`.
     """
-    log_weight, log_likelihood = weights.log_weight.sum(0), weights.log_likelihood.sum(0)  # (K, M)
     frames, particles, videos = weights.log_weight.shape
-    share = log_weight.softmax(0)
-    elbo, weighted = _mean(log_weight), _mean((share * log_weight).sum(0))
-    likelihood, weighted_likelihood = _mean(log_likelihood), _mean((share * log_likelihood).sum(0))
+    log_weight, log_likelihood = (weighted_parts(x, independent_frames) for x in weights)  # (P, K, M)
+    share = log_weight.softmax(1)
+
+    def mean(values: Tensor) -> float:  # over videos
+        return values.double().sum().item() / videos
+
+    elbo, weighted = mean(log_weight) / particles, mean(share * log_weight)
+    likelihood, weighted_likelihood = mean(log_likelihood) / particles, mean(share * log_likelihood)
+    ess = share.square().sum(1).reciprocal() if independent_frames else weights.effective_sample_size()
     return LikelihoodReport(
         videos=videos,
         frames=frames,
         particles=particles,
-        log_marginal=_mean(log_marginals),
+        log_marginal=log_marginals.double().mean().item(),
         iwae_particles=iwae_particles,
         iwae_videos=len(log_marginals),
-        iwae=_mean(log_weight.logsumexp(0)) - math.log(particles),
+        iwae=mean(log_weight.logsumexp(1) - math.log(particles)),
         elbo=elbo,
         log_likelihood=likelihood,
         kl=likelihood - elbo,
         weighted_log_likelihood=weighted_likelihood,
         weighted_kl=weighted_likelihood - weighted,
-        effective_sample_size=weights.effective_sample_size().mean(-1).tolist(),
+        effective_sample_size=ess.mean(-1).tolist(),
     )
+
+
+def weighted_parts(terms: Tensor, independent_frames: bool) -> Tensor:
+    """What has importance weights of its own: each frame, or the whole video.
+
+    Args:
+        terms: what each frame adds, `(T, K, M)`.
+        independent_frames: see `evaluate_likelihood`.
+
+    Returns:
+        `(T, K, M)`, or the sum, `(1, K, M)`.
+    """
+    return terms if independent_frames else terms.sum(0, keepdim=True)
 
 
 def require_positive(**numbers: int | None) -> None:
@@ -163,7 +200,3 @@ def require_positive(**numbers: int | None) -> None:
     for name, number in numbers.items():
         if number is not None and number < 1:
             raise ValueError(f"`{name}` must be positive, got {number}.")
-
-
-def _mean(values: Tensor) -> float:
-    return values.double().mean().item()

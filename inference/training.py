@@ -53,6 +53,13 @@ class TrainingConfig:
     """Optimiser steps of the whole run. A resumed run may have more; a schedule made from this number then
     changes.
     """
+    minutes: float | None = runtime_field(None)
+    """Train for so many minutes in all, those before a resumption included, instead of `steps` steps: as many
+    steps as there is time for. Schedules go by the time: what they take for the step is the share of it that
+    has passed, times `steps`. No two such runs are the same. For one process.
+    """
+    clock: Literal["wall", "cpu"] = runtime_field("wall")
+    """What `minutes` are minutes of. Time of the processor, of all threads, is the same on a busy machine."""
     seed: int = 0
     """Seed of the random numbers of all steps."""
     clip_norm: float | None = None
@@ -81,6 +88,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         for name in (
             "steps",
+            "minutes",
             "max_nonfinite_steps",
             "log_every",
             "evaluate_every",
@@ -129,7 +137,8 @@ class Trainer:
     back, so a GPU is never waited for.
 
     Step `s` (from 0) sees `on_step(s)`, `schedule(s)` and `batches(s)`; logs, evaluations and checkpoints
-    carry the number of steps *taken*, `s + 1`.
+    carry the number of steps *taken*, `s + 1`. In a run of a given time (`TrainingConfig.minutes`) `on_step`
+    and `schedule` see `position` instead, and what else shall go by the time asks for it.
 
     Args:
         objective: `forward(*args)` returns `(loss, diagnostics)`, a scalar tensor to minimise and a
@@ -156,7 +165,12 @@ class Trainer:
 
     Attributes:
         step: steps taken so far.
+        position: where schedules were in the latest step: its number or, in a run of a given time, the share
+            of the time that had passed before it, times `config.steps`.
         metrics: the latest evaluation.
+
+    Raises:
+        ValueError: if a run of several processes is given a time.
     """
 
     def __init__(
@@ -180,7 +194,9 @@ class Trainer:
         self.optimizer = optimizer
         self.config = config
         self.process = process or Process(_device(self.objective))
-        self.step = 0
+        if config.minutes is not None and self.process.world_size > 1:
+            raise ValueError("`minutes` are for one process: several do not agree on the time")
+        self.step = self.position = 0
         self.metrics: dict[str, float] = {}
         self._batches = batches
         self._folder = None if folder is None else Path(folder)
@@ -196,8 +212,9 @@ class Trainer:
         self._guard = StepGuard(optimizer, self.process.device)
         self._reads_every_step = self.process.device.type == "cpu"  # where a read waits for nothing
         self._means = RunningMeans(self.process)
-        self._seconds = 0.0  # of earlier runs
-        self._started = self._saved_at = time.monotonic()
+        self._earlier = _Times(0.0, 0.0)
+        self._started = _Times.now()
+        self._saved_at = self._started.wall
         self._saved_step: int | None = None
         self._sinks: list[LogSink] = []
         for group in optimizer.param_groups:
@@ -240,7 +257,7 @@ class Trainer:
             raise CheckpointError(f"checkpoint `{path}` holds no state of a trainer")
         self._guard.load(progress["skipped"])
         self._means.load(progress["means"])
-        self._seconds = progress["seconds"]
+        self._earlier = _Times(progress["seconds"], progress.get("cpu_seconds", 0.0))
         self._best = progress.get("best", -math.inf)
         self.step, self.metrics = checkpoint.step, checkpoint.metrics
         if Path(path) == self.checkpoint_path:
@@ -260,7 +277,7 @@ class Trainer:
         return exists
 
     def run(self) -> TrainingResult:
-        """Train until `config.steps` steps are taken, the time is up, or SIGINT or SIGTERM arrives.
+        """Train until all steps are taken, the time is up, or SIGINT or SIGTERM arrives.
 
         A signal lets the current step finish and a checkpoint be written; a second SIGINT does not. The
         caller's random state is the same afterwards as before.
@@ -276,15 +293,16 @@ class Trainer:
             ValueError: the objective returns something else, or no parameter has a gradient.
         """
         self._refuse_to_overwrite()
-        self._started = self._saved_at = time.monotonic()
+        self._started = _Times.now()
+        self._saved_at = self._started.wall
         with ExitStack() as stack:
             stack.enter_context(preserve_random_state(self.process.device))
             signals = stack.enter_context(SignalWatch(impatient=self.process.world_size == 1))
             self._sinks = self._open_sinks(stack)
             bar = stack.enter_context(self._progress_bar())
             reason: Literal["completed", "interrupted", "out of time"] = "completed"
-            while self.step < self.config.steps:
-                self._train_step()
+            while (done := self._share()) < 1:
+                self._train_step(done)
                 interrupted, out_of_time, due = self._agree(signals)
                 self._report(bar)
                 if due or _every(self.config.checkpoint_every, self.step):
@@ -293,15 +311,17 @@ class Trainer:
                     reason = "interrupted" if interrupted else "out of time"
                     break
             self._save()
+            self._earlier, self._started = self._elapsed(), _Times.now()
             stopped_by = signals.received if reason == "interrupted" else None
         return TrainingResult(self.step, reason, stopped_by, self.checkpoint_path, dict(self.metrics))
 
-    def _train_step(self) -> None:
+    def _train_step(self, done: float) -> None:
         step = self.step
+        self.position = step if self.config.minutes is None else int(done * self.config.steps)
         for hook in self._on_step:
-            hook(step)
+            hook(self.position)
         if self._schedule is not None:
-            _set_learning_rates(self.optimizer, self._schedule(step))
+            _set_learning_rates(self.optimizer, self._schedule(self.position))
         seed_generators(self.process.device, "train", self.config.seed, step, self.process.rank)
         self.optimizer.zero_grad(set_to_none=True)
         loss, diagnostics = self._forward(*self._batches(step))
@@ -327,9 +347,17 @@ class Trainer:
             return [False, False, False]  # agreeing would read from the device
         now = time.monotonic()
         budget, interval = self.config.max_minutes, self.config.checkpoint_minutes
-        out_of_time = budget is not None and now - self._started >= 60 * budget
+        out_of_time = budget is not None and now - self._started.wall >= 60 * budget
         due = interval is not None and now - self._saved_at >= 60 * interval
         return self.process.any([signals.received is not None, out_of_time, due])
+
+    def _share(self) -> float:
+        """How much of the run is done, from 0 to 1."""
+        if self.config.minutes is None:
+            return self.step / self.config.steps
+        elapsed = self._elapsed()
+        seconds = elapsed.wall if self.config.clock == "wall" else elapsed.cpu
+        return seconds / (60 * self.config.minutes)
 
     def _reads(self) -> bool:
         return _every(self.config.log_every, self.step)
@@ -385,10 +413,11 @@ class Trainer:
 
     def _write(self, event: str, values: Mapping[str, float]) -> None:
         for sink in self._sinks:
-            sink.write(self.step, event, self._elapsed(), values)
+            sink.write(self.step, event, self._elapsed().wall, values)
 
-    def _elapsed(self) -> float:
-        return self._seconds + time.monotonic() - self._started
+    def _elapsed(self) -> _Times:
+        now = _Times.now()
+        return _Times(*(a + b - c for a, b, c in zip(self._earlier, now, self._started, strict=True)))
 
     def _save(self) -> None:
         """Write a checkpoint, unless this step has one; all processes must call it."""
@@ -434,7 +463,9 @@ class Trainer:
                 save_checkpoint(self.best_path, self._parameters_only())
 
     def _checkpoint(self, means: dict[str, object]) -> Checkpoint:
-        progress = {"means": means, "skipped": self._guard.state(), "seconds": self._elapsed()}
+        elapsed = self._elapsed()
+        seconds = {"seconds": elapsed.wall, "cpu_seconds": elapsed.cpu}
+        progress = {"means": means, "skipped": self._guard.state(), **seconds}
         return replace(
             self._parameters_only(),
             optimizer={"name": type(self.optimizer).__name__, "state": self.optimizer.state_dict()},
@@ -480,9 +511,19 @@ class Trainer:
             if self.config.progress is None
             else not self.config.progress
         )
-        return tqdm(
-            total=self.config.steps, initial=self.step, disable=hidden, unit="step", dynamic_ncols=True
-        )
+        total = self.config.steps if self.config.minutes is None else None
+        return tqdm(total=total, initial=self.step, disable=hidden, unit="step", dynamic_ncols=True)
+
+
+class _Times(NamedTuple):
+    """Seconds by two clocks."""
+
+    wall: float
+    cpu: float
+
+    @classmethod
+    def now(cls) -> _Times:
+        return cls(time.monotonic(), time.process_time())
 
 
 def _device(module: nn.Module) -> torch.device:

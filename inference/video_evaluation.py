@@ -17,8 +17,12 @@ from torch import Tensor
 
 from ..models.components.slots import TrackedSlots
 from .evaluation import object_boxes
-from .likelihood_evaluation import likelihood_report, require_positive
-from .log_marginal import log_marginal
+from .likelihood_evaluation import (
+    likelihood_report,
+    log_marginal_of_videos,
+    require_positive,
+    weighted_parts,
+)
 from .metrics import count_report
 from .objectives.base import Program
 from .objectives.frame_weights import FrameLogWeights, frame_log_weights
@@ -96,7 +100,7 @@ class VideoReport(NamedTuple):
     weighted_kl: float
     """KL term under the weighted particles."""
     effective_sample_size: list[float]
-    """Of the weights of the frames up to each of T, between 1 and K."""
+    """Of the weights of the frames up to each of T, or, where they are independent, of each; from 1 to K."""
     counting: VideoCountReport | None
     """Against the number of objects."""
     visible_counting: VideoCountReport | None
@@ -221,6 +225,7 @@ def evaluate_videos(
     iwae_particles: int = 100,
     iwae_videos: int | None = None,
     chunk_size: int = 10,
+    independent_frames: bool = False,
 ) -> VideoReport:
     """Evaluate a model and guide on held-out videos.
 
@@ -238,6 +243,8 @@ def evaluate_videos(
         iwae_videos: number of videos for it, the first ones, by default all; with many particles it takes
             most of the time.
         chunk_size: particles that are held in memory at a time.
+        independent_frames: whether frames are independent in model and guide, see
+            `likelihood_evaluation.evaluate_likelihood`.
 
     Raises:
         ValueError: if there are no videos, batches differ in length or labels, or a number is not positive.
@@ -256,11 +263,11 @@ def evaluate_videos(
             left -= len(first)
             estimate = drawn.weights.log_weight.new_zeros(0)
             if len(first):
-                estimate = log_marginal(
-                    model, guide, first, num_particles=iwae_particles, chunk_size=chunk_size
+                estimate = log_marginal_of_videos(
+                    model, guide, first, iwae_particles, chunk_size, independent_frames
                 )
             parts.append(_measured(batch, drawn, estimate, draw_objects))
-    return _report(_joined(parts), slots, iwae_particles)
+    return _report(_joined(parts), slots, iwae_particles, independent_frames)
 
 
 def _draw(model: Program, guide: Program, video: Tensor, particles: int, chunk_size: int) -> _Particles:
@@ -373,10 +380,10 @@ def _joined(parts: Sequence[_Measured]) -> _Measured:
     return _Measured._make([*joined, sum(counts, TrackingCounts()) if counts else None])
 
 
-def _report(measured: _Measured, slots: int, iwae_particles: int) -> VideoReport:
+def _report(measured: _Measured, slots: int, iwae_particles: int, independent_frames: bool) -> VideoReport:
     weights = FrameLogWeights(measured.log_weight.double(), measured.log_likelihood.double())
-    likelihood = likelihood_report(weights, measured.log_marginal, iwae_particles)
-    share = weights.log_weight.sum(0).softmax(0)  # (K, B)
+    likelihood = likelihood_report(weights, measured.log_marginal, iwae_particles, independent_frames)
+    share = weighted_parts(weights.log_weight, independent_frames).softmax(1)  # (T or 1, K, B)
     ratio = None
     if measured.true_counts is not None:
         objects = float(measured.true_counts[1:].sum())
@@ -397,7 +404,7 @@ def _report(measured: _Measured, slots: int, iwae_particles: int) -> VideoReport
 
 
 def _count_report(counts: Tensor, true: Tensor, share: Tensor, slots: int) -> VideoCountReport:
-    """Compares counts `(T, K, B)` with true ones `(T, B)`, weighted by `share`, `(K, B)`."""
+    """Compares counts `(T, K, B)` with true ones `(T, B)`, weighted by `share`, of T or 1 for the first T."""
     report = count_report(counts[:, 0], true, slots)
     right = counts == true.unsqueeze(1)
     return VideoCountReport(

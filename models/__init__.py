@@ -3,6 +3,7 @@
 from .air import AIR, Scene, Slots
 from .hart import HART, HARTTracks
 from .ratm import RATM, RATMTracks
+from .sequence_air import SequenceAIR
 from .sqair import SQAIR, Frame
 from .template_tracker import TemplateTracker
 from .vrnn import VRNN, VRNNFrame
@@ -17,6 +18,7 @@ __all__ = [
     "HARTTracks",
     "RATMTracks",
     "Scene",
+    "SequenceAIR",
     "Slots",
     "TemplateTracker",
     "VRNNFrame",

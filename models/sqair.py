@@ -156,6 +156,78 @@ class LinearGlimpseDecoder(nn.Module):
         return self.network(z_what).unflatten(-1, self.glimpse_shape)
 
 
+def discover(
+    t: int,
+    logits: Tensor,
+    where_prior: DiscoveryWherePrior | FixedWherePrior,
+    context: Tensor,
+    what_prior: NormalPrior,
+    free: Tensor,
+) -> Slots:
+    """The statements of what is new in frame `t`, one slot after the other.
+
+    Args:
+        t: number of the frame.
+        logits: of presence of each slot, given that its predecessor is present, `(..., N)`.
+        where_prior: of places.
+        context: what the places may depend on, `(..., C)`.
+        what_prior: of appearances.
+        free: number of free slots, `(...)`; more cannot be discovered.
+    """
+    started = where_prior.start(context)
+    z_where: Tensor = where_prior.first_sample
+    z_pres, found = torch.ones_like(free), []
+    what = LocScale(what_prior.loc, what_prior.scale)
+    for j in range(logits.shape[-1]):
+        possible = z_pres * (free > j)
+        with poutine.mask(mask=possible > 0):
+            z_pres = pyro.sample(f"discovery/z_pres/{t}/{j}", slot_presence(logits[..., j], possible))
+        where = where_prior(started, z_where)
+        found.append(appear(f"discovery/{{}}/{t}/{j}", z_pres, where, what))
+        z_where = found[-1].z_where
+    return stack_slots(found)
+
+
+def appear(name: str, z_pres: Tensor, where: LocScale, what: LocScale) -> Slots:
+    """The statements of place and appearance of one slot; what is absent comes out as zeros.
+
+    Args:
+        name: of the statements, with `{}` for the variable.
+        z_pres: presence, `(...)`.
+        where: parameters of the place, `(..., 4)`.
+        what: parameters of the appearance, `(..., W)`.
+    """
+    with poutine.mask(mask=z_pres > 0):
+        z_where = pyro.sample(name.format("z_where"), present_or_standard(where, z_pres))
+        z_what = pyro.sample(name.format("z_what"), present_or_standard(what, z_pres))
+    return slots_present(z_pres, z_where, z_what)
+
+
+def sizes_of_videos(
+    model: str, image_shape: torch.Size, video: Tensor | None, batch_size: int | None, frames: int | None
+) -> tuple[int, int]:
+    """B and T of the videos that a model is called with, or asked to draw.
+
+    Args:
+        model: its name, for messages.
+        image_shape: channels, height and width of a frame.
+        video: `(B, T, C, H, W)` in [0, 1], or nothing.
+        batch_size: B, where there is no video.
+        frames: T, where there is no video.
+
+    Raises:
+        ValueError: if the video has another shape or type, or nothing says how large to sample.
+    """
+    if video is None:
+        if batch_size is None or frames is None:
+            raise ValueError(
+                f"`{model}` needs a `video`, or `batch_size` and `frames` to sample from the prior."
+            )
+        return batch_size, frames
+    require_pixels("video", video, "BT", image_shape)
+    return video.shape[0], video.shape[1]
+
+
 class SQAIR(ActiveSet, PyroModule):
     """Generative model of videos with up to `max_count` objects in a frame.
 
@@ -224,7 +296,8 @@ class SQAIR(ActiveSet, PyroModule):
         self, video: Tensor | None = None, batch_size: int | None = None, frames: int | None = None
     ) -> Frames:
         """The same, frame by frame; the state is a `State`."""
-        batch_size, frames = self._sizes(video, batch_size, frames)
+        shape = self.decoder.mean_image.shape
+        batch_size, frames = sizes_of_videos("SQAIR", shape, video, batch_size, frames)
         memory = self.propagation_prior.initial_memory
         total = torch.zeros(batch_size, dtype=torch.int64, device=memory.device)
         slots = empty_slots(self.max_count, self.what_prior.size, memory, batch_size)
@@ -300,7 +373,7 @@ class SQAIR(ActiveSet, PyroModule):
                     f"propagation/z_pres/{t}/{i}", slot_presence(prior.logits[..., i], before)
                 )
             followed.append(
-                self._appearance(
+                appear(
                     f"propagation/{{}}/{t}/{i}",
                     z_pres,
                     LocScale(prior.where.loc[..., i, :], prior.where.scale[..., i, :]),
@@ -325,34 +398,7 @@ class SQAIR(ActiveSet, PyroModule):
     ) -> TrackedSlots:
         """Decide how many objects are new, where they are and what they look like."""
         logits = self.discovery_count_prior(expectation, free, first=t == 0)
-        started = self.discovery_where_prior.start(concatenate(summary, expectation))
-        z_where: Tensor = self.discovery_where_prior.first_sample
-        z_pres, found = torch.ones_like(free), []
-        what_prior = LocScale(self.what_prior.loc, self.what_prior.scale)
-        for j in range(self.max_count):
-            possible = z_pres * (free > j)
-            with poutine.mask(mask=possible > 0):
-                z_pres = pyro.sample(f"discovery/z_pres/{t}/{j}", slot_presence(logits[..., j], possible))
-            where_prior = self.discovery_where_prior(started, z_where)
-            found.append(self._appearance(f"discovery/{{}}/{t}/{j}", z_pres, where_prior, what_prior))
-            z_where = found[-1].z_where
-        slots = stack_slots(found)
+        context = concatenate(summary, expectation)
+        slots = discover(t, logits, self.discovery_where_prior, context, self.what_prior, free)
         memory = self.propagation_prior.initial_memory.expand(*slots.z_pres.shape, -1)
         return TrackedSlots(*slots, memory, new_identities(slots.z_pres, total))
-
-    def _appearance(self, name: str, z_pres: Tensor, where: LocScale, what: LocScale) -> Slots:
-        """The statements of place and appearance of one slot; what is absent comes out as zeros."""
-        with poutine.mask(mask=z_pres > 0):
-            z_where = pyro.sample(name.format("z_where"), present_or_standard(where, z_pres))
-            z_what = pyro.sample(name.format("z_what"), present_or_standard(what, z_pres))
-        return slots_present(z_pres, z_where, z_what)
-
-    def _sizes(self, video: Tensor | None, batch_size: int | None, frames: int | None) -> tuple[int, int]:
-        if video is None:
-            if batch_size is None or frames is None:
-                raise ValueError(
-                    "`SQAIR` needs a `video`, or `batch_size` and `frames` to sample from the prior."
-                )
-            return batch_size, frames
-        require_pixels("video", video, "BT", self.decoder.mean_image.shape)
-        return video.shape[0], video.shape[1]

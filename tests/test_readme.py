@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from whatwhere.examples import air, data, hart, ratm, sqair, vrnn
+from whatwhere.examples import air, data, hart, ratm, sqair, table1, vrnn
 from whatwhere.inference.config import make_parser
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -35,8 +35,15 @@ def test_the_commands_have_the_options_shown(program: str):
         make_parser(known[name].config, known[name].presets).parse_args(options)
 
 
+def test_the_commands_of_table_1_have_the_options_shown():
+    shown = commands("whatwhere-table1")
+    assert shown
+    for options in shown:
+        make_parser(table1.Table1Config, {}).parse_args(options)
+
+
 def test_the_commands_of_data_have_the_options_shown():
-    assert commands("whatwhere-data")
-    with pytest.raises(SystemExit) as help_:
-        data.main(["--help"])
-    assert help_.value.code == 0
+    shown = commands("whatwhere-data")
+    assert shown
+    for arguments in shown:
+        data.build_parser().parse_args(arguments)

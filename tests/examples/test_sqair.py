@@ -85,6 +85,31 @@ def test_resuming_takes_the_steps_of_a_run_without_interruption(trained: Path, v
         assert all(torch.equal(value, resumed.modules[name][key]) for key, value in state.items())
 
 
+def test_air_is_trained_evaluated_and_tracked_like_sqair(videos: Path, tmp_path: Path, capsys):
+    options = ["--output", tmp_path, "--data.source", videos, *SMALL, "--model=air", "--training.steps=3"]
+    assert run("train", *options, "--training.evaluate-every=3") == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["propagated"] == [0.0, 0.0, 0.0]
+    assert sum(metrics["discovered"]) > 0
+    checkpoint = tmp_path / "checkpoint.pt"
+    assert set(load_checkpoint(checkpoint).modules) == {"model", "guide"}
+    assert not any("propagation" in key for key in load_checkpoint(checkpoint).modules["guide"])
+    again = tmp_path / "again"
+    assert run("evaluate", "--checkpoint", checkpoint, "--output", again) == 0
+    # Random numbers before are others, as a picture is drawn from; means of four videos are not far apart.
+    assert json.loads((again / "metrics.json").read_text())["log_marginal"] == pytest.approx(
+        metrics["log_marginal"], rel=1e-4
+    )
+    assert run("track", "--checkpoint", checkpoint, "--video", videos, "--output", tmp_path) == 0
+    rows = list(csv.DictReader((tmp_path / "tracks.csv").read_text().splitlines()))
+    seen = [(row["video"], row["identity"]) for row in rows]
+    assert len(set(seen)) == len(seen)  # no object is the same again
+    generate = ["generate", "--checkpoint", checkpoint, "--count=2", "--frames=3", "--output", tmp_path]
+    assert run(*generate) == 0
+    assert run(*generate, "--video", videos, "--given=2") == 2
+    assert "`--video` is for SQAIR" in capsys.readouterr().err
+
+
 def test_evaluate_reads_a_checkpoint_and_other_videos(trained: Path, tmp_path: Path):
     data = MovingDigits(MovingDigitsRecipe(image_size=40, frames=6), make_glyphs("test", 50, 1), 5, seed=1)
     save_video(tmp_path / "long.h5", data.subset(range(5)), generator="test", parameters={}, seed=1)

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import pyro
 import pyro.distributions as dist
@@ -10,8 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from whatwhere.examples.sqair import NetworkConfig, PriorConfig, build
-from whatwhere.inference.likelihood_evaluation import LikelihoodReport, evaluate_likelihood
+from whatwhere.examples.sqair import NetworkConfig, SQAIRConfig, programs_of
+from whatwhere.inference.likelihood_evaluation import (
+    LikelihoodReport,
+    evaluate_likelihood,
+    likelihood_report,
+)
+from whatwhere.inference.objectives.frame_weights import FrameLogWeights
 from whatwhere.inference.video_evaluation import Videos, evaluate_videos
 
 NOISE = 0.5
@@ -96,10 +102,41 @@ def test_all_particles_are_drawn_whatever_the_chunks():
     assert reports[0].iwae == pytest.approx(reports[1].iwae, abs=0.05)
 
 
-def test_numbers_are_those_of_the_evaluation_of_objects():
-    pair = build(NetworkConfig("mlp", (1, 12, 12), 2, 3, 5, 8, 6, 6), PriorConfig())
+def test_independent_frames_are_weighted_each_by_itself():
+    """All numbers are sums of those of videos of one frame each, of the same draws."""
+    x = 2 * torch.randn(400, 3, dtype=torch.float64)
+    weights = FrameLogWeights(3 * torch.randn(3, 5, 40).double(), torch.randn(3, 5, 40).double())
+    marginals = torch.randn(40)
+    report = likelihood_report(weights, marginals, 7, independent_frames=True)
+    parts = [
+        likelihood_report(FrameLogWeights(*(field[t : t + 1] for field in weights)), marginals, 7)
+        for t in range(3)
+    ]
+    for name in ("iwae", "elbo", "log_likelihood", "kl", "weighted_log_likelihood", "weighted_kl"):
+        expected = sum(getattr(part, name) for part in parts)
+        assert getattr(report, name) == pytest.approx(expected, rel=1e-12), name
+    expected_sizes = [part.effective_sample_size[0] for part in parts]
+    assert report.effective_sample_size == pytest.approx(expected_sizes)
+    assert (report.videos, report.frames, report.particles) == (40, 3, 5)
+    assert report.log_marginal == pytest.approx(marginals.mean().item())
+    whole = likelihood_report(weights, marginals, 7)
+    assert report.elbo == pytest.approx(whole.elbo)
+    assert report.iwae > whole.iwae + 1
+    estimates = [
+        evaluate(0.5, 1.0, x, iwae_particles=20, independent_frames=independent).log_marginal
+        for independent in (True, False)
+    ]
+    gaps = [log_evidence(x) - estimate for estimate in estimates]
+    assert -0.1 < gaps[0] < 0.5 * gaps[1], gaps
+
+
+@pytest.mark.parametrize("model_name", ["sqair", "air"])
+def test_numbers_are_those_of_the_evaluation_of_objects(model_name: Literal["sqair", "air"]):
+    network = NetworkConfig("mlp", (1, 12, 12), 2, 3, 5, 8, 6, 6)
+    pair = programs_of(SQAIRConfig(model=model_name, network=network))
     videos = torch.rand(6, 3, 1, 12, 12)
     options = {"particles": 5, "iwae_particles": 4, "iwae_videos": 3, "chunk_size": 2}
+    options["independent_frames"] = model_name == "air"
     torch.manual_seed(4)
     full = evaluate_videos(
         *pair, [Videos(v) for v in videos.split(4)], draw_objects=pair.model.decoder.objects, **options

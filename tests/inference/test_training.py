@@ -606,7 +606,83 @@ def test_optimizer_of_other_parameters_is_refused():
         Trainer(objective, sgd(Quadratic()), batches, config()).run()
 
 
-@pytest.mark.parametrize("name", ["steps", "log_every", "clip_norm", "checkpoint_minutes", "max_minutes"])
+class Clock:
+    """Seconds by both clocks; every batch takes some."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, wall: float, cpu: float) -> None:
+        self.rates = wall, cpu
+        self.steps = 0
+        monkeypatch.setattr(time, "monotonic", lambda: 1000 + self.steps * wall)
+        monkeypatch.setattr(time, "process_time", lambda: 50 + self.steps * cpu)
+
+    def batches(self, step: int) -> tuple[Tensor]:
+        self.steps += 1
+        return batches(step)
+
+
+@pytest.mark.parametrize(("clock", "steps"), [("wall", 6), ("cpu", 30)])
+def test_a_run_of_a_given_time_takes_the_steps_it_has_time_for(clock, steps, monkeypatch):
+    time_passes = Clock(monkeypatch, wall=10.0, cpu=2.0)
+    objective = Quadratic()
+    seen: list[int] = []
+    trainer = Trainer(
+        objective,
+        sgd(objective),
+        time_passes.batches,
+        config(600, minutes=1.0, clock=clock),
+        schedule=PiecewiseConstant((300,), (1.0, 0.5)),
+        on_step=[seen.append],
+    )
+    rates: list[float] = []
+    trainer.optimizer.register_step_post_hook(
+        lambda *_: rates.append(trainer.optimizer.param_groups[0]["lr"])
+    )
+    result = trainer.run()
+    assert result[:2] == (steps, "completed")
+    # The share of the time, not the steps.
+    assert seen == pytest.approx([600 / steps * step for step in range(steps)], abs=1.0)
+    assert rates == pytest.approx([0.1] * (steps // 2) + [0.05] * (steps // 2))
+    assert trainer.position == seen[-1]
+    assert trainer.run().step == steps
+
+
+def test_a_given_time_includes_that_before_the_resumption(tmp_path, monkeypatch):
+    time_passes = Clock(monkeypatch, wall=10.0, cpu=1.0)
+
+    def trainer(**options: Any) -> Trainer:
+        objective = Quadratic()
+        trainer = Trainer(
+            objective, sgd(objective), time_passes.batches, config(60, **options), folder=tmp_path
+        )
+        trainer.resume_existing()
+        return trainer
+
+    assert trainer(minutes=1.0, max_minutes=0.5).run()[:2] == (3, "out of time")
+    assert trainer(minutes=1.0).run()[:2] == (6, "completed")
+    assert trainer(minutes=1.0).run()[:2] == (6, "completed")
+    longer = trainer(minutes=2.0, clock="cpu")
+    assert longer.run()[:2] == (120, "completed")
+    assert time_passes.steps == 120
+
+
+def test_a_run_without_a_time_goes_by_the_step():
+    objective = Quadratic()
+    seen: list[int] = []
+    trainer = Trainer(objective, sgd(objective), batches, config(4), on_step=[seen.append])
+    assert trainer.run().step == 4
+    assert (seen, trainer.position) == ([0, 1, 2, 3], 3)
+
+
+def test_several_processes_are_given_no_time():
+    objective = Quadratic()
+    process = Process(torch.device("cpu"), rank=0, world_size=2)
+    with pytest.raises(ValueError, match="`minutes` are for one process"):
+        Trainer(objective, sgd(objective), batches, config(minutes=1.0), process=process)
+
+
+@pytest.mark.parametrize(
+    "name", ["steps", "log_every", "clip_norm", "checkpoint_minutes", "max_minutes", "minutes"]
+)
 def test_configuration_is_validated(name):
     with pytest.raises(ValueError, match=f"`{name}` must be positive, got 0"):
         TrainingConfig(**{name: 0})

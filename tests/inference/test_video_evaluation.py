@@ -199,6 +199,19 @@ def test_numbers_from_the_recorded_draws(chunk_size: int):
     assert report.tracking.false_positives == 0
 
 
+def test_counts_of_independent_frames_are_weighted_each_by_itself():
+    guide, video, counts = Guide(slope=0.3, offset=0.5), noisy(4), torch.randint(0, 3, (4, 3))
+    report = evaluate(guide, Videos(video, counts), particles=5, iwae_particles=1, independent_frames=True)
+    z, one_frame = guide.drawn[0], guide.drawn[1]
+    assert one_frame.shape[:3] == (1, 12, 1)
+    log_q = dist.Bernoulli(logits=guide.logits(video)).log_prob(z).sum(-1)
+    by_frame = sum(log_joint(video, z)) - log_q  # (K, B, T)
+    right = (by_frame.softmax(0) * (z.sum(-1) == counts)).sum(0)
+    assert report.counting.weighted_accuracy == pytest.approx(right.mean().item())
+    bound = by_frame.logsumexp(0) - math.log(5)
+    assert report.iwae == pytest.approx(bound.sum(-1).mean().item())
+
+
 def test_weighted_terms_exceed_the_bound_by_the_divergence_of_the_weights_from_uniform():
     """So in every video by something in [0, log K], which no evidence lower bound does."""
     guide, particles = Guide(slope=-0.3, offset=0.0), 4

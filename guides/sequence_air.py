@@ -1,0 +1,59 @@
+"""AIR on videos, each frame by itself: the inference half."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from pyro.nn import PyroModule
+from torch import Tensor
+
+from ..models.components.frames import Frames
+from ..models.components.inputs import require_pixels
+from ..models.components.plates import Plate
+from ..models.components.slots import TrackedSlots
+from ..models.sequence_air import of_one_frame
+from .sqair import Discovery
+
+
+class SequenceAIRGuide(PyroModule):
+    """Approximate posterior of `models.SequenceAIR`: what SQAIR's does in the first frame, in every frame.
+
+    Args:
+        discovery: finds the objects of a frame.
+        image_shape: channels, height and width of a frame.
+    """
+
+    def __init__(self, discovery: Discovery, image_shape: tuple[int, int, int] = (1, 50, 50)) -> None:
+        super().__init__()
+        self.discovery = discovery
+        self.image_shape = image_shape
+
+    def forward(self, video: Tensor) -> list[TrackedSlots]:
+        """Sample the latent variables of videos `(B, T, C, H, W)` in [0, 1]: the slots of each frame.
+
+        Raises:
+            ValueError: if the video has another shape, or is not floating point.
+        """
+        slots: list[TrackedSlots] = self.unroll(video).run()
+        return slots
+
+    def unroll(self, video: Tensor) -> Frames:
+        """The same, frame by frame; the state is the number of objects so far, `(...)`, int64."""
+        require_pixels("video", video, "BT", self.image_shape)
+        features = self.discovery.image_encoder(video)  # each frame once, whatever the number of particles
+        steps = [partial(self._step_in_plate, t, video[:, t], features[:, t]) for t in range(video.shape[1])]
+        return Frames(torch.zeros(len(video), dtype=torch.int64, device=video.device), steps)
+
+    def _step_in_plate(
+        self, t: int, image: Tensor, features: Tensor, total: Tensor
+    ) -> tuple[TrackedSlots, Tensor]:
+        with Plate("data", len(image), dim=-1):
+            return self.step(t, image, features, total)
+
+    def step(self, t: int, image: Tensor, features: Tensor, total: Tensor) -> tuple[TrackedSlots, Tensor]:
+        """One frame."""
+        summary = features.new_zeros(self.discovery.context_size)
+        free = features.new_full(total.shape, self.discovery.max_count)
+        found = self.discovery(t, image, features, summary, free)
+        return of_one_frame(found, total), total + found.z_pres.sum(-1).long()

@@ -1,0 +1,132 @@
+"""AIR on videos, each frame by itself: the generative half.
+
+Kosiorek et al., *Sequential Attend, Infer, Repeat*, 2018, compare SQAIR with AIR (Eslami et al., *Attend,
+Infer, Repeat*, 2016) on videos. It is SQAIR for which every frame is the first one: the same discovery and
+the same decoder, but nothing is propagated, so that the frames are independent,
+
+    p(x, z, D) = prod_t p(x_t | z_t) p_disc(z_t, D_t)
+
+`models.AIR` is the original model of single images, with another prior and another likelihood.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pyro
+import torch
+from pyro.nn import PyroModule
+from torch import Tensor
+
+from .components.frames import Frames
+from .components.likelihood import GaussianImage
+from .components.plates import Plate
+from .components.slots import Slots, TrackedSlots, new_identities
+from .discovery_priors import DiscoveryCountPrior, DiscoveryWherePrior, FixedWherePrior
+from .priors import NormalPrior
+from .sqair import Frame, SceneDecoder, discover, sizes_of_videos
+
+
+class SequenceAIR(PyroModule):
+    """Generative model of videos with up to `max_count` objects in a frame, none of which is the same again.
+
+    Statements of frame `t`: for each object `j` `discovery/z_pres/t/j`, `discovery/z_where/t/j` and
+    `discovery/z_what/t/j`, then the image `x/t`: those of SQAIR's first frame.
+
+    Args:
+        discovery_count_prior: distribution of the number of objects, of which that of first frames is used.
+        discovery_where_prior: distribution of their places.
+        decoder: draws a frame.
+        context_size: features of the summary of propagated objects, which SQAIR's priors of places see.
+            There are none, so it is zeros.
+        max_count: N.
+        what_size: W.
+        likelihood_scale: standard deviation of the pixels.
+    """
+
+    def __init__(
+        self,
+        discovery_count_prior: DiscoveryCountPrior,
+        discovery_where_prior: DiscoveryWherePrior | FixedWherePrior,
+        decoder: SceneDecoder,
+        context_size: int = 256,
+        max_count: int = 3,
+        what_size: int = 50,
+        likelihood_scale: float = 0.3,
+    ) -> None:
+        super().__init__()
+        self.discovery_count_prior = discovery_count_prior
+        self.discovery_where_prior = discovery_where_prior
+        self.what_prior = NormalPrior.standard(what_size)
+        self.decoder = decoder
+        self.context_size = context_size
+        self.max_count = max_count
+        self.likelihood_scale = likelihood_scale
+
+    def forward(
+        self, video: Tensor | None = None, batch_size: int | None = None, frames: int | None = None
+    ) -> list[Frame]:
+        """Sample latent variables and, unless they are given, images.
+
+        Args:
+            video: `(B, T, C, H, W)` in [0, 1], or nothing to sample from the prior.
+            batch_size: B, where there is no video.
+            frames: T, where there is no video.
+
+        Returns:
+            one `Frame` for each of the T frames, with new identities in each and slots without memory.
+
+        Raises:
+            ValueError: if the video has another shape or type, or nothing says how large to sample.
+        """
+        said: list[Frame] = self.unroll(video, batch_size, frames).run()
+        return said
+
+    def unroll(
+        self, video: Tensor | None = None, batch_size: int | None = None, frames: int | None = None
+    ) -> Frames:
+        """The same, frame by frame; the state is the number of objects so far, `(...)`, int64."""
+        mean_image = self.decoder.mean_image
+        size, length = sizes_of_videos("SequenceAIR", mean_image.shape, video, batch_size, frames)
+        images = [None] * length if video is None else video.unbind(1)
+        steps = [partial(self._step_in_plate, size, t, image) for t, image in enumerate(images)]
+        return Frames(torch.zeros(size, dtype=torch.int64, device=mean_image.device), steps)
+
+    def _step_in_plate(
+        self, batch_size: int, t: int, image: Tensor | None, total: Tensor
+    ) -> tuple[Frame, Tensor]:
+        with Plate("data", batch_size, dim=-1):
+            return self.step(t, image, total)
+
+    @torch.no_grad()
+    def generate(self, batch_size: int, frames: int) -> list[Frame]:
+        """Draw videos from the prior; look at the canvases, as in `SQAIR.generate`.
+
+        Args:
+            batch_size: B.
+            frames: T.
+        """
+        drawn: list[Frame] = self(batch_size=batch_size, frames=frames)
+        return drawn
+
+    def step(self, t: int, image: Tensor | None, total: Tensor) -> tuple[Frame, Tensor]:
+        """One frame: discover, draw."""
+        free = self.decoder.mean_image.new_full(total.shape, self.max_count)
+        context = free.new_zeros(*free.shape, self.context_size + 1)
+        context[..., -1] = -0.5  # nothing is expected to be propagated
+        logits = self.discovery_count_prior(context[..., -1:], free, first=True)
+        slots = discover(t, logits, self.discovery_where_prior, context, self.what_prior, free)
+        canvas = self.decoder(slots.z_pres, slots.z_where, slots.z_what)
+        pyro.sample(f"x/{t}", GaussianImage(canvas, self.likelihood_scale), obs=image)
+        new = slots.z_pres.sum(-1)
+        return Frame(of_one_frame(slots, total), torch.zeros_like(new), new, canvas), total + new.long()
+
+
+def of_one_frame(slots: Slots, total: Tensor) -> TrackedSlots:
+    """Slots that nothing is remembered of, with identities of their own.
+
+    Args:
+        slots: of a frame.
+        total: number of objects in the frames before, `(...)`, int64.
+    """
+    return TrackedSlots(*slots, slots.z_where[..., :0], new_identities(slots.z_pres, total))
