@@ -56,7 +56,7 @@ from whatwhere.models.components.gaussian_read import (
 from whatwhere.models.components.visual_cortex import batch_normalisation, group_normalisation
 from whatwhere.models.hart import HART, kitti_hart, kth_hart, small_hart
 
-PRETRAINED = Path(__file__).parent / "pretrained" / "hart-clutter.pt"
+PRETRAINED = Path(__file__).parent / "pretrained" / "hart-general.pt"
 """A checkpoint that comes with the package; how it was made and how good it is stands beside it."""
 EXAMPLE = Path(__file__).parent / "pretrained" / "clutter.h5"
 """A held-out video for it."""
@@ -161,6 +161,25 @@ _CLUTTER = HARTConfig(
     training=TrainingConfig(steps=1_000, evaluate_every=200, clip_norm=1.0),
 )
 
+# Objects of many sizes, in larger frames.
+_SIZES = replace(
+    _CLUTTER,
+    output=Path("runs/hart-general"),
+    frames=16,
+    stage_steps=100,
+    monitor_videos=200,
+    data=TrackingDataConfig(
+        source="clutter",
+        difficulty=1.0,
+        also=("clutter:0.7", "clutter:0.4", "clutter:0.2"),
+        sides=(0.1, 0.35),
+        image_size=128,
+        test_videos=1_000,
+    ),
+    network=replace(_NETWORK, hidden=128),
+    training=TrainingConfig(steps=4_000, evaluate_every=500, clip_norm=1.0),
+)
+
 PRESETS = {
     "clutter": _CLUTTER,
     # The rows of the paper's table 1.
@@ -173,24 +192,16 @@ PRESETS = {
         network=replace(_NETWORK, appearance=False),
         loss=replace(_LOSS, window=False, mask=False),
     ),
-    # A general tracker: objects of many sizes, from plain to hard.
     "general": replace(
-        _CLUTTER,
-        output=Path("runs/hart-general"),
-        frames=16,
-        stage_steps=100,
-        monitor_videos=200,
-        data=TrackingDataConfig(
-            source="clutter",
-            difficulty=1.0,
-            also=("clutter:0.7", "clutter:0.4", "clutter:0.2"),
-            sides=(0.1, 0.35),
-            image_size=128,
-            test_videos=1_000,
-        ),
-        network=replace(_NETWORK, hidden=128),
-        training=TrainingConfig(steps=4_000, evaluate_every=500, clip_norm=1.0),
+        _SIZES,
+        learning_rate=7e-4,
+        decay_parts=(5, 3, 2),
+        stage_steps=60,
+        # Colours of generated videos tell more than those of the world.
+        data=replace(_SIZES.data, difficulty=0.4, also=("clutter:0.2", "clutter:0.6"), faded=0.8),
+        training=replace(_SIZES.training, steps=2_000),
     ),
+    "hard": replace(_SIZES, output=Path("runs/hart-hard")),
     "kitti": HARTConfig(
         output=Path("runs/hart-kitti"),
         batch_size=10,
