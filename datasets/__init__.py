@@ -1,5 +1,6 @@
 """Generated and real data, how they are stored, and in which order they are fed to training."""
 
+from .augmentation import random_fading, random_parts
 from .bouncing_balls import BouncingBalls, BouncingBallsRecipe, bouncing_ball_videos
 from .clip_windows import ClipWindows, mirrored_boxes
 from .clips import load_clips
@@ -129,6 +130,8 @@ __all__ = [
     "MovingDigits",
     "moving_digit_videos",
     "present",
+    "random_fading",
+    "random_parts",
     "visible_count",
     "MOTIONS",
     "DigitMotion",

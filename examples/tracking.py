@@ -475,7 +475,8 @@ def track_clip(options: TrackConfig, model: Any, device: torch.device, needs_box
     """
     any_size = hasattr(model, "resized")
     clip = open_clip(options.video, model.image_shape, options.resize, options.frames, options.box, any_size)
-    model = _for_frames(model, tuple(clip.video.shape[1:]), f"`{options.video}`")
+    channels, height, width = clip.video.shape[1:]
+    model = _for_frames(model, (channels, height, width), f"`{options.video}`")
     if clip.first_box is None and needs_box:
         raise UsageError(f"`{options.video}` has no boxes: give that of the first frame, `--box L T W H`")
     box = None if clip.first_box is None else clip.first_box.to(device)[None]
