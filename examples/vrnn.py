@@ -136,9 +136,12 @@ class VRNNConfig:
     """The training loop."""
 
     def __post_init__(self) -> None:
-        least = 2 if self.bound == "fivo" else 1
-        if self.particles < least:
-            raise ValueError(f"`particles` must be at least {least} for {self.bound}, got {self.particles}")
+        if self.particles < 1:
+            raise ValueError(f"`particles` must be at least 1, got {self.particles}")
+        if self.bound == "fivo" and self.particles == 1:
+            raise ValueError(
+                "`bound` = fivo chooses among particles and needs 2 or more, got 1; iwae takes one"
+            )
         if self.first_frames is not None and not 1 <= self.first_frames <= self.frames:
             raise ValueError(f"`first_frames` must be in [1, {self.frames}], got {self.first_frames}")
         for name in ("batch_size", "frames", "stage_steps", "learning_rate", "monitor_videos"):
