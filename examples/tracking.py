@@ -271,7 +271,7 @@ class EvaluateConfig:
     videos: int | None = None
     """Number of videos, the first ones; by default all."""
     frames: int | None = None
-    """Frames of each; by default those of the training run's own evaluation."""
+    """Frames of each; by default those of the training run's own evaluation, and all of a path's."""
     device: str = "cpu"
     """`cpu`, `cuda`, or `auto`."""
     threads: int | None = None
@@ -299,13 +299,13 @@ def evaluate_checkpoint(
     config, model = restore(options.checkpoint, device)
     changes = {name: getattr(options, name) for name in ("objects", "difficulty")}
     source = replace(config.data, **{name: value for name, value in changes.items() if value is not None})
+    path = None if options.data in GENERATED else options.data
     if options.data is not None:
-        other = None if options.data in GENERATED else options.data
-        source = replace(source, source=options.data, test_source=other, fold=None)
+        source = replace(source, source=options.data, test_source=path, fold=None)
     videos = load_targets(source, 1, options.frames or config.test_frames or config.frames).test
     model = _for_frames(model, videos.image_shape, f"`{videos.name}`")
     folder = options.output or options.checkpoint.parent / "evaluation"
-    frames = options.frames or config.test_frames
+    frames = options.frames or (None if path is not None else config.test_frames)
     report_held_out(folder, model, videos, device, options.videos, frames, name, options.template)
     return 0
 

@@ -171,13 +171,16 @@ def test_kitti_trains_and_evaluates_on_real_frames(real_data: Callable[[str], Pa
 
 def test_evaluate_takes_frames_of_another_size(trained: Path, tmp_path: Path, capsys):
     rng = np.random.default_rng(0)
-    boxes = np.tile(np.float32([30, 12, 14, 9]), (2, 5, 1, 1))
-    for name, shape in (("colour", (2, 5, 3, 30, 60)), ("grey", (2, 5, 1, 30, 60))):
+    boxes = np.tile(np.float32([30, 12, 14, 9]), (2, 7, 1, 1))
+    for name, shape in (("colour", (2, 7, 3, 30, 60)), ("grey", (2, 7, 1, 30, 60))):
         data = VideoData(rng.integers(0, 256, shape, np.uint8), boxes=boxes)
         save_video(tmp_path / f"{name}.h5", data, generator="test")
     options = ["--checkpoint", trained / "checkpoint.pt", "--output", tmp_path / "out"]
     assert run("evaluate", *options, "--data", tmp_path / "colour.h5") == 0
-    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["frames"] == 10
+    # All frames, not the five of the training run's own evaluation.
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["frames"] == 14
+    assert run("evaluate", *options, "--data", tmp_path / "colour.h5", "--frames=3") == 0
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["frames"] == 6
     assert run("evaluate", *options, "--data", tmp_path / "grey.h5") == 2
     assert "(1, 30, 60), but the tracker was trained on (3, 40, 40)" in capsys.readouterr().err
 
