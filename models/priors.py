@@ -18,8 +18,11 @@ from torch import Tensor, nn
 
 from .components.networks import LocScale
 
-ABSENT_LOGIT = -88.0
-"""Logit of what cannot be present: float32 still holds its probability, 6e-39, as a number above 0."""
+ABSENT_LOGIT = -110.0
+"""Logit of what cannot be present. Its probability, 2e-48, is exactly 0 in float32, as it has to be: PyTorch
+compares it with random numbers of 24 bits, of which one in 17 million is 0, below any other probability: a
+training run would meet an object that is present where there is none.
+"""
 
 
 def hazard_logits(log_probs: Tensor) -> Tensor:

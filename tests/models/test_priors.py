@@ -133,3 +133,17 @@ def test_normal_prior_is_a_diagonal_normal():
 def test_bad_parameters_are_refused(build, message: str):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_what_cannot_be_present_never_is():
+    """PyTorch draws 1 with a probability of 2^-24 wherever that of 1 is above 0, be it 1e-45."""
+    logits = torch.linspace(-50, 50, 7, requires_grad=True)
+    absent = slot_presence(logits, torch.zeros(7))
+    assert torch.equal(absent.probs, torch.zeros(7))
+    assert torch.equal(absent.log_prob(torch.zeros(7)), torch.zeros(7))
+    assert absent.log_prob(torch.ones(7)).isfinite().all()
+    absent.log_prob(torch.zeros(7)).sum().backward()
+    assert torch.equal(logits.grad, torch.zeros(7))
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.bernoulli(absent.probs[:1].detach().expand(2**26).contiguous(), generator=generator)
+    assert not drawn.any()
