@@ -168,16 +168,15 @@ _SIZES = replace(
     frames=16,
     stage_steps=100,
     monitor_videos=200,
-    data=TrackingDataConfig(
-        source="clutter",
+    data=replace(
+        _CLUTTER.data,
         difficulty=1.0,
         also=("clutter:0.7", "clutter:0.4", "clutter:0.2"),
         sides=(0.1, 0.35),
         image_size=128,
-        test_videos=1_000,
     ),
     network=replace(_NETWORK, hidden=128),
-    training=TrainingConfig(steps=4_000, evaluate_every=500, clip_norm=1.0),
+    training=replace(_CLUTTER.training, steps=4_000, evaluate_every=500),
 )
 
 PRESETS = {
@@ -248,11 +247,7 @@ def build(network: NetworkConfig) -> HART:
         "appearance": network.appearance,
         "normalisation": normalisation,
         "sigma": sigmas[network.sigma],
-        "margin": network.margin,
-        "init": network.init,
-        "units": network.units,
-        "bounded": network.bounded,
-        "detached": network.detached,
+        **{name: getattr(network, name) for name in ("margin", "init", "units", "bounded", "detached")},
     }
     if network.kind == "kitti":
         return kitti_hart(network.image_shape, **common)
