@@ -10,7 +10,6 @@ from torch import Tensor
 
 from ..models.components.frames import Frames
 from ..models.components.inputs import require_pixels
-from ..models.components.plates import Plate
 from ..models.components.slots import TrackedSlots
 from ..models.sequence_air import of_one_frame
 from .sqair import Discovery
@@ -42,14 +41,9 @@ class SequenceAIRGuide(PyroModule):
         """The same, frame by frame; the state is the number of objects so far, `(...)`, int64."""
         require_pixels("video", video, "BT", self.image_shape)
         features = self.discovery.image_encoder(video)  # each frame once, whatever the number of particles
-        steps = [partial(self._step_in_plate, t, video[:, t], features[:, t]) for t in range(video.shape[1])]
-        return Frames(torch.zeros(len(video), dtype=torch.int64, device=video.device), steps)
-
-    def _step_in_plate(
-        self, t: int, image: Tensor, features: Tensor, total: Tensor
-    ) -> tuple[TrackedSlots, Tensor]:
-        with Plate("data", len(image), dim=-1):
-            return self.step(t, image, features, total)
+        steps = (partial(self.step, t, video[:, t], features[:, t]) for t in range(video.shape[1]))
+        total = torch.zeros(len(video), dtype=torch.int64, device=video.device)
+        return Frames.of_data(len(video), total, steps)
 
     def step(self, t: int, image: Tensor, features: Tensor, total: Tensor) -> tuple[TrackedSlots, Tensor]:
         """One frame."""

@@ -28,7 +28,6 @@ from ..models.components.attention import Size, crop, sqair_squash
 from ..models.components.frames import Frames
 from ..models.components.inputs import require_pixels
 from ..models.components.networks import LocScale, fill_output_bias, initialise, mlp
-from ..models.components.plates import Plate
 from ..models.components.recurrent import GRU, VanillaRNN
 from ..models.components.slots import (
     ABSENT,
@@ -488,20 +487,12 @@ class SQAIRGuide(PyroModule):
         memory = self.propagation.initial_memory
         slots = empty_slots(count, self.discovery.what_size, memory, batch_size)
         total = torch.zeros(batch_size, dtype=torch.int64, device=video.device)
-        steps = [partial(self._step_in_plate, t, video[:, t], features[:, t]) for t in range(video.shape[1])]
-        return Frames(State(slots, total), steps)
+        steps = (partial(self.step, t, video[:, t], features[:, t]) for t in range(video.shape[1]))
+        return Frames.of_data(batch_size, State(slots, total), steps)
 
-    def _step_in_plate(
-        self, t: int, image: Tensor, features: Tensor, state: State
-    ) -> tuple[TrackedSlots, State]:
-        with Plate("data", len(image), dim=-1):
-            slots, total = self.step(t, image, features, *state)
-        return slots, State(slots, total)
-
-    def step(
-        self, t: int, image: Tensor, features: Tensor, slots: TrackedSlots, total: Tensor
-    ) -> tuple[TrackedSlots, Tensor]:
+    def step(self, t: int, image: Tensor, features: Tensor, state: State) -> tuple[TrackedSlots, State]:
         """One frame: propagate, discover, put the slots in order."""
+        slots, total = state
         if t == 0:
             propagated = None
             survivors = torch.zeros_like(slots.z_pres[..., 0])
@@ -518,5 +509,5 @@ class SQAIRGuide(PyroModule):
         found: Slots = self.discovery(t, image, features, summary, free)
         memory = self.propagation.initial_memory.expand(*found.z_pres.shape, -1)
         discovered = TrackedSlots(*found, memory, new_identities(found.z_pres, total))
-        total = total + found.z_pres.sum(-1).long()
-        return (discovered if propagated is None else compact(propagated, discovered)), total
+        slots = discovered if propagated is None else compact(propagated, discovered)
+        return slots, State(slots, total + found.z_pres.sum(-1).long())

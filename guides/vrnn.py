@@ -15,7 +15,6 @@ from torch import Tensor
 
 from ..models.components.frames import Frames
 from ..models.components.inputs import require_pixels
-from ..models.components.plates import Plate
 from ..models.components.slots import concatenate
 from ..models.vrnn import NormalHead, VRNNDynamics, VRNNState
 
@@ -50,17 +49,8 @@ class VRNNGuide(PyroModule):
         require_pixels("video", video, "BT", self.dynamics.image_shape)
         features = self.dynamics.frame_encoder(video).unbind(1)  # each frame once
         before = [self.dynamics.black(), *features[:-1]]
-        steps = [
-            partial(self._step_in_plate, len(video), t, *seen)
-            for t, seen in enumerate(zip(before, features, strict=True))
-        ]
-        return Frames(self.dynamics.initial_state(), steps)
-
-    def _step_in_plate(
-        self, batch_size: int, t: int, before: Tensor, now: Tensor, state: VRNNState
-    ) -> tuple[Tensor, VRNNState]:
-        with Plate("data", batch_size, dim=-1):
-            return self.step(t, before, now, state)
+        steps = (partial(self.step, t, *seen) for t, seen in enumerate(zip(before, features, strict=True)))
+        return Frames.of_data(len(video), self.dynamics.initial_state(), steps)
 
     def step(self, t: int, before: Tensor, now: Tensor, state: VRNNState) -> tuple[Tensor, VRNNState]:
         """One frame.

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from .components.frames import Frames
 from .components.likelihood import GaussianImage
-from .components.plates import Plate
 from .components.slots import Slots, TrackedSlots, new_identities
 from .discovery_priors import DiscoveryCountPrior, DiscoveryWherePrior, FixedWherePrior
 from .priors import NormalPrior
@@ -89,14 +88,8 @@ class SequenceAIR(PyroModule):
         mean_image = self.decoder.mean_image
         size, length = sizes_of_videos("SequenceAIR", mean_image.shape, video, batch_size, frames)
         images = [None] * length if video is None else video.unbind(1)
-        steps = [partial(self._step_in_plate, size, t, image) for t, image in enumerate(images)]
-        return Frames(torch.zeros(size, dtype=torch.int64, device=mean_image.device), steps)
-
-    def _step_in_plate(
-        self, batch_size: int, t: int, image: Tensor | None, total: Tensor
-    ) -> tuple[Frame, Tensor]:
-        with Plate("data", batch_size, dim=-1):
-            return self.step(t, image, total)
+        total = torch.zeros(size, dtype=torch.int64, device=mean_image.device)
+        return Frames.of_data(size, total, (partial(self.step, t, image) for t, image in enumerate(images)))
 
     @torch.no_grad()
     def generate(self, batch_size: int, frames: int) -> list[Frame]:

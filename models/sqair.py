@@ -27,7 +27,6 @@ from .components.frames import Frames
 from .components.inputs import require_pixels
 from .components.likelihood import GaussianImage
 from .components.networks import LocScale, initialise, mlp
-from .components.plates import Plate
 from .components.slots import (
     ABSENT,
     Slots,
@@ -301,15 +300,9 @@ class SQAIR(ActiveSet, PyroModule):
         memory = self.propagation_prior.initial_memory
         total = torch.zeros(batch_size, dtype=torch.int64, device=memory.device)
         slots = empty_slots(self.max_count, self.what_prior.size, memory, batch_size)
-        images = [None if video is None else video[:, t] for t in range(frames)]
-        steps = [partial(self._step_in_plate, batch_size, t, image) for t, image in enumerate(images)]
-        return Frames(State(slots, total), steps)
-
-    def _step_in_plate(
-        self, batch_size: int, t: int, image: Tensor | None, state: State
-    ) -> tuple[Frame, State]:
-        with Plate("data", batch_size, dim=-1):
-            return self.step(t, image, state)
+        images = [None] * frames if video is None else video.unbind(1)
+        steps = (partial(self.step, t, image) for t, image in enumerate(images))
+        return Frames.of_data(batch_size, State(slots, total), steps)
 
     @torch.no_grad()
     def generate(

@@ -26,7 +26,6 @@ from .components.frames import Frames
 from .components.inputs import require_pixels
 from .components.likelihood import GaussianImage
 from .components.networks import LocScale, mlp
-from .components.plates import Plate
 from .components.recurrent import LSTMState, SplitInputLSTM
 from .components.slots import concatenate
 
@@ -253,23 +252,11 @@ class VRNN(PyroModule):
             if seen := min(len(images), frames - 1):
                 before += self.dynamics.frame_encoder(video[:, :seen]).unbind(1)
         rest = [None] * frames
-        steps = [
-            partial(self._step_in_plate, batch_size, t, *known, feed_back)
+        steps = (
+            partial(self.step, t, *known, feed_back=feed_back)
             for t, known in enumerate(zip((images + rest)[:frames], (before + rest)[:frames], strict=True))
-        ]
-        return Frames(self.dynamics.initial_state(), steps)
-
-    def _step_in_plate(
-        self,
-        batch_size: int,
-        t: int,
-        image: Tensor | None,
-        before: Tensor | None,
-        feed_back: FeedBack,
-        state: VRNNState,
-    ) -> tuple[VRNNFrame, VRNNState]:
-        with Plate("data", batch_size, dim=-1):
-            return self.step(t, image, before, state, feed_back)
+        )
+        return Frames.of_data(batch_size, self.dynamics.initial_state(), steps)
 
     def step(
         self,

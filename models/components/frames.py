@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
+
+from .plates import Plate
+
+Step = Callable[[Any], tuple[Any, Any]]
+"""From the state to what is to be said about a frame, and the next state."""
 
 
 class Frames(NamedTuple):
@@ -13,8 +19,9 @@ class Frames(NamedTuple):
     in between, as a particle filter does that replaces unlikely particles by copies of likely ones.
 
     A program that has them offers a method `unroll`, with the arguments of a call, and `unroll(...).run()` is
-    what a call does. `unroll` itself makes no statement, and each step opens the plates of its own: by
-    `plates.Plate`, since a `pyro.plate` is a statement, which cannot be made once in every frame.
+    what a call does. `unroll` itself makes no statement, and each step opens the plates of its own, as those
+    of `Frames.of_data` do: by `plates.Plate`, since a `pyro.plate` is a statement, which cannot be made once
+    in every frame.
     """
 
     state: Any
@@ -23,8 +30,19 @@ class Frames(NamedTuple):
     After each frame every tensor in it of two or more dimensions has the leading dimensions particles and
     batch; one that is the same for all particles may have 1 in their place.
     """
-    steps: Sequence[Callable[[Any], tuple[Any, Any]]]
-    """For each frame a function from the state to what is to be said about the frame, and the next state."""
+    steps: Sequence[Step]
+    """One for each frame."""
+
+    @classmethod
+    def of_data(cls, size: int, state: Any, steps: Iterable[Step]) -> Frames:
+        """Frames of independent sequences, each step within the plate of these, `"data"`.
+
+        Args:
+            size: number of sequences, the last dimension before an event's.
+            state: as the field.
+            steps: as the field, without the plate.
+        """
+        return cls(state, [partial(_within_data, size, step) for step in steps])
 
     def run(self) -> list[Any]:
         """Run all frames, one after the other; returns what each says."""
@@ -33,3 +51,8 @@ class Frames(NamedTuple):
             frame, state = step(state)
             said.append(frame)
         return said
+
+
+def _within_data(size: int, step: Step, state: Any) -> tuple[Any, Any]:
+    with Plate("data", size, dim=-1):
+        return step(state)
