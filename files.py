@@ -1,4 +1,4 @@
-"""Files that a reader finds whole, whenever the writer is killed."""
+"""Files that a reader finds whole, whenever the writer is killed; and what video files need."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-__all__ = ["atomic_path", "atomic_write"]
+__all__ = ["atomic_path", "atomic_write", "import_av"]
 
 
 @contextmanager
@@ -52,6 +52,19 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a binary file for writing; `path` changes only when the block succeeds, see `atomic_path`."""
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         yield file
+
+
+def import_av() -> Any:
+    """PyAV, which reads and writes video files, and need not be installed.
+
+    Raises:
+        RuntimeError: if it is not.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise RuntimeError("video files need PyAV: pip install 'whatwhere[video]'.") from error
+    return av
 
 
 def _force_to_disk(path: Path) -> None:

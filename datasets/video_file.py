@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from ..files import import_av
 from .errors import DataError
 from .folder import image_array, stack_images
 
@@ -75,7 +76,7 @@ def _decode(
     convert: Callable[[Image.Image], npt.NDArray[np.uint8]],
 ) -> tuple[list[npt.NDArray[np.uint8]], int]:
     """The converted frames from `start` on, and how many were decoded before `stop` or the end."""
-    av = _import_av()
+    av = import_av()
     arrays: list[npt.NDArray[np.uint8]] = []
     count = 0
     try:
@@ -98,14 +99,6 @@ def _decode(
         reason = error.strerror or str(error)
         raise DataError(f"{path}, frame {count}: cannot be read as a video ({reason}).") from error
     return arrays, count
-
-
-def _import_av() -> Any:
-    try:
-        import av
-    except ImportError as error:
-        raise RuntimeError("reading video files needs PyAV: pip install 'whatwhere[video]'.") from error
-    return av
 
 
 def _picture(frame: Any) -> Image.Image:

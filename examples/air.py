@@ -54,6 +54,7 @@ from whatwhere.inference.objectives import (
     ReweightedWakeSleep,
     SQAIRSignal,
 )
+from whatwhere.inference.objectives.continuous import Continuous
 from whatwhere.inference.optimizers import make_optimizer, parameter_groups
 from whatwhere.inference.pictures import reconstruction_picture, sample_picture, save_picture
 from whatwhere.inference.report_file import write_json
@@ -69,6 +70,14 @@ COMPARING = ("vimco", "ovis", "wake_sleep", "sqair_code")
 """Estimators that compare particles, of which they need several."""
 CONTINUOUS = ("vimco", "ovis", "sqair_code")
 """Estimators that leave a choice for continuous variables."""
+
+
+def _check_continuous(estimator: Estimator, continuous: Continuous) -> None:
+    if continuous != "pathwise" and estimator not in CONTINUOUS:
+        raise ValueError(
+            f"`continuous` = {continuous} is for `estimator` {', '.join(CONTINUOUS)}, got {estimator}: "
+            "use one of them, or `continuous` = pathwise"
+        )
 
 
 @dataclass(frozen=True)
@@ -164,7 +173,7 @@ class AIRConfig:
     with several particles `vimco`, `ovis`, `wake_sleep` (the guide has an objective of its own) and
     `sqair_code` (what SQAIR's authors compute, biased); `nvil` (with a learned baseline), `reinforce`.
     """
-    continuous: Literal["pathwise", "stl", "dreg"] = "pathwise"
+    continuous: Continuous = "pathwise"
     """Gradient of places and looks, for `vimco`, `ovis` and `sqair_code`: reparameterised; without the part
     of mean 0 (sticking the landing, biased); or doubly reparameterised.
     """
@@ -205,11 +214,7 @@ class AIRConfig:
                 f"`estimator` {self.estimator} compares particles: set `particles` to 2 or more, "
                 "for example 5"
             )
-        if self.continuous != "pathwise" and self.estimator not in CONTINUOUS:
-            raise ValueError(
-                f"`continuous` = {self.continuous} is for `estimator` {', '.join(CONTINUOUS)}, "
-                f"got {self.estimator}"
-            )
+        _check_continuous(self.estimator, self.continuous)
         for name in ("learning_rate", "final_learning_rate", "batch_size", "particles", "iwae_particles"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}")
@@ -331,9 +336,15 @@ def with_image_shape(config: AIRConfig, data: VideoData) -> AIRConfig:
 
 
 def make_objective(
-    estimator: Estimator, particles: int, continuous: Literal["pathwise", "stl", "dreg"] = "pathwise"
+    estimator: Estimator, particles: int, continuous: Continuous = "pathwise"
 ) -> MultiSampleELBO:
-    """The objective of a name; losses are means over the batch."""
+    """The objective of a name; losses are means over the batch.
+
+    Raises:
+        ValueError: if the estimator leaves no choice for continuous variables and `continuous` makes one, or
+            it compares particles and there is only one.
+    """
+    _check_continuous(estimator, continuous)
     classes: dict[str, Callable[..., MultiSampleELBO]] = {
         "marginal": MarginalELBO,
         "vimco": VIMCO,

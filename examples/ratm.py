@@ -442,10 +442,6 @@ class RATMTrackConfig(TrackConfig):
     checkpoint: Path = PRETRAINED
     """The checkpoint of a training run; by default that of the package, trained on bouncing balls."""
     video: Path = EXAMPLE
-    """A video file, a folder of frames, an animated GIF, an `.npz` or an HDF5 file, see
-    `whatwhere.datasets.load_clips`; by default an example that comes with the package. Of several videos, the
-    first.
-    """
 
 
 def track(options: RATMTrackConfig) -> int:

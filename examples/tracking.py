@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from whatwhere.datasets import DataError, load_clips
+from whatwhere.datasets import VIDEO_SUFFIXES, DataError, load_clips, read_video
 from whatwhere.examples.program import UsageError, restore_run, set_threads
 from whatwhere.examples.tracking_data import (
     GENERATED,
@@ -432,13 +432,17 @@ def described(
 
 @dataclass(frozen=True)
 class TrackConfig:
-    """Follow one object through a video: boxes as CSV, and an annotated animation."""
+    """Follow one object through a video: boxes as CSV, and an annotated animation.
+
+    A tracker's own configuration has the defaults of `checkpoint` and `video`.
+    """
 
     checkpoint: Path
-    """The checkpoint of a training run."""
+    """The checkpoint of a training run; by default that of the package."""
     video: Path
     """A video file, a folder of frames, an animated GIF, an `.npz` or an HDF5 file, see
-    `whatwhere.datasets.load_clips`. Of several videos, the first.
+    `whatwhere.datasets.load_clips`; by default an example that comes with the package. Of several videos, the
+    first.
     """
     box: tuple[float, float, float, float] | None = None
     """Left, top, width and height of the object in the first frame, in pixels; by default the label of the
@@ -525,12 +529,12 @@ def open_clip(
     Raises:
         DataError: if the file cannot be read, or has another shape.
     """
-    channels, *size = image_shape
-    data = original = load_clips(path)
-    if resize:
-        data = load_clips(path, size=(size[0], size[1]), channels=channels)
-    elif any_size and data.shape[2] != channels:
-        data = load_clips(path, channels=channels)
+    channels, height, width = image_shape
+    data = load_clips(
+        path,
+        size=(height, width) if resize else None,
+        channels=channels if resize or any_size else None,
+    )
     if not any_size and data.shape[2:] != tuple(image_shape):
         raise DataError(
             f"`{path}` has frames of (channels, height, width) = {data.shape[2:]}, but the tracker was "
@@ -540,10 +544,18 @@ def open_clip(
     truth = None if boxes is None else torch.from_numpy(boxes[0, :frames, 0])
     first = None if truth is None else truth[0]
     if box is not None:
-        (height, width), (old_height, old_width) = data.shape[3:], original.shape[3:]
-        factors = torch.tensor([width / old_width, height / old_height]).repeat(2)
-        first = torch.tensor(box) * factors
+        first = torch.tensor(box)
+        if resize:
+            old_height, old_width = _first_frame_size(path)
+            first *= torch.tensor([width / old_width, height / old_height]).repeat(2)
     return UserClip(torch.from_numpy(data.video[0, :frames]), first, truth)
+
+
+def _first_frame_size(path: Path) -> tuple[int, int]:
+    """Height and width of what `load_clips` has just read; no other frame of a video file is decoded."""
+    is_film = path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES
+    height, width = (read_video(path, stop=1) if is_film else load_clips(path).video).shape[-2:]
+    return height, width
 
 
 def write_tracked(folder: Path, tracked: TrackedVideo, animation: Literal["gif", "mp4"], fps: float) -> None:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ..files import atomic_write
+from ..files import atomic_write, import_av
 
 __all__ = [
     "SLOT_COLOURS",
@@ -371,10 +371,7 @@ def save_mp4(path: str | Path, frames: Sequence[Image.Image], fps: float) -> Non
     """
     _check_film(frames, fps, fastest=1000)
     path = _checked_path(path, ".mp4")
-    try:
-        import av
-    except ImportError as error:
-        raise RuntimeError("writing video files needs PyAV: pip install 'whatwhere[video]'.") from error
+    av = import_av()
     codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
     width, height = (side + side % 2 for side in frames[0].size)
     try:

@@ -104,7 +104,9 @@ class HARTTracks(NamedTuple):
     """Where HART looked in each frame, what it saw, and where it saw the object."""
 
     boxes: Tensor
-    """Predicted boxes `(B, T, 4)`, `(left, top, width, height)` in pixels; not clipped to the frame."""
+    """Predicted boxes `(B, T, 4)`, `(left, top, width, height)` in pixels, not clipped to the frame; in the
+    first frame those that were given.
+    """
     attention: Tensor
     """Boxes of the windows that were read, `(B, T, 4)`, in pixels; that of frame t does not depend on it."""
     glimpses: Tensor
@@ -330,10 +332,6 @@ class HARTCell(nn.Module):
         unit = self._frame if self.units == "frame" else _sides(attention)
         return _at_least_a_pixel(self.boxes_within(attention) + _read_out(self.box_head, evidence) * unit)
 
-    def first_boxes(self, attention: Tensor) -> Tensor:
-        """The object's boxes in the first frame, those that were given: without a correction."""
-        return _at_least_a_pixel(self.boxes_within(attention))
-
     def window(self, boxes: Tensor) -> GaussianWindow:
         """The filters over boxes `(..., 4)`: the first and the last lie on their borders."""
         return boxes_to_window(boxes, self.glimpse_size, self.sigma)
@@ -401,7 +399,7 @@ class HART(PyroModule):
             seen.append(frame)
         attention, glimpses, logits, filters, evidence = (_stack(field) for field in zip(*seen, strict=True))
         corrected = cell.boxes(attention[:, 1:], evidence[:, 1:])
-        boxes = torch.cat([cell.first_boxes(attention[:, :1]), corrected], dim=1)
+        boxes = torch.cat([first_box.to(corrected).unsqueeze(1), corrected], dim=1)
         tracks = HARTTracks(boxes, attention, glimpses, logits, filters)
         if am_i_wrapped():  # without a handler nobody sees statements, and their validation would read values
             with Plate("data", batch_size, dim=-1):

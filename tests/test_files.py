@@ -1,11 +1,12 @@
 import contextlib
 import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
 
-from whatwhere.files import atomic_path, atomic_write
+from whatwhere.files import atomic_path, atomic_write, import_av
 
 
 def test_content_appears_only_at_the_end(tmp_path: Path):
@@ -75,3 +76,12 @@ def test_left_over_of_a_killed_writer_is_replaced(tmp_path: Path):
         file.write(b"new")
     assert path.read_bytes() == b"new"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_missing_pyav_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    module = object()
+    monkeypatch.setitem(sys.modules, "av", module)
+    assert import_av() is module
+    monkeypatch.setitem(sys.modules, "av", None)  # as if it were not installed
+    with pytest.raises(RuntimeError, match=r"^video files need PyAV: pip install 'whatwhere\[video\]'\.$"):
+        import_av()

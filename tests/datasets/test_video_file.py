@@ -1,4 +1,4 @@
-import builtins
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -187,14 +187,7 @@ def test_missing_pyav_says_what_to_install(
     tmp_path: Path, write_film: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_film(tmp_path / "a.avi", GREY)
-    original = builtins.__import__
-
-    def without_av(name: str, *arguments: Any, **options: Any) -> Any:
-        if name == "av":
-            raise ModuleNotFoundError("No module named 'av'")
-        return original(name, *arguments, **options)
-
-    monkeypatch.setattr(builtins, "__import__", without_av)
+    monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(RuntimeError, match=r"pip install 'whatwhere\[video\]'"):
         read_video(path)
 

@@ -23,6 +23,7 @@ from whatwhere.examples.air import (
     PriorConfig,
     build,
     main,
+    make_objective,
 )
 from whatwhere.inference.checkpoint import load_checkpoint
 from whatwhere.inference.training import TrainingConfig
@@ -92,6 +93,19 @@ def test_every_estimator_trains(train, tmp_path: Path, estimator: str):
     continuous = "dreg" if estimator in CONTINUOUS else "pathwise"
     options = ["--estimator", estimator, "--particles", particles, "--continuous", continuous]
     assert train(tmp_path, *options) == 0
+
+
+@pytest.mark.parametrize("estimator", sorted(set(get_args(Estimator)) - set(CONTINUOUS)))
+def test_an_option_that_an_estimator_does_not_have_is_refused(estimator: Estimator):
+    particles = 2 if estimator in COMPARING else 1
+    for continuous in ("stl", "dreg"):
+        message = (
+            f"`continuous` = {continuous} is for `estimator` vimco, ovis, sqair_code, got {estimator}: "
+            "use one of them, or `continuous` = pathwise"
+        )
+        with pytest.raises(ValueError, match=message):
+            make_objective(estimator, particles, continuous)
+    assert make_objective(estimator, particles, "pathwise").num_particles == particles
 
 
 def test_resuming_takes_the_steps_of_a_run_without_interruption(train, tmp_path: Path):

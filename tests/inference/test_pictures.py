@@ -2,6 +2,7 @@ import itertools
 import math
 import os
 import stat
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -464,4 +465,11 @@ def test_save_mp4_refuses_what_is_no_film(tmp_path: Path):
         save_mp4(path, [black(2, 3)], 0)
     with pytest.raises(ValueError, match=r"`path` must end in `\.mp4`"):
         save_mp4(tmp_path / "video.gif", [black(2, 3)], 10)
+    assert not os.listdir(tmp_path)
+
+
+def test_save_mp4_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(RuntimeError, match=r"pip install 'whatwhere\[video\]'"):
+        save_mp4(tmp_path / "video.mp4", [black(2, 3)], 10)
     assert not os.listdir(tmp_path)

@@ -255,11 +255,21 @@ def test_bounded_windows_stay_in_the_frame():
 def test_the_first_box_is_given_back(units: Any):
     model = tiny_hart(margin=0.05, units=units)
     tracks = model(some_video(), BOXES)
-    torch.testing.assert_close(tracks.boxes[:, 0], BOXES)
+    assert torch.equal(tracks.boxes[:, 0], BOXES)
     model = small_hart((3, 187, 621), margin=0.05)
     boxes = torch.tensor([[480.3, 103.7, 71.9, 33.3]])
     tracks = model(torch.zeros(1, 2, 3, 187, 621, dtype=torch.uint8), boxes)
-    torch.testing.assert_close(tracks.boxes[:, 0], boxes, rtol=0, atol=1e-4)
+    assert torch.equal(tracks.boxes[:, 0], boxes)
+
+
+def test_the_first_box_is_given_back_where_its_window_was_moved_or_cut():
+    model = tiny_hart(margin=0.05, bounded=True)
+    boxes = torch.tensor([[-10.0, 5.0, 12.0, 9.0], [4.0, 5.0, 40.0, 9.0], [6.0, 5.0, 0.4, 0.7]]).double()
+    tracks = model(some_video(2, batch=3), boxes)
+    assert torch.equal(tracks.boxes[:, 0], boxes)
+    left, _, width, _ = tracks.attention[:2, 0].unbind(-1)
+    torch.testing.assert_close((left + width / 2)[0], torch.tensor(0.0).double())  # the middle was at -4
+    torch.testing.assert_close(width[1], torch.tensor(32.0).double())
 
 
 def test_it_begins_at_rest():
@@ -384,7 +394,7 @@ def test_frames_may_come_one_by_one():
     state = cell.start(video[:, 0], BOXES)
     for t in range(4):
         state, frame = cell(video[:, t], state)
-        boxes = cell.boxes(frame.attention, frame.evidence) if t else cell.first_boxes(frame.attention)
+        boxes = cell.boxes(frame.attention, frame.evidence) if t else BOXES
         torch.testing.assert_close(boxes, tracks.boxes[:, t])
         torch.testing.assert_close(frame.attention, tracks.attention[:, t])
 
