@@ -6,7 +6,7 @@ Source: see `kitti_labels`.
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -130,11 +130,8 @@ def load_kitti(
         DataError: if there are no drives or no clips, or labels or frames are missing or cannot be used; the
             message names the file, and the line.
     """
-    skipped: list[str] | None = [] if skip_bad else None
-    on_bad = None if skipped is None else skipped.append
-    clips = _clips(Path(folder), recipe, label_sizes or {}, skip_missing, on_bad)
-    data = load_target_clips(clips, recipe.size, grey=recipe.grey, skipped=skipped)
-    return TargetClips(data, skipped or [])
+    find = partial(_clips, Path(folder), recipe, label_sizes or {}, skip_missing)
+    return load_target_clips(find, recipe.size, grey=recipe.grey, skip_bad=skip_bad)
 
 
 def kitti_parts(

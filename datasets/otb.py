@@ -6,6 +6,7 @@ Source: Wu, Lim and Yang (2013), Online Object Tracking: A Benchmark; (2015), Ob
 import os
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 
@@ -90,9 +91,8 @@ def load_otb(
         ValueError: if `size` is not positive.
     """
     check_size(size)
-    skipped: list[str] | None = [] if skip_bad else None
-    clips = _clips(Path(folder), sequences, skip_missing, None if skipped is None else skipped.append)
-    return TargetClips(load_target_clips(clips, size, grey=grey, skipped=skipped), skipped or [])
+    find = partial(_clips, Path(folder), sequences, skip_missing)
+    return load_target_clips(find, size, grey=grey, skip_bad=skip_bad)
 
 
 def otb_parts(

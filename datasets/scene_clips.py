@@ -116,10 +116,8 @@ def load_scenes(
             the line.
         RuntimeError: if a video file is to be read and PyAV is not installed.
     """
-    skipped: list[str] | None = [] if skip_bad else None
-    clips = _clips(Path(folder), recipe, sequences, None if skipped is None else skipped.append)
-    data = load_target_clips(clips, recipe.size, grey=recipe.grey, skipped=skipped)
-    return TargetClips(data, skipped or [])
+    find = partial(_clips, Path(folder), recipe, sequences)
+    return load_target_clips(find, recipe.size, grey=recipe.grey, skip_bad=skip_bad)
 
 
 def scene_parts(

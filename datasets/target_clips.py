@@ -261,16 +261,20 @@ class _Part:
 
 
 def load_target_clips(
-    clips: Sequence[TargetClip], size: Size, *, grey: bool, skipped: list[str] | None = None
-) -> VideoData:
-    """All clips in memory, see `target_parts`; with `skipped`, bad ones are left out and added to that list.
+    find: Callable[[OnBad], Sequence[TargetClip]], size: Size, *, grey: bool, skip_bad: bool
+) -> TargetClips:
+    """All clips that `find` returns, in memory, see `target_parts`.
+
+    With `skip_bad`, bad ones are left out and listed, and so is what `find` reports.
 
     Raises:
         DataError: as in `target_parts`.
     """
-    on_bad = None if skipped is None else skipped.append
+    skipped: list[str] = []
+    on_bad = skipped.append if skip_bad else None
+    clips = find(on_bad)
     (data,) = target_parts(clips, size, grey=grey, on_bad=on_bad, rows=len(clips))
-    return data
+    return TargetClips(data, skipped)
 
 
 def _readable(

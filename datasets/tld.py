@@ -5,6 +5,7 @@ Source: Kalal, Mikolajczyk and Matas (2012), Tracking-Learning-Detection.
 
 import os
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -73,9 +74,7 @@ def load_tld(
         ValueError: if `size` is not positive.
     """
     check_size(size)
-    skipped: list[str] | None = [] if skip_bad else None
-    clips = _clips(Path(folder), sequences, None if skipped is None else skipped.append)
-    return TargetClips(load_target_clips(clips, size, grey=grey, skipped=skipped), skipped or [])
+    return load_target_clips(partial(_clips, Path(folder), sequences), size, grey=grey, skip_bad=skip_bad)
 
 
 def tld_parts(

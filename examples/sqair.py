@@ -13,7 +13,7 @@ Also `python -m whatwhere.examples.sqair`, and with several processes
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,6 @@ from PIL import Image
 from pyro import poutine
 from torch import Tensor, nn
 
-from whatwhere.datasets import BatchSchedule
 from whatwhere.examples.program import (
     Command,
     ExportConfig,
@@ -44,14 +43,13 @@ from whatwhere.examples.video_models import (
     VideoSource,
     batches_of,
     frames_to_go_on_from,
-    held_out_videos,
     load_data,
     print_likelihood,
-    run_to_end,
     user_videos,
     write_generated,
 )
 from whatwhere.examples.video_models import GenerateConfig as GenerateVideosConfig
+from whatwhere.examples.video_training import Run, VideoModelConfig, evaluate_checkpoint, make_run, run_to_end
 from whatwhere.guides.sequence_air import SequenceAIRGuide
 from whatwhere.guides.sqair import Discovery, Propagation, SQAIRGuide, WhatEncoder
 from whatwhere.inference.checkpoint import load_checkpoint
@@ -59,15 +57,15 @@ from whatwhere.inference.config import runtime_field
 from whatwhere.inference.distributed import Process, join_processes, select_device
 from whatwhere.inference.memory import keep_freed_memory
 from whatwhere.inference.objectives import VIMCO, SQAIRSignal
-from whatwhere.inference.optimizers import make_optimizer, parameter_groups
 from whatwhere.inference.pictures import save_gif, save_picture
 from whatwhere.inference.report_file import write_json
-from whatwhere.inference.schedules import Annealed, Curriculum, PiecewiseConstant
+from whatwhere.inference.schedules import Annealed, Curriculum
 from whatwhere.inference.tracking_metrics import Tracks
 from whatwhere.inference.tracks_file import write_tracks
-from whatwhere.inference.training import Trainer, TrainingConfig
+from whatwhere.inference.training import TrainingConfig
 from whatwhere.inference.video_evaluation import (
     VideoReport,
+    Videos,
     count_accuracy_of_videos,
     evaluate_videos,
     found_tracks,
@@ -128,25 +126,16 @@ class PriorConfig:
 
 
 @dataclass(frozen=True)
-class SQAIRConfig:
+class SQAIRConfig(VideoModelConfig):
     """Train SQAIR to find and follow the objects of videos, and evaluate it on held-out ones."""
 
     output: Path = runtime_field(Path("runs/sqair"))
-    """Folder for the log, the checkpoint, the metrics and the pictures."""
-    resume: bool = runtime_field(False)
-    """Continue the run in `output` from its checkpoint; start it if there is none."""
     initial: Path | None = None
     """A checkpoint to start from, of networks of the same sizes; only its parameters are taken."""
-    device: str = runtime_field("cpu")
-    """`cpu`, `cuda`, or `auto`."""
-    threads: int | None = runtime_field(None)
-    """Threads of the CPU a process uses; by default what PyTorch chooses."""
     active_set: bool | None = runtime_field(None)
     """Run networks only on slots where there is an object: the same numbers, faster on a CPU, slower on a
     GPU. By default on the CPU.
     """
-    validate: bool = runtime_field(False)
-    """Let Pyro check the parameters and values of all distributions at every step: slower, for debugging."""
     model: Literal["sqair", "air"] = "sqair"
     """SQAIR, or AIR with SQAIR's discovery and decoder, for which every frame is the first: its objective is
     that of single frames.
@@ -155,46 +144,23 @@ class SQAIRConfig:
     """Gradient of presence: unbiased (`vimco`), or what the authors' code computes."""
     particles: int = 5
     """Particles of the objective, at least 2."""
-    batch_size: int = 32
-    """Videos in a step, of all processes together."""
     first_frames: int = 3
     """Frames of each video at the start of training."""
-    frames: int = 10
-    """Frames of each video at the end."""
-    stage_steps: int = 100_000
-    """Steps after which the videos become one frame longer."""
     hold_steps: int = 0
     """Steps after each lengthening during which objects are held on to: for the first half of them those of
     the first frame stay and nothing new is discovered, then in a falling share of decisions. A start at one
     frame needs it, see `guides.SQAIRGuide`.
     """
-    optimizer: Literal["rmsprop", "adam"] = "rmsprop"
-    """`rmsprop` is that of TensorFlow, with momentum 0.9."""
-    learning_rate: float = 1e-5
-    """Learning rate at the start."""
     decay_parts: tuple[int, ...] = (4, 6, 10)
-    """Proportions of the parts of training, from each of which to the next the learning rate decays."""
-    decay: float = 1 / 3
-    """Factor by which it does."""
-    monitor_videos: int = 500
-    """Held-out videos on which counting is measured during training."""
-    data: DataConfig = DataConfig()
-    """The videos."""
     network: NetworkConfig = NetworkConfig()
     """The networks."""
     prior: PriorConfig = PriorConfig()
     """The priors."""
-    training: TrainingConfig = TrainingConfig(steps=2_000_000, evaluate_every=5_000)
-    """The training loop."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.particles < 2:
             raise ValueError(f"`particles` are compared with each other: at least 2, got {self.particles}")
-        if not 1 <= self.first_frames <= self.frames:
-            raise ValueError(f"`first_frames` must be in [1, {self.frames}], got {self.first_frames}")
-        for name in ("batch_size", "stage_steps", "learning_rate", "monitor_videos"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}")
         if self.hold_steps < 0:
             raise ValueError(f"`hold_steps` must not be negative, got {self.hold_steps}")
 
@@ -394,20 +360,9 @@ def _propagation_prior(network: NetworkConfig, prior: PriorConfig) -> RecurrentP
     return GuidedPropagationPrior(*sizes, update_scale=0.1 if prior.propagation == "guided" else 0.0)
 
 
-class Run(NamedTuple):
-    """A run of training that has not begun."""
-
-    config: SQAIRConfig
-    """With the shape of the images."""
-    programs: Programs | AIRPrograms
-    """Model and guide."""
-    data: Split
-    """The videos."""
-    trainer: Trainer
-    """Trains them."""
-
-
-def prepare(config: SQAIRConfig, process: Process, data: Split | None = None) -> Run:
+def prepare(
+    config: SQAIRConfig, process: Process, data: Split | None = None
+) -> Run[SQAIRConfig, Programs | AIRPrograms]:
     """Make all that a training run needs.
 
     Args:
@@ -432,54 +387,33 @@ def prepare(config: SQAIRConfig, process: Process, data: Split | None = None) ->
     estimator = VIMCO if config.estimator == "vimco" else SQAIRSignal
     bound = estimator(config.particles, reduction="mean")(model, guide)
     objective = PerFrame(bound) if config.model == "sqair" else SingleFrames(bound)
-    batch_schedule = BatchSchedule(len(data.train), config.batch_size, config.training.seed).shard(
-        process.rank, process.world_size
-    )
-    length = Curriculum(config.first_frames, config.stage_steps, config.frames)
-
-    def batches(step: int) -> tuple[Tensor]:
-        video = data.train.batch(batch_schedule.indices(step)).video
-        return (video[:, : length(trainer.position)].to(process.device),)
-
-    size = min(config.monitor_videos, len(data.test))
     has_counts = next(batches_of(data.test, 1, 1, process.device)).counts is not None
 
-    def evaluate(step: int) -> dict[str, float]:
-        videos = batches_of(data.test, size, length(trainer.position), process.device)
+    def evaluate(videos: Iterator[Videos]) -> dict[str, float]:
         return count_accuracy_of_videos(model, guide, videos)._asdict()
 
-    trainer = Trainer(
+    return make_run(
+        config,
+        programs,
         objective,
-        make_optimizer(
-            config.optimizer, parameter_groups(objective, config.learning_rate), config.learning_rate
-        ),
-        batches,
-        config.training,
-        folder=config.output,
-        configuration=config,
+        data,
+        process,
+        evaluate if has_counts else None,
         on_step=[
-            Annealed(phase.hold, Hold(length, config.hold_steps))
+            Annealed(phase.hold, Hold(config.length, config.hold_steps))
             for phase in guide.modules()
             if isinstance(phase, Propagation | Discovery) and phase.hold is not None
         ],
-        schedule=PiecewiseConstant.in_proportion(config.training.steps, config.decay_parts, config.decay),
-        evaluate=evaluate if has_counts else None,
-        modules=programs._asdict(),
-        process=process,
         # In the first frame nothing is propagated.
         find_unused_parameters=config.first_frames == 1 or config.model == "air",
     )
-    return Run(config, programs, data, trainer)
 
 
 def train(config: SQAIRConfig, process: Process) -> int:
     """Train, evaluate on held-out videos, and write everything into `config.output`."""
     set_threads(config.threads)
     keep_freed_memory()
-    config, programs, data, trainer = prepare(config, process)
-    held_out = EvaluateConfig(config.output / "checkpoint.pt", output=config.output)
-    report = partial(report_held_out, held_out, config, programs, data.test, process.device)
-    return run_to_end(trainer, config.resume, process, report)
+    return run_to_end(prepare(config, process), process, report_held_out)
 
 
 def report_held_out(
@@ -555,17 +489,6 @@ def restore(path: Path, device: torch.device) -> tuple[SQAIRConfig, Programs | A
     programs = Programs(**modules) if config.model == "sqair" else AIRPrograms(**modules)
     use_active_set(*programs, on=device.type == "cpu")
     return config, programs
-
-
-def evaluate(options: EvaluateConfig) -> int:
-    """Evaluate a checkpoint."""
-    set_threads(options.threads)
-    keep_freed_memory()
-    device = select_device(options.device)
-    config, programs = restore(options.checkpoint, device)
-    data = held_out_videos(options, config.data, config.frames, config.network.image_shape)
-    report_held_out(options, config, programs, data, device)
-    return 0
 
 
 @dataclass(frozen=True)
@@ -666,7 +589,9 @@ def run_training(config: SQAIRConfig) -> int:
 
 COMMANDS = {
     "train": Command(SQAIRConfig, run_training, PRESETS),
-    "evaluate": Command(EvaluateConfig, evaluate),
+    "evaluate": Command(
+        EvaluateConfig, partial(evaluate_checkpoint, restore=restore, report=report_held_out)
+    ),
     "track": Command(TrackConfig, track),
     "generate": Command(GenerateConfig, generate),
     "export": Command(ExportConfig, partial(export, restore=restore)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -21,12 +21,10 @@ from whatwhere.datasets import (
     present,
     visible_count,
 )
-from whatwhere.inference.distributed import Process
 from whatwhere.inference.likelihood_evaluation import LikelihoodReport, single_frames
 from whatwhere.inference.objectives import ObjectiveModule
 from whatwhere.inference.objectives.diagnostics import Diagnostics
 from whatwhere.inference.pictures import save_gif, save_picture
-from whatwhere.inference.training import Trainer
 from whatwhere.inference.video_evaluation import VideoReport, Videos
 from whatwhere.inference.video_pictures import film_strip
 
@@ -270,24 +268,6 @@ def user_videos(path: Path, image_shape: tuple[int, int, int] | None, resize: bo
     except DataError as error:
         raise DataError(f"{error}; give `--resize` to fit them") from error
     return data
-
-
-def run_to_end(
-    trainer: Trainer, resume: bool, process: Process, evaluate_held_out: Callable[[], object]
-) -> int:
-    """Train, from the run's checkpoint where that is asked for and there is one; then evaluate.
-
-    Returns:
-        the exit code.
-    """
-    if resume:
-        trainer.resume_existing()
-    result = trainer.run()
-    if process.is_main:
-        print(result.message)
-        if result.reason != "interrupted":
-            evaluate_held_out()
-    return result.exit_code
 
 
 def print_likelihood(report: VideoReport | LikelihoodReport) -> None:

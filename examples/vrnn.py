@@ -11,7 +11,7 @@ Also `python -m whatwhere.examples.vrnn`, and with several processes
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,6 @@ from PIL import Image
 from pyro import poutine
 from torch import Tensor, nn
 
-from whatwhere.datasets import BatchSchedule
 from whatwhere.examples.program import Command, ExportConfig, export, restore_run, run_program, set_threads
 from whatwhere.examples.video_models import (
     DataConfig,
@@ -35,12 +34,11 @@ from whatwhere.examples.video_models import (
     batches_of,
     count_parameters,
     frames_to_go_on_from,
-    held_out_videos,
     load_data,
     print_likelihood,
-    run_to_end,
     write_generated,
 )
+from whatwhere.examples.video_training import Run, VideoModelConfig, evaluate_checkpoint, make_run, run_to_end
 from whatwhere.guides.vrnn import VRNNGuide
 from whatwhere.inference.config import runtime_field
 from whatwhere.inference.distributed import Process, join_processes, select_device
@@ -48,11 +46,10 @@ from whatwhere.inference.likelihood_evaluation import LikelihoodReport, evaluate
 from whatwhere.inference.memory import keep_freed_memory
 from whatwhere.inference.objectives import FIVO, IWAE
 from whatwhere.inference.objectives.module import local_parameters
-from whatwhere.inference.optimizers import make_optimizer, parameter_groups
 from whatwhere.inference.pictures import save_picture
 from whatwhere.inference.report_file import write_json
-from whatwhere.inference.schedules import Curriculum, PiecewiseConstant
-from whatwhere.inference.training import Trainer, TrainingConfig
+from whatwhere.inference.training import TrainingConfig
+from whatwhere.inference.video_evaluation import Videos
 from whatwhere.inference.video_pictures import film_strip
 from whatwhere.models.components.networks import ConvFeatures, mlp
 from whatwhere.models.vrnn import VRNN, FeedBack, NormalHead, TransposedConvDecoder, VRNNDynamics, VRNNFrame
@@ -87,66 +84,31 @@ class NetworkConfig:
 
 
 @dataclass(frozen=True)
-class VRNNConfig:
+class VRNNConfig(VideoModelConfig):
     """Train a variational recurrent neural network on videos, and evaluate it on held-out ones."""
 
     output: Path = runtime_field(Path("runs/vrnn"))
-    """Folder for the log, the checkpoint, the metrics and the pictures."""
-    resume: bool = runtime_field(False)
-    """Continue the run in `output` from its checkpoint; start it if there is none."""
-    device: str = runtime_field("cpu")
-    """`cpu`, `cuda`, or `auto`."""
-    threads: int | None = runtime_field(None)
-    """Threads of the CPU a process uses; by default what PyTorch chooses."""
-    validate: bool = runtime_field(False)
-    """Let Pyro check the parameters and values of all distributions at every step: slower, for debugging."""
     bound: Literal["iwae", "fivo"] = "iwae"
     """What is maximised: SQAIR's importance-weighted bound, or the bound of a particle filter, with which
     SQAIR's authors trained their baseline.
     """
     particles: int = 5
-    """Particles of the objective; `fivo` needs at least 2. The paper does not tell."""
-    batch_size: int = 32
-    """Videos in a step, of all processes together."""
-    first_frames: int | None = None
-    """Frames of each video at the start of training, by default `frames`; the paper does not tell of a
-    curriculum.
+    """Particles of the objective; `fivo` needs at least 2. The paper tells neither of them nor of videos that
+    become longer.
     """
-    frames: int = 10
-    """Frames of each video at the end."""
-    stage_steps: int = 100_000
-    """Steps after which the videos become one frame longer."""
-    optimizer: Literal["rmsprop", "adam"] = "rmsprop"
-    """`rmsprop` is that of TensorFlow, with momentum 0.9."""
-    learning_rate: float = 1e-5
-    """Learning rate at the start."""
-    decay_parts: tuple[int, ...] = (1,)
-    """Proportions of the parts of training, from each of which to the next the learning rate decays."""
-    decay: float = 1 / 3
-    """Factor by which it does."""
     likelihood_scale: float = 0.3
     """Standard deviation of the pixels."""
-    monitor_videos: int = 500
-    """Held-out videos on which the bound is measured during training."""
-    data: DataConfig = DataConfig()
-    """The videos."""
     network: NetworkConfig = NetworkConfig()
     """The networks."""
-    training: TrainingConfig = TrainingConfig(steps=2_000_000, evaluate_every=5_000)
-    """The training loop."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.particles < 1:
             raise ValueError(f"`particles` must be at least 1, got {self.particles}")
         if self.bound == "fivo" and self.particles == 1:
             raise ValueError(
                 "`bound` = fivo chooses among particles and needs 2 or more, got 1; iwae takes one"
             )
-        if self.first_frames is not None and not 1 <= self.first_frames <= self.frames:
-            raise ValueError(f"`first_frames` must be in [1, {self.frames}], got {self.first_frames}")
-        for name in ("batch_size", "frames", "stage_steps", "learning_rate", "monitor_videos"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}")
 
 
 _PAPER = VRNNConfig(output=Path("runs/vrnn-paper"), data=DataConfig(source="mnist"))
@@ -209,20 +171,7 @@ def print_sizes(programs: Programs) -> None:
     print(f"parameters       {count_parameters(*programs):,}  ({listed})")
 
 
-class Run(NamedTuple):
-    """A run of training that has not begun."""
-
-    config: VRNNConfig
-    """With the shape of the images."""
-    programs: Programs
-    """Model and guide."""
-    data: Split
-    """The videos."""
-    trainer: Trainer
-    """Trains them."""
-
-
-def prepare(config: VRNNConfig, process: Process, data: Split | None = None) -> Run:
+def prepare(config: VRNNConfig, process: Process, data: Split | None = None) -> Run[VRNNConfig, Programs]:
     """Make all that a training run needs.
 
     Args:
@@ -240,52 +189,27 @@ def prepare(config: VRNNConfig, process: Process, data: Split | None = None) -> 
         program.to(process.device)
     bound = IWAE if config.bound == "iwae" else FIVO
     objective = PerFrame(bound(config.particles, reduction="mean")(*programs))
-    batch_schedule = BatchSchedule(len(data.train), config.batch_size, config.training.seed).shard(
-        process.rank, process.world_size
-    )
-    length = Curriculum(config.first_frames or config.frames, config.stage_steps, config.frames)
 
-    def batches(step: int) -> tuple[Tensor]:
-        video = data.train.batch(batch_schedule.indices(step)).video
-        return (video[:, : length(trainer.position)].to(process.device),)
-
-    size = min(config.monitor_videos, len(data.test))
-
-    def evaluate(step: int) -> dict[str, float]:
-        bounds = kls = 0.0
-        for batch in batches_of(data.test, size, length(trainer.position), process.device):
+    def evaluate(videos: Iterator[Videos]) -> dict[str, float]:
+        bounds = kls = size = 0.0
+        for batch in videos:
             diagnostics = objective(batch.video)[1]
             bounds += len(batch.video) * float(diagnostics.bound)
             kls += len(batch.video) * float(diagnostics.kl)
+            size += len(batch.video)
         return {"held_out_bound": bounds / size, "held_out_kl": kls / size}
 
-    trainer = Trainer(
-        objective,
-        make_optimizer(
-            config.optimizer, parameter_groups(objective, config.learning_rate), config.learning_rate
-        ),
-        batches,
-        config.training,
-        folder=config.output,
-        configuration=config,
-        schedule=PiecewiseConstant.in_proportion(config.training.steps, config.decay_parts, config.decay),
-        evaluate=evaluate,
-        modules=programs._asdict(),
-        process=process,
-    )
-    return Run(config, programs, data, trainer)
+    return make_run(config, programs, objective, data, process, evaluate)
 
 
 def train(config: VRNNConfig, process: Process) -> int:
     """Train, evaluate on held-out videos, and write everything into `config.output`."""
     set_threads(config.threads)
     keep_freed_memory()
-    config, programs, data, trainer = prepare(config, process)
+    run = prepare(config, process)
     if process.is_main:
-        print_sizes(programs)
-    held_out = EvaluateConfig(config.output / "checkpoint.pt", output=config.output)
-    report = partial(report_held_out, held_out, config, programs, data.test, process.device)
-    return run_to_end(trainer, config.resume, process, report)
+        print_sizes(run.programs)
+    return run_to_end(run, process, report_held_out)
 
 
 def report_held_out(
@@ -343,17 +267,6 @@ def restore(path: Path, device: torch.device) -> tuple[VRNNConfig, Programs]:
     return config, programs
 
 
-def evaluate(options: EvaluateConfig) -> int:
-    """Evaluate a checkpoint."""
-    set_threads(options.threads)
-    keep_freed_memory()
-    device = select_device(options.device)
-    config, programs = restore(options.checkpoint, device)
-    data = held_out_videos(options, config.data, config.frames, config.network.image_shape)
-    report_held_out(options, config, programs, data, device)
-    return 0
-
-
 @dataclass(frozen=True)
 class GenerateVRNNConfig(GenerateConfig):
     """Draw videos from a trained model, or go on from the first frames of a given one."""
@@ -388,7 +301,9 @@ def run_training(config: VRNNConfig) -> int:
 
 COMMANDS = {
     "train": Command(VRNNConfig, run_training, PRESETS),
-    "evaluate": Command(EvaluateConfig, evaluate),
+    "evaluate": Command(
+        EvaluateConfig, partial(evaluate_checkpoint, restore=restore, report=report_held_out)
+    ),
     "generate": Command(GenerateVRNNConfig, generate),
     "export": Command(ExportConfig, partial(export, restore=restore)),
 }

@@ -1,8 +1,9 @@
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from whatwhere.datasets import digits
+from whatwhere.datasets import MovingDigits, MovingDigitsRecipe, digits, make_glyphs, save_video
 from whatwhere.examples import data
 
 
@@ -30,3 +31,22 @@ def data_error(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
         return captured.err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def write_videos() -> Callable[..., Path]:
+    """Writes a file of labelled videos of digits, of 40 x 40 pixels."""
+
+    def write(path: Path, count: int, frames: int, seed: int = 0) -> Path:
+        recipe = MovingDigitsRecipe(image_size=40, frames=frames)
+        data = MovingDigits(recipe, make_glyphs("test", 50, seed), count, seed)
+        save_video(path, data.subset(range(count)), generator="test", parameters={}, seed=seed)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def videos(write_videos: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of 40 labelled videos of 4 frames, of which training holds out 4."""
+    return write_videos(tmp_path_factory.mktemp("data") / "videos.h5", 40, frames=4)

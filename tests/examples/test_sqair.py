@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from whatwhere.datasets import (
-    MovingDigits,
-    MovingDigitsRecipe,
-    load_clips,
-    make_glyphs,
-    present,
-    save_video,
-)
+from whatwhere.datasets import load_clips, present
 from whatwhere.examples.sqair import EXAMPLE, PRETRAINED, Hold, main
 from whatwhere.inference.checkpoint import load_checkpoint
 from whatwhere.inference.schedules import Curriculum
@@ -37,16 +31,6 @@ SMALL = [
     "--training.evaluate-every=none",
     "--optimizer=adam",
 ]
-
-
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of 40 labelled videos of 4 frames, of which training holds out 4."""
-    path = tmp_path_factory.mktemp("data") / "videos.h5"
-    recipe = MovingDigitsRecipe(image_size=40, frames=4)
-    data = MovingDigits(recipe, make_glyphs("test", 50, seed=0), 40, seed=0)
-    save_video(path, data.subset(range(40)), generator="test", parameters={}, seed=0)
-    return path
 
 
 def run(*arguments: object) -> int:
@@ -110,11 +94,12 @@ def test_air_is_trained_evaluated_and_tracked_like_sqair(videos: Path, tmp_path:
     assert "`--video` is for SQAIR" in capsys.readouterr().err
 
 
-def test_evaluate_reads_a_checkpoint_and_other_videos(trained: Path, tmp_path: Path):
-    data = MovingDigits(MovingDigitsRecipe(image_size=40, frames=6), make_glyphs("test", 50, 1), 5, seed=1)
-    save_video(tmp_path / "long.h5", data.subset(range(5)), generator="test", parameters={}, seed=1)
+def test_evaluate_reads_a_checkpoint_and_other_videos(
+    trained: Path, write_videos: Callable[..., Path], tmp_path: Path
+):
+    long = write_videos(tmp_path / "long.h5", 5, frames=6, seed=1)
     checkpoint = trained / "checkpoint.pt"
-    options = ["--iwae-particles=3", "--frames=6", "--output", tmp_path, "--data", tmp_path / "long.h5"]
+    options = ["--iwae-particles=3", "--frames=6", "--output", tmp_path, "--data", long]
     assert run("evaluate", "--checkpoint", checkpoint, *options) == 0
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert (metrics["videos"], metrics["frames"], metrics["iwae_videos"]) == (5, 6, 5)

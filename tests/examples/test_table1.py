@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from whatwhere.datasets import MovingDigits, MovingDigitsRecipe, VideoBatch, make_glyphs, save_video
+from whatwhere.datasets import VideoBatch
 from whatwhere.examples import sqair, table1, vrnn
 from whatwhere.examples.sqair import SQAIRConfig
 from whatwhere.examples.table1 import ROWS, Table1Config, main, training_config
@@ -51,13 +51,9 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def videos(write_videos: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of 80 labelled videos of 5 frames, of which training holds out 8."""
-    path = tmp_path_factory.mktemp("data") / "videos.h5"
-    recipe = MovingDigitsRecipe(image_size=40, frames=5)
-    data = MovingDigits(recipe, make_glyphs("test", 50, seed=0), 80, seed=0)
-    save_video(path, data.subset(range(80)), generator="test", parameters={}, seed=0)
-    return path
+    return write_videos(tmp_path_factory.mktemp("data") / "videos.h5", 80, frames=5)
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from whatwhere.datasets import MovingDigits, MovingDigitsRecipe, load_video, make_glyphs, save_video
-from whatwhere.examples import vrnn
+from whatwhere.datasets import load_video
+from whatwhere.examples import video_training, vrnn
 from whatwhere.examples.video_models import batches_of, count_parameters
 from whatwhere.examples.vrnn import PRESETS, main, restore
 from whatwhere.inference.checkpoint import load_checkpoint
@@ -31,16 +31,6 @@ SMALL = [
     "--training.evaluate-every=none",
     "--optimizer=adam",
 ]
-
-
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of 40 labelled videos of 4 frames, of which training holds out 4."""
-    path = tmp_path_factory.mktemp("data") / "videos.h5"
-    recipe = MovingDigitsRecipe(image_size=40, frames=4)
-    data = MovingDigits(recipe, make_glyphs("test", 50, seed=0), 40, seed=0)
-    save_video(path, data.subset(range(40)), generator="test", parameters={}, seed=0)
-    return path
 
 
 def run(*arguments: object) -> int:
@@ -111,7 +101,8 @@ def test_the_bound_is_measured_on_videos_as_long_as_those_of_training(
         lengths.append(frames)
         return batches_of(data, size, frames, *options)
 
-    monkeypatch.setattr(vrnn, "batches_of", spy)
+    for module in (video_training, vrnn):
+        monkeypatch.setattr(module, "batches_of", spy)
     options = ["--output", tmp_path, "--data.source", videos, *SMALL, "--training.evaluate-every=2"]
     assert run("train", *options, "--training.steps=4", "--training.max-minutes=10") == 0
     # At the end all is measured: likelihoods, then a picture.
@@ -135,10 +126,11 @@ def test_the_bound_rises(videos: Path, tmp_path: Path):
     assert bounds[-1] > bounds[0] + 100
 
 
-def test_evaluate_reads_a_checkpoint_and_other_videos(trained: Path, tmp_path: Path):
-    data = MovingDigits(MovingDigitsRecipe(image_size=40, frames=6), make_glyphs("test", 50, 1), 5, seed=1)
-    save_video(tmp_path / "long.h5", data.subset(range(5)), generator="test", parameters={}, seed=1)
-    options = ["--iwae-particles=3", "--frames=6", "--output", tmp_path, "--data", tmp_path / "long.h5"]
+def test_evaluate_reads_a_checkpoint_and_other_videos(
+    trained: Path, write_videos: Callable[..., Path], tmp_path: Path
+):
+    long = write_videos(tmp_path / "long.h5", 5, frames=6, seed=1)
+    options = ["--iwae-particles=3", "--frames=6", "--output", tmp_path, "--data", long]
     assert run("evaluate", "--checkpoint", trained / "checkpoint.pt", *options) == 0
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert (metrics["videos"], metrics["frames"], metrics["iwae_videos"]) == (5, 6, 5)
