@@ -30,7 +30,7 @@ from whatwhere.datasets import (
     load_images,
     multi_object_images,
 )
-from whatwhere.examples.program import Command, restore_run, run_program, set_threads
+from whatwhere.examples.program import Command, RunConfig, restore_run, run_program, set_threads
 from whatwhere.guides import AIRGuide
 from whatwhere.inference.config import runtime_field
 from whatwhere.inference.distributed import Process, join_processes, select_device
@@ -153,17 +153,10 @@ class PriorConfig:
 
 
 @dataclass(frozen=True)
-class AIRConfig:
+class AIRConfig(RunConfig):
     """Train AIR to count, locate and draw the objects of images, and evaluate it on held-out ones."""
 
     output: Path = runtime_field(Path("runs/air"))
-    """Folder for the log, the checkpoint, the metrics and the pictures."""
-    resume: bool = runtime_field(False)
-    """Continue the run in `output` from its checkpoint; start it if there is none."""
-    device: str = runtime_field("cpu")
-    """`cpu`, `cuda`, or `auto`."""
-    threads: int | None = runtime_field(None)
-    """Threads of the CPU a process uses; by default what PyTorch chooses."""
     compile: bool = runtime_field(False)
     """Compile the networks with `torch.compile`; starting then takes a minute longer."""
     validate: bool = runtime_field(False)

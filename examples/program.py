@@ -13,7 +13,7 @@ from torch import nn
 
 from whatwhere.datasets import DataError
 from whatwhere.inference.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from whatwhere.inference.config import from_primitives, parse_config
+from whatwhere.inference.config import from_primitives, parse_config, runtime_field
 from whatwhere.inference.nonfinite import NonFiniteError
 
 Config = TypeVar("Config")
@@ -32,6 +32,20 @@ class Command(NamedTuple):
     """Does the work and returns the exit code."""
     presets: Mapping[str, Any] | None = None
     """Configurations by name."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A run of training, and where it takes place."""
+
+    output: Path = runtime_field(Path("runs/run"))
+    """Folder for the log, the checkpoints, the metrics and the pictures."""
+    resume: bool = runtime_field(False)
+    """Continue the run in `output` from its checkpoint; start it if there is none."""
+    device: str = runtime_field("cpu")
+    """`cpu`, `cuda`, or `auto`."""
+    threads: int | None = runtime_field(None)
+    """Threads of the CPU a process uses; by default what PyTorch chooses."""
 
 
 def restore_run(

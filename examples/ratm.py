@@ -38,6 +38,7 @@ from whatwhere.datasets.streams import stream
 from whatwhere.examples.program import (
     Command,
     ExportConfig,
+    RunConfig,
     UsageError,
     export,
     restore_run,
@@ -452,17 +453,11 @@ def track(options: RATMTrackConfig) -> int:
 
 
 @dataclass(frozen=True)
-class ClassifierConfig:
+class ClassifierConfig(RunConfig):
     """Train the classifier whose features, or whose opinion, a tracker is trained with."""
 
     output: Path = runtime_field(Path("runs/ratm-classifier"))
     """Folder for the log and the checkpoints; `best.pt` is the one of greatest accuracy."""
-    resume: bool = runtime_field(False)
-    """Continue the run in `output` from its checkpoint; start it if there is none."""
-    device: str = runtime_field("cpu")
-    """`cpu`, `cuda`, or `auto`."""
-    threads: int | None = runtime_field(None)
-    """Threads of the CPU."""
     kind: Literal["digits", "people"] = "digits"
     """Ten digits, or background and people."""
     source: str = "mnist"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from whatwhere.datasets import VIDEO_SUFFIXES, DataError, load_clips, read_video
-from whatwhere.examples.program import UsageError, restore_run, set_threads
+from whatwhere.examples.program import RunConfig, UsageError, restore_run, set_threads
 from whatwhere.examples.tracking_data import (
     GENERATED,
     Split,
@@ -26,7 +26,6 @@ from whatwhere.examples.tracking_data import (
     training_batches,
 )
 from whatwhere.inference.checkpoint import load_checkpoint
-from whatwhere.inference.config import runtime_field
 from whatwhere.inference.distributed import Process, select_device
 from whatwhere.inference.optimizers import make_optimizer
 from whatwhere.inference.pictures import save_gif, save_mp4, save_picture
@@ -53,19 +52,11 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 @dataclass(frozen=True)
-class TrackerConfig:
+class TrackerConfig(RunConfig):
     """How a tracker is trained, whichever it is."""
 
-    output: Path = runtime_field(Path("runs/tracker"))
-    """Folder for the log, the checkpoints, the metrics and the pictures."""
-    resume: bool = runtime_field(False)
-    """Continue the run in `output` from its checkpoint; start it if there is none."""
     initial: Path | None = None
     """A checkpoint to start from, of networks of the same sizes; only its tracker is taken."""
-    device: str = runtime_field("cpu")
-    """`cpu`, `cuda`, or `auto`."""
-    threads: int | None = runtime_field(None)
-    """Threads of the CPU a process uses; by default what PyTorch chooses."""
     batch_size: int = 16
     """Videos in a step, of all processes together."""
     first_frames: int = 30

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from whatwhere.datasets import BatchSchedule
-from whatwhere.examples.program import set_threads
+from whatwhere.examples.program import RunConfig, set_threads
 from whatwhere.examples.video_models import DataConfig, EvaluateConfig, Split, batches_of, held_out_videos
 from whatwhere.inference.config import runtime_field
 from whatwhere.inference.distributed import Process, select_device
@@ -26,17 +26,9 @@ Programs = TypeVar("Programs", bound=NamedTuple)
 
 
 @dataclass(frozen=True)
-class VideoModelConfig:
+class VideoModelConfig(RunConfig):
     """How a generative model of videos is trained, whichever it is."""
 
-    output: Path = runtime_field(Path("runs/videos"))
-    """Folder for the log, the checkpoint, the metrics and the pictures."""
-    resume: bool = runtime_field(False)
-    """Continue the run in `output` from its checkpoint; start it if there is none."""
-    device: str = runtime_field("cpu")
-    """`cpu`, `cuda`, or `auto`."""
-    threads: int | None = runtime_field(None)
-    """Threads of the CPU a process uses; by default what PyTorch chooses."""
     validate: bool = runtime_field(False)
     """Let Pyro check the parameters and values of all distributions at every step: slower, for debugging."""
     batch_size: int = 32
