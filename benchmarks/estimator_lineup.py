@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, cast, get_args
+from typing import NamedTuple, cast, get_args
 
 from whatwhere.examples.air import COMPARING, CONTINUOUS, Estimator, make_objective
 from whatwhere.inference.objectives import MultiSampleELBO
-
-Option = Literal["pathwise", "stl", "dreg"]
+from whatwhere.inference.objectives.continuous import Continuous
 
 CONTENDERS = (
     "marginal",
@@ -36,7 +35,7 @@ class Contender(NamedTuple):
 
     estimator: Estimator
     """Option `--estimator` of `whatwhere-air`."""
-    continuous: Option
+    continuous: Continuous
     """Option `--continuous`."""
 
     def particles(self, several: int) -> int:
@@ -55,14 +54,14 @@ def contender(name: str) -> Contender:
         ValueError: it is none.
     """
     estimator, hyphen, continuous = name.partition("-")
-    known, options = get_args(Estimator), get_args(Option)[1:]
+    known, options = get_args(Estimator), get_args(Continuous)[1:]
     is_plain = estimator in known and not hyphen
     if not is_plain and not (estimator in CONTINUOUS and continuous in options):
         raise ValueError(
             f"expected an estimator of {', '.join(known)}, those of {', '.join(CONTINUOUS)} also with `-stl` "
             f"or `-dreg` behind, got `{name}`"
         )
-    return Contender(cast(Estimator, estimator), cast(Option, continuous or "pathwise"))
+    return Contender(cast(Estimator, estimator), cast(Continuous, continuous or "pathwise"))
 
 
 def check_contenders(names: Sequence[str]) -> None:
