@@ -14,6 +14,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -30,7 +31,7 @@ from whatwhere.datasets import (
     load_images,
     multi_object_images,
 )
-from whatwhere.examples.program import Command, RunConfig, restore_run, run_program, set_threads
+from whatwhere.examples.program import Command, RunConfig, restore_run, run_program, set_threads, train_to_end
 from whatwhere.guides import AIRGuide
 from whatwhere.inference.config import runtime_field
 from whatwhere.inference.distributed import Process, join_processes, select_device
@@ -407,14 +408,8 @@ def train(config: AIRConfig, process: Process) -> int:
         evaluate=evaluate if monitor.count is not None else None,
         process=process,
     )
-    if config.resume:
-        trainer.resume_existing()
-    result = trainer.run()
-    if process.is_main:
-        print(result.message)
-        if result.reason != "interrupted":
-            report_held_out(config, programs, data.test, process.device, config.output)
-    return result.exit_code
+    report = partial(report_held_out, config, programs, data.test, process.device, config.output)
+    return train_to_end(trainer, config.resume, process, report)
 
 
 def annealing(config: AIRConfig, programs: Programs) -> list[Callable[[int], None]]:

@@ -14,7 +14,9 @@ from torch import nn
 from whatwhere.datasets import DataError
 from whatwhere.inference.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from whatwhere.inference.config import from_primitives, parse_config, runtime_field
+from whatwhere.inference.distributed import Process
 from whatwhere.inference.nonfinite import NonFiniteError
+from whatwhere.inference.training import Trainer
 
 Config = TypeVar("Config")
 
@@ -46,6 +48,22 @@ class RunConfig:
     """`cpu`, `cuda`, or `auto`."""
     threads: int | None = runtime_field(None)
     """Threads of the CPU a process uses; by default what PyTorch chooses."""
+
+
+def train_to_end(trainer: Trainer, resume: bool, process: Process, report: Callable[[], object]) -> int:
+    """Train, from the run's checkpoint where that is asked for and there is one; then `report`, once.
+
+    Returns:
+        the exit code.
+    """
+    if resume:
+        trainer.resume_existing()
+    result = trainer.run()
+    if process.is_main:
+        print(result.message)
+        if result.reason != "interrupted":
+            report()
+    return result.exit_code
 
 
 def restore_run(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from whatwhere.datasets import VIDEO_SUFFIXES, DataError, load_clips, read_video
-from whatwhere.examples.program import RunConfig, UsageError, restore_run, set_threads
+from whatwhere.examples.program import RunConfig, UsageError, restore_run, set_threads, train_to_end
 from whatwhere.examples.tracking_data import (
     GENERATED,
     Split,
@@ -169,15 +169,12 @@ def train_tracker(
         # Held-out videos must not choose the parameters they are evaluated with.
         keep_best=None if data.validation is None else "held_out_iou",
     )
-    if config.resume:
-        trainer.resume_existing()
-    result = trainer.run()
-    if process.is_main:
-        print(result.message)
-        if result.reason != "interrupted":
-            load_checkpoint(chosen_checkpoint(config)).restore_modules({"model": model}, subset=True)
-            report_held_out(config.output, model, data.test, process.device, None, config.test_frames, name)
-    return result.exit_code
+
+    def report() -> None:
+        load_checkpoint(chosen_checkpoint(config)).restore_modules({"model": model}, subset=True)
+        report_held_out(config.output, model, data.test, process.device, None, config.test_frames, name)
+
+    return train_to_end(trainer, config.resume, process, report)
 
 
 def chosen_checkpoint(config: TrackerConfig) -> Path:

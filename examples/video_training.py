@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from whatwhere.datasets import BatchSchedule
-from whatwhere.examples.program import RunConfig, set_threads
+from whatwhere.examples.program import RunConfig, set_threads, train_to_end
 from whatwhere.examples.video_models import DataConfig, EvaluateConfig, Split, batches_of, held_out_videos
 from whatwhere.inference.config import runtime_field
 from whatwhere.inference.distributed import Process, select_device
@@ -137,15 +138,9 @@ def run_to_end(run: Run[Config, Programs], process: Process, report: Callable[..
     Returns:
         the exit code.
     """
-    if run.config.resume:
-        run.trainer.resume_existing()
-    result = run.trainer.run()
-    if process.is_main:
-        print(result.message)
-        if result.reason != "interrupted":
-            options = EvaluateConfig(run.config.output / "checkpoint.pt", output=run.config.output)
-            report(options, run.config, run.programs, run.data.test, process.device)
-    return result.exit_code
+    options = EvaluateConfig(run.config.output / "checkpoint.pt", output=run.config.output)
+    held_out = partial(report, options, run.config, run.programs, run.data.test, process.device)
+    return train_to_end(run.trainer, run.config.resume, process, held_out)
 
 
 def evaluate_checkpoint(
