@@ -21,10 +21,8 @@ from torch import Tensor
 from whatwhere.datasets import RECIPES, multi_object_images
 from whatwhere.examples.air import Programs, compile_networks
 from whatwhere.guides import AIRGuide
-from whatwhere.inference.config import parse_config
-from whatwhere.inference.memory import keep_freed_memory
 from whatwhere.inference.objectives import VIMCO, MarginalELBO
-from whatwhere.inference.optimizers import make_optimizer
+from whatwhere.inference.training import keep_freed_memory, make_optimizer, parse_config
 from whatwhere.models import AIR
 
 from . import air_reference

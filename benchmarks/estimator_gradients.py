@@ -15,12 +15,9 @@ from whatwhere.datasets import BatchSchedule, VideoData
 from whatwhere.examples import air
 from whatwhere.examples.air import AIRConfig, Programs
 from whatwhere.files import atomic_write
-from whatwhere.inference.checkpoint import load_checkpoint
-from whatwhere.inference.memory import keep_freed_memory
 from whatwhere.inference.objectives import ObjectiveModule
-from whatwhere.inference.optimizers import make_optimizer
 from whatwhere.inference.pictures import save_picture
-from whatwhere.inference.training import TrainingConfig
+from whatwhere.inference.training import TrainingConfig, keep_freed_memory, load_checkpoint, make_optimizer
 
 from .air import settle
 from .estimator_lineup import (

@@ -16,15 +16,17 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from whatwhere.examples import air
 from whatwhere.examples.air import AIRConfig
-from whatwhere.examples.program import UsageError
+from whatwhere.examples.common.program import UsageError
 from whatwhere.files import atomic_write
-from whatwhere.inference.memory import keep_freed_memory
-from whatwhere.inference.nonfinite import NonFiniteError
-from whatwhere.inference.optimizers import make_optimizer
+from whatwhere.inference.evaluation import write_json
 from whatwhere.inference.pictures import save_picture
-from whatwhere.inference.report_file import write_json
-from whatwhere.inference.run_log import read_log
-from whatwhere.inference.training import TrainingConfig
+from whatwhere.inference.training import (
+    NonFiniteError,
+    TrainingConfig,
+    keep_freed_memory,
+    make_optimizer,
+    read_log,
+)
 
 from .air import settle
 from .estimator_lineup import BASELINE, CONTENDERS, check_contenders, contender

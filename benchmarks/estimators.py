@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from whatwhere.examples.program import Command, run_program
+from whatwhere.examples.common.program import Command, run_program
 
 from . import estimator_gradients, estimator_training
 

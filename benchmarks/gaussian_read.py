@@ -21,8 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from whatwhere.inference.config import parse_config
-from whatwhere.inference.memory import keep_freed_memory
+from whatwhere.inference.training import keep_freed_memory, parse_config
 from whatwhere.models.components.attention import Size, crop
 from whatwhere.models.components.gaussian_read import (
     GaussianWindow,

@@ -21,11 +21,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from whatwhere.inference.config import parse_config
-from whatwhere.inference.memory import keep_freed_memory
-from whatwhere.inference.objectives.module import local_parameters
-from whatwhere.inference.optimizers import make_optimizer
-from whatwhere.inference.tracking_losses import HARTObjective
+from whatwhere.inference.local_parameters import local_parameters
+from whatwhere.inference.supervised import HARTObjective
+from whatwhere.inference.training import keep_freed_memory, make_optimizer, parse_config
 from whatwhere.models.components.attention import Size
 from whatwhere.models.components.gaussian_read import GaussianWindow, gaussian_filters, gaussian_read
 from whatwhere.models.hart import HART, HARTState, kitti_hart, small_hart

@@ -20,8 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from whatwhere.inference.config import parse_config
-from whatwhere.inference.memory import keep_freed_memory
+from whatwhere.inference.training import keep_freed_memory, parse_config
 from whatwhere.models.components.attention import (
     Size,
     air_inverse_scale,

@@ -24,12 +24,10 @@ from torch import Tensor, nn
 from whatwhere.datasets import MovingDigitsRecipe, moving_digit_videos
 from whatwhere.examples.sqair import NetworkConfig, PriorConfig, Programs, build
 from whatwhere.guides import SQAIRGuide
-from whatwhere.inference.config import parse_config
-from whatwhere.inference.log_marginal import log_marginal
-from whatwhere.inference.memory import keep_freed_memory
+from whatwhere.inference.evaluation import log_marginal
+from whatwhere.inference.local_parameters import local_parameters
 from whatwhere.inference.objectives import VIMCO
-from whatwhere.inference.objectives.module import local_parameters
-from whatwhere.inference.optimizers import make_optimizer
+from whatwhere.inference.training import keep_freed_memory, make_optimizer, parse_config
 from whatwhere.models.components.active_set import use_active_set
 
 from .air import Contender, describe, settle, table

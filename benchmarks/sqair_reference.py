@@ -20,7 +20,7 @@ from whatwhere.models import SQAIR
 from whatwhere.models.components.attention import crop, sqair_squash
 from whatwhere.models.components.networks import LocScale
 from whatwhere.models.components.slots import TrackedSlots, concatenate
-from whatwhere.models.discovery_priors import MIN_SCALE, expected_propagation
+from whatwhere.models.priors import MIN_SCALE, expected_propagation
 
 from .air_reference import image_log_prob, vimco_objective
 

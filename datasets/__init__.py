@@ -1,55 +1,112 @@
-"""Generated and real data, how they are stored, and in which order they are fed to training."""
+"""Generated and recorded data, how they are stored, and in which order they are fed to training.
 
-from .augmentation import random_fading, random_parts
-from .bouncing_balls import BouncingBalls, BouncingBallsRecipe, bouncing_ball_videos
-from .clip_windows import ClipWindows, mirrored_boxes
-from .clips import load_clips
-from .clutter import ClutterVideos, clutter_videos
-from .clutter_recipe import ClutterRecipe
-from .digits import Digits, load_digits
+- `storage`: videos with labels in memory, in a file, or made as they are read;
+- `feeding`: from stored videos to batches;
+- `generated`: digits, balls and clutter, from a recipe and a seed;
+- `recorded`: a user's own files, and published data sets.
+
+Imports nothing of the package but `files`. All public names of the rooms are here too.
+"""
+
 from .errors import DataError
-from .folder import load_folder, load_images
-from .generated import GeneratedVideos
-from .glyphs import make_glyphs
-from .group_split import GroupSplit, leave_group_out, split_by_group
-from .join import JoinedVideos
-from .kitti import KITTI_SIZES, KITTIRecipe, kitti_parts, load_kitti
-from .kitti_labels import (
-    KITTI_CLASSES,
-    KITTIClip,
-    KITTILabel,
-    drive_split,
-    kitti_tracks,
-    kitti_windows,
-    read_kitti_labels,
-    temporal_split,
-    window_starts,
+from .feeding import (
+    BatchSchedule,
+    ClipWindows,
+    GroupSplit,
+    PatchBatch,
+    TargetPatches,
+    leave_group_out,
+    mirrored_boxes,
+    random_fading,
+    random_parts,
+    split_by_group,
 )
-from .kth import KTH_ACTIONS, LOCOMOTION, KTHClip, KTHVideos, kth_parts, load_kth, read_kth_annotation
-from .mnist import load_mnist
-from .moving_digits import (
+from .generated import (
+    MOTIONS,
+    RECIPES,
+    SILHOUETTES,
+    Billiard,
+    BouncingBalls,
+    BouncingBallsRecipe,
+    ClutterRecipe,
+    ClutterVideos,
+    DigitMotion,
+    Digits,
+    MomentumWalk,
+    Motion,
+    MotionState,
     MovingDigits,
     MovingDigitsRecipe,
+    PyroRecipe,
+    RatmDigitsRecipe,
+    Recipe,
+    ReleasedWalk,
+    StaticSqairRecipe,
     VideoRecipe,
+    bouncing_ball_videos,
+    clutter_videos,
+    compose,
+    load_digits,
+    load_mnist,
+    make_glyphs,
+    make_silhouettes,
+    make_textures,
     moving_digit_videos,
+    multi_object_images,
     present,
     visible_count,
 )
-from .multi_object import RECIPES, PyroRecipe, Recipe, StaticSqairRecipe, compose, multi_object_images
-from .otb import OTB_RANGES, load_otb, otb_parts
-from .preview import contact_sheet
-from .ratm_digits import MOTIONS, Billiard, DigitMotion, MomentumWalk, RatmDigitsRecipe, ReleasedWalk
-from .scene_clips import SceneRecipe, load_scenes, scene_parts
-from .schedule import BatchSchedule
-from .store import VideoStore, check, in_parts, load_video, save_video, save_video_parts
-from .target_clips import TargetClips
-from .target_patches import PatchBatch, TargetPatches
-from .textures import SILHOUETTES, make_silhouettes, make_textures
-from .tld import load_tld, tld_parts
-from .trajectories import Motion, MotionState
-from .video import VideoBatch, VideoData
-from .video_file import VIDEO_SUFFIXES, read_video
-from .weizmann import WEIZMANN_ACTIONS, load_weizmann
+from .recorded import (
+    KITTI_CLASSES,
+    KITTI_SIZES,
+    KTH_ACTIONS,
+    LOCOMOTION,
+    OTB_RANGES,
+    VIDEO_SUFFIXES,
+    WEIZMANN_ACTIONS,
+    KITTIClip,
+    KITTILabel,
+    KITTIRecipe,
+    KTHClip,
+    KTHVideos,
+    SceneRecipe,
+    TargetClips,
+    drive_split,
+    kitti_parts,
+    kitti_tracks,
+    kitti_windows,
+    kth_parts,
+    load_clips,
+    load_folder,
+    load_images,
+    load_kitti,
+    load_kth,
+    load_otb,
+    load_scenes,
+    load_tld,
+    load_weizmann,
+    otb_parts,
+    read_kitti_labels,
+    read_kth_annotation,
+    read_video,
+    scene_parts,
+    temporal_split,
+    tld_parts,
+    window_starts,
+)
+from .storage import (
+    GeneratedVideos,
+    JoinedVideos,
+    VideoBatch,
+    VideoData,
+    VideoStore,
+    check,
+    contact_sheet,
+    in_parts,
+    load_video,
+    save_video,
+    save_video_parts,
+)
 
 __all__ = [
     "VideoBatch",

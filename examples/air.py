@@ -31,20 +31,25 @@ from whatwhere.datasets import (
     load_images,
     multi_object_images,
 )
-from whatwhere.examples.program import Command, RunConfig, restore_run, run_program, set_threads, train_to_end
+from whatwhere.examples.common.program import (
+    Command,
+    RunConfig,
+    restore_run,
+    run_program,
+    set_threads,
+    train_to_end,
+)
 from whatwhere.guides import AIRGuide
-from whatwhere.inference.config import runtime_field
-from whatwhere.inference.distributed import Process, join_processes, select_device
 from whatwhere.inference.evaluation import (
     Images,
     SceneReport,
     count_accuracy,
     evaluate_scenes,
     infer_scene,
+    log_marginal,
     object_boxes,
+    write_json,
 )
-from whatwhere.inference.log_marginal import log_marginal
-from whatwhere.inference.memory import keep_freed_memory
 from whatwhere.inference.objectives import (
     NVIL,
     OVIS,
@@ -56,11 +61,21 @@ from whatwhere.inference.objectives import (
     SQAIRSignal,
 )
 from whatwhere.inference.objectives.continuous import Continuous
-from whatwhere.inference.optimizers import make_optimizer, parameter_groups
 from whatwhere.inference.pictures import reconstruction_picture, sample_picture, save_picture
-from whatwhere.inference.report_file import write_json
-from whatwhere.inference.schedules import Annealed, ExponentialDecay, Linear
-from whatwhere.inference.training import Trainer, TrainingConfig
+from whatwhere.inference.training import (
+    Annealed,
+    ExponentialDecay,
+    Linear,
+    Process,
+    Trainer,
+    TrainingConfig,
+    join_processes,
+    keep_freed_memory,
+    make_optimizer,
+    parameter_groups,
+    runtime_field,
+    select_device,
+)
 from whatwhere.models import AIR
 from whatwhere.models.components.networks import ConvFeatures, GlimpseDecoder, GlimpseEncoder
 from whatwhere.models.priors import GeometricCount, NormalPrior

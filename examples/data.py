@@ -36,12 +36,10 @@ from typing import NoReturn
 
 import numpy as np
 
-from whatwhere.datasets.join import JoinedVideos
-from whatwhere.datasets.preview import contact_sheet
-from whatwhere.datasets.store import VideoStore, check, save_video_parts
-from whatwhere.datasets.video import FRAME_LABELS, VideoData
-from whatwhere.examples.data_generated import add_generating_commands
-from whatwhere.examples.data_imported import add_importing_commands
+from whatwhere.datasets import JoinedVideos, VideoStore, check, contact_sheet, save_video_parts
+from whatwhere.datasets.storage import FRAME_LABELS, VideoData
+from whatwhere.examples.parts.data_generated import add_generating_commands
+from whatwhere.examples.parts.data_imported import add_importing_commands
 from whatwhere.files import atomic_path
 
 

@@ -20,8 +20,8 @@ from typing import Any, Literal
 
 import torch
 
-from whatwhere.examples.program import Command, ExportConfig, export, run_program, set_threads
-from whatwhere.examples.tracking import (
+from whatwhere.examples.common.program import Command, ExportConfig, export, run_program, set_threads
+from whatwhere.examples.common.tracking import (
     EvaluateConfig,
     TrackConfig,
     TrackerConfig,
@@ -32,21 +32,25 @@ from whatwhere.examples.tracking import (
     track_clip,
     train_tracker,
 )
-from whatwhere.examples.tracking_data import TrackingDataConfig
-from whatwhere.inference.config import runtime_field
-from whatwhere.inference.distributed import Process, join_processes, select_device
-from whatwhere.inference.memory import keep_freed_memory
-from whatwhere.inference.optimizers import rms_clip_norm
-from whatwhere.inference.schedules import TriggeredCurriculum
-from whatwhere.inference.supervised import FrameLoss
-from whatwhere.inference.tracking_losses import (
+from whatwhere.examples.common.tracking_data import TrackingDataConfig
+from whatwhere.inference.supervised import (
+    FrameLoss,
     GeneralizedOverlapLoss,
     HARTObjective,
     MaskLoss,
     OverlapLoss,
     WindowLoss,
 )
-from whatwhere.inference.training import TrainingConfig
+from whatwhere.inference.training import (
+    Process,
+    TrainingConfig,
+    TriggeredCurriculum,
+    join_processes,
+    keep_freed_memory,
+    rms_clip_norm,
+    runtime_field,
+    select_device,
+)
 from whatwhere.models.components.gaussian_read import (
     PolynomialSigma,
     SigmaRule,

@@ -35,7 +35,7 @@ from whatwhere.datasets import (
     load_folder,
 )
 from whatwhere.datasets.streams import stream
-from whatwhere.examples.program import (
+from whatwhere.examples.common.program import (
     Command,
     ExportConfig,
     RunConfig,
@@ -45,7 +45,7 @@ from whatwhere.examples.program import (
     run_program,
     set_threads,
 )
-from whatwhere.examples.tracking import (
+from whatwhere.examples.common.tracking import (
     EvaluateConfig,
     TrackConfig,
     TrackerConfig,
@@ -56,12 +56,7 @@ from whatwhere.examples.tracking import (
     track_clip,
     train_tracker,
 )
-from whatwhere.examples.tracking_data import GENERATED, TrackingDataConfig, load_targets
-from whatwhere.inference.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from whatwhere.inference.config import runtime_field, to_primitives
-from whatwhere.inference.distributed import Process, join_processes, select_device
-from whatwhere.inference.memory import keep_freed_memory
-from whatwhere.inference.optimizers import make_optimizer
+from whatwhere.examples.common.tracking_data import GENERATED, TrackingDataConfig, load_targets
 from whatwhere.inference.supervised import (
     ClassificationLoss,
     ClassifierObjective,
@@ -72,7 +67,21 @@ from whatwhere.inference.supervised import (
     SupervisedObjective,
     WeightDecay,
 )
-from whatwhere.inference.training import Trainer, TrainingConfig
+from whatwhere.inference.training import (
+    Checkpoint,
+    CheckpointError,
+    Process,
+    Trainer,
+    TrainingConfig,
+    join_processes,
+    keep_freed_memory,
+    load_checkpoint,
+    make_optimizer,
+    runtime_field,
+    save_checkpoint,
+    select_device,
+    to_primitives,
+)
 from whatwhere.models.components.feature_extractors import (
     ConvPoolFeatures,
     Frozen,

@@ -25,7 +25,7 @@ from PIL import Image
 from pyro import poutine
 from torch import Tensor, nn
 
-from whatwhere.examples.program import (
+from whatwhere.examples.common.program import (
     Command,
     ExportConfig,
     UsageError,
@@ -34,7 +34,7 @@ from whatwhere.examples.program import (
     run_program,
     set_threads,
 )
-from whatwhere.examples.video_models import (
+from whatwhere.examples.common.video_models import (
     DataConfig,
     EvaluateConfig,
     PerFrame,
@@ -48,34 +48,49 @@ from whatwhere.examples.video_models import (
     user_videos,
     write_generated,
 )
-from whatwhere.examples.video_models import GenerateConfig as GenerateVideosConfig
-from whatwhere.examples.video_training import Run, VideoModelConfig, evaluate_checkpoint, make_run, run_to_end
+from whatwhere.examples.common.video_models import GenerateConfig as GenerateVideosConfig
+from whatwhere.examples.common.video_training import (
+    Run,
+    VideoModelConfig,
+    evaluate_checkpoint,
+    make_run,
+    run_to_end,
+)
 from whatwhere.guides.sequence_air import SequenceAIRGuide
 from whatwhere.guides.sqair import Discovery, Propagation, SQAIRGuide, WhatEncoder
-from whatwhere.inference.checkpoint import load_checkpoint
-from whatwhere.inference.config import runtime_field
-from whatwhere.inference.distributed import Process, join_processes, select_device
-from whatwhere.inference.memory import keep_freed_memory
-from whatwhere.inference.objectives import VIMCO, SQAIRSignal
-from whatwhere.inference.pictures import save_gif, save_picture
-from whatwhere.inference.report_file import write_json
-from whatwhere.inference.schedules import Annealed, Curriculum
-from whatwhere.inference.tracking_metrics import Tracks
-from whatwhere.inference.tracks_file import write_tracks
-from whatwhere.inference.training import TrainingConfig
-from whatwhere.inference.video_evaluation import (
+from whatwhere.inference.evaluation import (
+    Tracks,
     VideoReport,
     Videos,
     count_accuracy_of_videos,
     evaluate_videos,
     found_tracks,
     infer_video,
+    write_json,
+    write_tracks,
 )
-from whatwhere.inference.video_pictures import film_strip, tracking_pictures
+from whatwhere.inference.objectives import VIMCO, SQAIRSignal
+from whatwhere.inference.pictures import film_strip, save_gif, save_picture, tracking_pictures
+from whatwhere.inference.training import (
+    Annealed,
+    Curriculum,
+    Process,
+    TrainingConfig,
+    join_processes,
+    keep_freed_memory,
+    load_checkpoint,
+    runtime_field,
+    select_device,
+)
 from whatwhere.models.components.active_set import use_active_set
 from whatwhere.models.components.networks import ConvFeatures, SubPixelGlimpseDecoder, convolutions, mlp
-from whatwhere.models.discovery_priors import DiscoveryCountPrior, DiscoveryWherePrior, FixedWherePrior
-from whatwhere.models.propagation_priors import GuidedPropagationPrior, RecurrentPropagationPrior
+from whatwhere.models.priors import (
+    DiscoveryCountPrior,
+    DiscoveryWherePrior,
+    FixedWherePrior,
+    GuidedPropagationPrior,
+    RecurrentPropagationPrior,
+)
 from whatwhere.models.sequence_air import SequenceAIR
 from whatwhere.models.sqair import SQAIR, Frame, LatentEncoder, LinearGlimpseDecoder, SceneDecoder
 

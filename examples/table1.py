@@ -23,11 +23,8 @@ from torch import Tensor
 
 from whatwhere.datasets import DataError, present
 from whatwhere.examples import sqair, vrnn
-from whatwhere.examples.program import UsageError, set_threads
-from whatwhere.examples.sqair import SQAIRConfig
-from whatwhere.examples.table1_pictures import Trained, write_overlaps, write_pictures
-from whatwhere.examples.table1_report import PUBLISHED, Row, markdown
-from whatwhere.examples.video_models import (
+from whatwhere.examples.common.program import UsageError, set_threads
+from whatwhere.examples.common.video_models import (
     DataConfig,
     Split,
     VideoSource,
@@ -36,26 +33,36 @@ from whatwhere.examples.video_models import (
     load_data,
     require_shape,
 )
+from whatwhere.examples.parts.table1_pictures import Trained, write_overlaps, write_pictures
+from whatwhere.examples.parts.table1_report import PUBLISHED, Row, markdown
+from whatwhere.examples.sqair import SQAIRConfig
 from whatwhere.examples.vrnn import VRNNConfig
 from whatwhere.files import atomic_write
-from whatwhere.inference.checkpoint import CheckpointError, load_checkpoint
-from whatwhere.inference.config import parse_config, to_primitives
-from whatwhere.inference.distributed import Process, select_device
-from whatwhere.inference.likelihood_evaluation import LikelihoodReport, evaluate_likelihood
-from whatwhere.inference.memory import keep_freed_memory
-from whatwhere.inference.nonfinite import NonFiniteError
-from whatwhere.inference.probe import (
+from whatwhere.inference.evaluation import (
     LabelledLatents,
+    LikelihoodReport,
     ProbeConfig,
+    VideoReport,
     appearance_features,
     digit_sums,
     encode_frames,
+    evaluate_likelihood,
+    evaluate_videos,
     probe_accuracy,
     train_probe,
+    write_json,
 )
-from whatwhere.inference.report_file import write_json
-from whatwhere.inference.training import TrainingConfig
-from whatwhere.inference.video_evaluation import VideoReport, evaluate_videos
+from whatwhere.inference.training import (
+    CheckpointError,
+    NonFiniteError,
+    Process,
+    TrainingConfig,
+    keep_freed_memory,
+    load_checkpoint,
+    parse_config,
+    select_device,
+    to_primitives,
+)
 
 Name = Literal["mlp-sqair", "mlp-air", "mlp-vrnn", "conv-sqair", "conv-vrnn"]
 """A row of the table."""

@@ -23,8 +23,15 @@ from PIL import Image
 from pyro import poutine
 from torch import Tensor, nn
 
-from whatwhere.examples.program import Command, ExportConfig, export, restore_run, run_program, set_threads
-from whatwhere.examples.video_models import (
+from whatwhere.examples.common.program import (
+    Command,
+    ExportConfig,
+    export,
+    restore_run,
+    run_program,
+    set_threads,
+)
+from whatwhere.examples.common.video_models import (
     DataConfig,
     EvaluateConfig,
     GenerateConfig,
@@ -38,19 +45,26 @@ from whatwhere.examples.video_models import (
     print_likelihood,
     write_generated,
 )
-from whatwhere.examples.video_training import Run, VideoModelConfig, evaluate_checkpoint, make_run, run_to_end
+from whatwhere.examples.common.video_training import (
+    Run,
+    VideoModelConfig,
+    evaluate_checkpoint,
+    make_run,
+    run_to_end,
+)
 from whatwhere.guides.vrnn import VRNNGuide
-from whatwhere.inference.config import runtime_field
-from whatwhere.inference.distributed import Process, join_processes, select_device
-from whatwhere.inference.likelihood_evaluation import LikelihoodReport, evaluate_likelihood
-from whatwhere.inference.memory import keep_freed_memory
+from whatwhere.inference.evaluation import LikelihoodReport, Videos, evaluate_likelihood, write_json
+from whatwhere.inference.local_parameters import local_parameters
 from whatwhere.inference.objectives import FIVO, IWAE
-from whatwhere.inference.objectives.module import local_parameters
-from whatwhere.inference.pictures import save_picture
-from whatwhere.inference.report_file import write_json
-from whatwhere.inference.training import TrainingConfig
-from whatwhere.inference.video_evaluation import Videos
-from whatwhere.inference.video_pictures import film_strip
+from whatwhere.inference.pictures import film_strip, save_picture
+from whatwhere.inference.training import (
+    Process,
+    TrainingConfig,
+    join_processes,
+    keep_freed_memory,
+    runtime_field,
+    select_device,
+)
 from whatwhere.models.components.networks import ConvFeatures, mlp
 from whatwhere.models.vrnn import VRNN, FeedBack, NormalHead, TransposedConvDecoder, VRNNDynamics, VRNNFrame
 

@@ -1,4 +1,7 @@
-"""Approximate posteriors: one module per generative model."""
+"""Approximate posteriors: one file per generative model, with the same statements.
+
+May import `models`. The guide of a new model is a file here.
+"""
 
 from .air import AIRBaseline, AIRGuide
 from .sequence_air import SequenceAIRGuide

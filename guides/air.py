@@ -21,7 +21,7 @@ from ..models.components.networks import GlimpseEncoder, LocScale, mlp
 from ..models.components.plates import Plate
 from ..models.components.recurrent import LSTMState, SplitInputLSTM
 from ..models.components.slots import Slots, slots_present, stack_slots
-from ..models.priors import NormalPrior, present_or_standard, slot_presence
+from ..models.priors.counts import NormalPrior, present_or_standard, slot_presence
 from .exploration import explore
 
 

@@ -41,8 +41,8 @@ from ..models.components.slots import (
     stack_slots,
 )
 from ..models.components.triangular_normal import Triangle, TriangularNormal
-from ..models.discovery_priors import MIN_SCALE
-from ..models.priors import harmless, slot_presence
+from ..models.priors.counts import harmless, slot_presence
+from ..models.priors.discovery import MIN_SCALE
 from ..models.sqair import LatentEncoder, State
 from .exploration import explore
 

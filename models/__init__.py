@@ -1,25 +1,84 @@
-"""Generative models, their priors, and the components models and guides are built of."""
+"""Generative models and deterministic trackers, one file each.
 
-from .air import AIR, Scene, Slots
-from .hart import HART, HARTTracks
-from .ratm import RATM, RATMTracks
-from .sequence_air import SequenceAIR
-from .sqair import SQAIR, Frame
-from .template_tracker import TemplateTracker
-from .vrnn import VRNN, VRNNFrame
+`priors` are what a generative model says before it looks, `components` what models and guides are built of.
+A new model is a file here, its inference half one of the same name in `guides`.
+"""
+
+from .air import AIR, Scene, Slots, sum_present
+from .hart import HART, HARTCell, HARTFrame, HARTState, HARTTracks, kitti_hart, kth_hart, small_hart
+from .ratm import (
+    RATM,
+    AbsoluteAttention,
+    BoxStart,
+    FrameShareStart,
+    KTHWindows,
+    LearnedStart,
+    PaperWindows,
+    RATMAttention,
+    RATMTracks,
+    ResidualAttention,
+    WindowRule,
+    random_box,
+)
+from .sequence_air import SequenceAIR, of_one_frame
+from .sqair import (
+    SQAIR,
+    Frame,
+    LatentEncoder,
+    LinearGlimpseDecoder,
+    SceneDecoder,
+    State,
+    appear,
+    discover,
+    sizes_of_videos,
+)
+from .template_tracker import TemplateTracker, TemplateTracks, normalised_cross_correlation
+from .vrnn import VRNN, NormalHead, TransposedConvDecoder, VRNNDynamics, VRNNFrame, VRNNState, glorot_weights
 
 __all__ = [
     "AIR",
-    "HART",
-    "RATM",
-    "SQAIR",
-    "VRNN",
+    "AbsoluteAttention",
+    "BoxStart",
     "Frame",
+    "FrameShareStart",
+    "HART",
+    "HARTCell",
+    "HARTFrame",
+    "HARTState",
     "HARTTracks",
+    "KTHWindows",
+    "LatentEncoder",
+    "LearnedStart",
+    "LinearGlimpseDecoder",
+    "NormalHead",
+    "PaperWindows",
+    "RATM",
+    "RATMAttention",
     "RATMTracks",
+    "ResidualAttention",
+    "SQAIR",
     "Scene",
+    "SceneDecoder",
     "SequenceAIR",
     "Slots",
+    "State",
     "TemplateTracker",
+    "TemplateTracks",
+    "TransposedConvDecoder",
+    "VRNN",
+    "VRNNDynamics",
     "VRNNFrame",
+    "VRNNState",
+    "WindowRule",
+    "appear",
+    "discover",
+    "glorot_weights",
+    "kitti_hart",
+    "kth_hart",
+    "normalised_cross_correlation",
+    "of_one_frame",
+    "random_box",
+    "sizes_of_videos",
+    "small_hart",
+    "sum_present",
 ]

@@ -28,7 +28,7 @@ from .components.likelihood import GaussianImage
 from .components.networks import GlimpseDecoder
 from .components.plates import Plate
 from .components.slots import Slots, stack_slots
-from .priors import CountPrior, GeometricCount, NormalPrior, slot_presence
+from .priors.counts import CountPrior, GeometricCount, NormalPrior, slot_presence
 
 IMAGE_SITE = "x"
 

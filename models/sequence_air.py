@@ -21,8 +21,8 @@ from torch import Tensor
 from .components.frames import Frames
 from .components.likelihood import GaussianImage
 from .components.slots import Slots, TrackedSlots, new_identities
-from .discovery_priors import DiscoveryCountPrior, DiscoveryWherePrior, FixedWherePrior
-from .priors import NormalPrior
+from .priors.counts import NormalPrior
+from .priors.discovery import DiscoveryCountPrior, DiscoveryWherePrior, FixedWherePrior
 from .sqair import Frame, SceneDecoder, discover, sizes_of_videos
 
 

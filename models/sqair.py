@@ -38,14 +38,9 @@ from .components.slots import (
     slots_present,
     stack_slots,
 )
-from .discovery_priors import (
-    DiscoveryCountPrior,
-    DiscoveryWherePrior,
-    FixedWherePrior,
-    expected_propagation,
-)
-from .priors import NormalPrior, present_or_standard, slot_presence
-from .propagation_priors import Propagation, RecurrentPropagationPrior
+from .priors.counts import NormalPrior, present_or_standard, slot_presence
+from .priors.discovery import DiscoveryCountPrior, DiscoveryWherePrior, FixedWherePrior, expected_propagation
+from .priors.propagation import Propagation, RecurrentPropagationPrior
 
 
 class Frame(NamedTuple):

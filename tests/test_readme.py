@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from whatwhere.examples import air, data, hart, ratm, sqair, table1, vrnn
-from whatwhere.inference.config import make_parser
+from whatwhere.inference.training.config import make_parser
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 

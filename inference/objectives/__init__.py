@@ -20,6 +20,7 @@ The reparameterised variables have the pathwise gradient; `IWAE`, `VIMCO`, `OVIS
 `continuous="dreg"` (doubly reparameterised, unbiased) or `"stl"` (sticking the landing, biased for K > 1).
 """
 
+from ..local_parameters import local_parameters
 from .base import Estimate, MultiSampleELBO
 from .diagnostics import Diagnostics
 from .errors import (
@@ -42,7 +43,7 @@ from .importance_weighted import ImportanceWeighted
 from .iwae import IWAE
 from .log_weights import LogWeights
 from .marginal_elbo import MarginalELBO
-from .module import ObjectiveModule, local_parameters
+from .module import ObjectiveModule
 from .nvil import NVIL
 from .ovis import OVIS
 from .reinforce import Reinforce

@@ -2,41 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
-import pyro
 from pyro.nn import PyroModule, PyroSample
 from torch import Tensor, nn
 
+from ..local_parameters import local_parameters
 from .diagnostics import Diagnostics
-
-if TYPE_CHECKING:
-    from .base import MultiSampleELBO
-
-
-@contextmanager
-def local_parameters(*programs: Callable[..., Any]) -> Iterator[None]:
-    """Makes Pyro modules use their own parameters, and neither read nor write Pyro's global parameter store.
-
-    Otherwise two models of one class share parameters through the store, because their names are equal.
-
-    Args:
-        *programs: models and guides that are called inside the context; plain functions are left alone.
-    """
-    for program in programs:
-        _allow_local_parameters(program)
-    with pyro.settings.context(module_local_params=True):
-        yield
-
-
-def _allow_local_parameters(program: Callable[..., Any]) -> None:
-    # A module built while `module_local_params` was off lacks the dictionaries that Pyro uses while it is on.
-    for module in program.modules() if isinstance(program, nn.Module) else ():
-        if isinstance(module, PyroModule) and not hasattr(module._pyro_context, "param_state"):
-            module._pyro_context.param_state = {"params": {}, "constraints": {}}
 
 
 def _has_random_attributes(program: nn.Module) -> bool:
@@ -65,6 +39,15 @@ def _without_statements(program: Callable[..., Any]) -> Callable[..., Any]:
     return program
 
 
+class Evaluates(Protocol):
+    """A bound with an estimator, as `MultiSampleELBO` is."""
+
+    def evaluate(
+        self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Diagnostics]:
+        """Returns the loss, a scalar, and what to look at; arguments are those of model and guide."""
+
+
 class ObjectiveModule(nn.Module):
     """The loss of one model/guide pair as a module, for `torch.optim` and DistributedDataParallel.
 
@@ -82,9 +65,7 @@ class ObjectiveModule(nn.Module):
         objective: bound and estimator.
     """
 
-    def __init__(
-        self, model: Callable[..., Any], guide: Callable[..., Any], objective: MultiSampleELBO
-    ) -> None:
+    def __init__(self, model: Callable[..., Any], guide: Callable[..., Any], objective: Evaluates) -> None:
         super().__init__()
         self.model = model
         self.guide = guide

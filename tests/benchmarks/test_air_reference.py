@@ -13,7 +13,7 @@ from whatwhere.guides import AIRGuide
 from whatwhere.inference.objectives import VIMCO, MarginalELBO
 from whatwhere.models import AIR
 from whatwhere.models.components.networks import GlimpseDecoder
-from whatwhere.models.priors import CategoricalCount
+from whatwhere.models.priors.counts import CategoricalCount
 
 LOSSES = {
     "marginal": (air_reference.marginal_elbo_loss, MarginalELBO(reduction="mean")),

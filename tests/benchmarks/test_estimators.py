@@ -21,10 +21,8 @@ from whatwhere.benchmarks.gradient_moments import (
 from whatwhere.datasets import PyroRecipe, compose, make_glyphs
 from whatwhere.examples import air
 from whatwhere.examples.air import NetworkConfig
-from whatwhere.examples.program import UsageError
-from whatwhere.inference.nonfinite import NonFiniteError
-from whatwhere.inference.schedules import ExponentialDecay
-from whatwhere.inference.training import TrainingConfig
+from whatwhere.examples.common.program import UsageError
+from whatwhere.inference.training import ExponentialDecay, NonFiniteError, TrainingConfig
 
 CPU = torch.device("cpu")
 NETWORK = NetworkConfig(

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from whatwhere.datasets import MovingDigits, MovingDigitsRecipe, digits, make_glyphs, save_video
+from whatwhere.datasets import MovingDigits, MovingDigitsRecipe, make_glyphs, save_video
+from whatwhere.datasets.generated import digits
 from whatwhere.examples import data
 
 

@@ -25,8 +25,7 @@ from whatwhere.examples.air import (
     main,
     make_objective,
 )
-from whatwhere.inference.checkpoint import load_checkpoint
-from whatwhere.inference.training import TrainingConfig
+from whatwhere.inference.training import TrainingConfig, load_checkpoint
 
 SMALL = [
     "--batch-size=8",

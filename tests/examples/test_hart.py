@@ -11,12 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from whatwhere.datasets import VideoData, load_clips, save_video
-from whatwhere.datasets.video_file import read_video
+from whatwhere.datasets import VideoData, load_clips, read_video, save_video
 from whatwhere.examples.data import main as data_main
 from whatwhere.examples.hart import EXAMPLE, PRESETS, LossConfig, build, main, make_objective
-from whatwhere.inference.checkpoint import load_checkpoint
-from whatwhere.inference.tracking_losses import AdaptiveWeights, FixedWeights, GeneralizedOverlapLoss
+from whatwhere.inference.supervised import GeneralizedOverlapLoss
+from whatwhere.inference.supervised.tracking_losses import AdaptiveWeights, FixedWeights
+from whatwhere.inference.training import load_checkpoint
 from whatwhere.models.components.boxes import iou
 
 SMALL = [

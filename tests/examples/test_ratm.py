@@ -16,6 +16,7 @@ from PIL import Image
 
 from whatwhere.datasets import VideoData, load_clips, save_video
 from whatwhere.examples import data
+from whatwhere.examples.common.tracking_data import TrackingDataConfig
 from whatwhere.examples.ratm import (
     EXAMPLE,
     PRESETS,
@@ -27,9 +28,8 @@ from whatwhere.examples.ratm import (
     make_objective,
     restore_classifier,
 )
-from whatwhere.examples.tracking_data import TrackingDataConfig
-from whatwhere.inference.checkpoint import load_checkpoint
 from whatwhere.inference.supervised import LocalisationLoss
+from whatwhere.inference.training import load_checkpoint
 from whatwhere.models.components.boxes import iou
 from whatwhere.models.components.feature_extractors import Frozen, human_classifier
 from whatwhere.models.components.recurrent import GRU, IRNN

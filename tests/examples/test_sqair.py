@@ -12,10 +12,9 @@ from PIL import Image
 
 from whatwhere.datasets import load_clips, present
 from whatwhere.examples.sqair import EXAMPLE, PRETRAINED, Hold, main
-from whatwhere.inference.checkpoint import load_checkpoint
-from whatwhere.inference.schedules import Curriculum
-from whatwhere.inference.tracking_metrics import tracking_counts, tracks_by_slot
-from whatwhere.inference.tracks_file import read_tracks
+from whatwhere.inference.evaluation.tracking_metrics import tracking_counts, tracks_by_slot
+from whatwhere.inference.evaluation.tracks_file import read_tracks
+from whatwhere.inference.training import Curriculum, load_checkpoint
 
 SMALL = [
     "--batch-size=4",

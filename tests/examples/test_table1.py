@@ -11,14 +11,13 @@ from PIL import Image
 
 from whatwhere.datasets import VideoBatch
 from whatwhere.examples import sqair, table1, vrnn
+from whatwhere.examples.common.video_models import count_parameters
+from whatwhere.examples.parts.table1_pictures import most_overlapping
+from whatwhere.examples.parts.table1_report import PUBLISHED, Row, markdown
 from whatwhere.examples.sqair import SQAIRConfig
 from whatwhere.examples.table1 import ROWS, Table1Config, main, training_config
-from whatwhere.examples.table1_pictures import most_overlapping
-from whatwhere.examples.table1_report import PUBLISHED, Row, markdown
-from whatwhere.examples.video_models import count_parameters
-from whatwhere.inference.checkpoint import load_checkpoint
-from whatwhere.inference.nonfinite import NonFiniteError
-from whatwhere.inference.training import Trainer, TrainingResult
+from whatwhere.inference.training import NonFiniteError, Trainer, load_checkpoint
+from whatwhere.inference.training.trainer import TrainingResult
 
 NAMES = list(ROWS)
 Run = Callable[..., int]

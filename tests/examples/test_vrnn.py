@@ -12,11 +12,12 @@ from PIL import Image
 from torch import Tensor
 
 from whatwhere.datasets import load_video
-from whatwhere.examples import video_training, vrnn
-from whatwhere.examples.video_models import batches_of, count_parameters
+from whatwhere.examples import vrnn
+from whatwhere.examples.common import video_training
+from whatwhere.examples.common.video_models import batches_of, count_parameters
 from whatwhere.examples.vrnn import PRESETS, main, restore
-from whatwhere.inference.checkpoint import load_checkpoint
 from whatwhere.inference.objectives import FIVO, IWAE
+from whatwhere.inference.training import load_checkpoint
 from whatwhere.models.vrnn import VRNN, VRNNFrame
 
 SMALL = [

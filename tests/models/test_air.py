@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from whatwhere.models import AIR
 from whatwhere.models.components.attention import air_inverse_scale, paste
 from whatwhere.models.components.likelihood import GaussianImage
-from whatwhere.models.priors import CategoricalCount, GeometricCount, NormalPrior
+from whatwhere.models.priors import GeometricCount, NormalPrior
+from whatwhere.models.priors.counts import CategoricalCount
 
 PREFIXES = [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0)]
 

@@ -8,8 +8,8 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from whatwhere.examples.common.video_models import PerFrame, SingleFrames
 from whatwhere.examples.sqair import AIRPrograms, NetworkConfig, PriorConfig, SQAIRConfig, build, programs_of
-from whatwhere.examples.video_models import PerFrame, SingleFrames
 from whatwhere.guides.sequence_air import SequenceAIRGuide
 from whatwhere.guides.sqair import SQAIRGuide
 from whatwhere.inference.objectives import VIMCO, MultiSampleELBO, Reinforce

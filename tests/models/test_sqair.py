@@ -19,13 +19,14 @@ from whatwhere.models.components.active_set import use_active_set
 from whatwhere.models.components.attention import paste, sqair_squash
 from whatwhere.models.components.slots import TrackedSlots, compact
 from whatwhere.models.components.triangular_normal import Triangle, TriangularNormal
-from whatwhere.models.discovery_priors import (
+from whatwhere.models.priors import (
     DiscoveryCountPrior,
     FixedWherePrior,
+    GuidedPropagationPrior,
+    RecurrentPropagationPrior,
     expected_propagation,
 )
-from whatwhere.models.priors import log_probs_of_hazards
-from whatwhere.models.propagation_priors import GuidedPropagationPrior, RecurrentPropagationPrior
+from whatwhere.models.priors.counts import log_probs_of_hazards
 from whatwhere.models.sqair import SQAIR
 
 VARIABLES = ("z_where", "z_what", "z_pres")

@@ -12,7 +12,7 @@ from pyro.infer import SVI
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
-from whatwhere.examples.video_models import count_parameters
+from whatwhere.examples.common.video_models import count_parameters
 from whatwhere.examples.vrnn import PRESETS, NetworkConfig, Programs, build
 from whatwhere.inference.objectives import FIVO, IWAE, VIMCO, frame_log_weights
 from whatwhere.models.vrnn import TransposedConvDecoder, VRNNState

@@ -9,7 +9,8 @@ from pyro.nn import PyroModule, PyroParam, PyroSample
 from torch import nn
 from torch.distributions import constraints
 
-from whatwhere.inference.objectives import IWAE, VIMCO, ObjectiveModule, local_parameters
+from whatwhere.inference.local_parameters import local_parameters
+from whatwhere.inference.objectives import IWAE, VIMCO, ObjectiveModule
 
 
 class Guide(PyroModule):

@@ -1,0 +1,62 @@
+"""Data that are computed from a recipe and a seed: digits and what is composed of them, balls, clutter.
+
+A recipe is a frozen dataclass; a scene is a pure function of recipe, seed and index. MNIST is here as a
+source of single digits. May import `storage`. A new generator is a file here, with the parts it shares
+beside it.
+"""
+
+from .bouncing_balls import BouncingBalls, BouncingBallsRecipe, bouncing_ball_videos
+from .clutter import ClutterVideos, clutter_videos
+from .clutter_recipe import ClutterRecipe
+from .digit_images import Digits
+from .digits import load_digits
+from .glyphs import make_glyphs
+from .mnist import load_mnist
+from .moving_digits import (
+    MovingDigits,
+    MovingDigitsRecipe,
+    VideoRecipe,
+    moving_digit_videos,
+    present,
+    visible_count,
+)
+from .multi_object import RECIPES, PyroRecipe, Recipe, StaticSqairRecipe, compose, multi_object_images
+from .ratm_digits import MOTIONS, Billiard, DigitMotion, MomentumWalk, RatmDigitsRecipe, ReleasedWalk
+from .textures import SILHOUETTES, make_silhouettes, make_textures
+from .trajectories import Motion, MotionState
+
+__all__ = [
+    "Billiard",
+    "BouncingBalls",
+    "BouncingBallsRecipe",
+    "ClutterRecipe",
+    "ClutterVideos",
+    "DigitMotion",
+    "Digits",
+    "MOTIONS",
+    "MomentumWalk",
+    "Motion",
+    "MotionState",
+    "MovingDigits",
+    "MovingDigitsRecipe",
+    "PyroRecipe",
+    "RECIPES",
+    "RatmDigitsRecipe",
+    "Recipe",
+    "ReleasedWalk",
+    "SILHOUETTES",
+    "StaticSqairRecipe",
+    "VideoRecipe",
+    "bouncing_ball_videos",
+    "clutter_videos",
+    "compose",
+    "load_digits",
+    "load_mnist",
+    "make_glyphs",
+    "make_silhouettes",
+    "make_textures",
+    "moving_digit_videos",
+    "multi_object_images",
+    "present",
+    "visible_count",
+]

@@ -1,0 +1,66 @@
+"""Images and videos that somebody recorded: files and folders of a user, and published data sets.
+
+`clips`, `folder` and `video_file` read what a user has; each other file one published layout. All yield
+`VideoData` or parts of it. May import `feeding` and `storage`. A reader of another data set is a file here.
+"""
+
+from .clips import load_clips
+from .folder import load_folder, load_images
+from .kitti import KITTI_SIZES, KITTIRecipe, kitti_parts, load_kitti
+from .kitti_labels import (
+    KITTI_CLASSES,
+    KITTIClip,
+    KITTILabel,
+    drive_split,
+    kitti_tracks,
+    kitti_windows,
+    read_kitti_labels,
+    temporal_split,
+    window_starts,
+)
+from .kth import KTH_ACTIONS, LOCOMOTION, KTHClip, KTHVideos, kth_parts, load_kth, read_kth_annotation
+from .otb import OTB_RANGES, load_otb, otb_parts
+from .scene_clips import SceneRecipe, load_scenes, scene_parts
+from .target_clips import TargetClips
+from .tld import load_tld, tld_parts
+from .video_file import VIDEO_SUFFIXES, read_video
+from .weizmann import WEIZMANN_ACTIONS, load_weizmann
+
+__all__ = [
+    "KITTIClip",
+    "KITTILabel",
+    "KITTIRecipe",
+    "KITTI_CLASSES",
+    "KITTI_SIZES",
+    "KTHClip",
+    "KTHVideos",
+    "KTH_ACTIONS",
+    "LOCOMOTION",
+    "OTB_RANGES",
+    "SceneRecipe",
+    "TargetClips",
+    "VIDEO_SUFFIXES",
+    "WEIZMANN_ACTIONS",
+    "drive_split",
+    "kitti_parts",
+    "kitti_tracks",
+    "kitti_windows",
+    "kth_parts",
+    "load_clips",
+    "load_folder",
+    "load_images",
+    "load_kitti",
+    "load_kth",
+    "load_otb",
+    "load_scenes",
+    "load_tld",
+    "load_weizmann",
+    "otb_parts",
+    "read_kitti_labels",
+    "read_kth_annotation",
+    "read_video",
+    "scene_parts",
+    "temporal_split",
+    "tld_parts",
+    "window_starts",
+]

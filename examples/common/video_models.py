@@ -1,0 +1,316 @@
+"""What the programs of generative models of videos share: data, evaluation, generated videos."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from whatwhere.datasets import (
+    DataError,
+    MovingDigits,
+    MovingDigitsRecipe,
+    VideoData,
+    VideoStore,
+    load_clips,
+    moving_digit_videos,
+    present,
+    visible_count,
+)
+from whatwhere.inference.evaluation import LikelihoodReport, VideoReport, Videos, single_frames
+from whatwhere.inference.objectives import ObjectiveModule
+from whatwhere.inference.objectives.diagnostics import Diagnostics
+from whatwhere.inference.pictures import film_strip, save_gif, save_picture
+
+VideoSource = MovingDigits | VideoData | VideoStore
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the videos come from."""
+
+    source: str = "glyphs"
+    """`glyphs` (digits drawn from fonts, no download), `mnist`, or the path of videos: an HDF5 file, read as
+    it is needed, or what `whatwhere.datasets.load_clips` reads.
+    """
+    test_source: str | None = None
+    """Held-out videos, where `source` is a path; without it the last tenth of `source` is held out."""
+    max_objects: int = 2
+    """Most digits in a generated video; the number is uniform from 0."""
+    image_size: int = 50
+    """Side of generated frames, in pixels."""
+    intermittent: bool = False
+    """Whether generated digits appear and disappear."""
+    return_probability: float = 0.0
+    """Probability that such a digit appears a second time."""
+    noise_std: float = 0.0
+    """Standard deviation of noise added to the pixels of generated videos."""
+    train_videos: int = 60_000
+    """Generated training videos; they are made when they are needed, and take no memory."""
+    test_videos: int = 10_000
+    """Generated held-out videos, made from other digits than the training videos."""
+    seed: int = 0
+    """Seed of generated videos; it is not the seed of training, so that all runs see the same data."""
+
+
+class Split(NamedTuple):
+    """Training videos and held-out videos."""
+
+    train: VideoSource
+    test: VideoSource
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Evaluate a trained model on held-out videos."""
+
+    checkpoint: Path
+    """The checkpoint of a training run."""
+    output: Path | None = None
+    """Folder for `metrics.json` and the pictures; by default `evaluation` beside the checkpoint."""
+    data: str | None = None
+    """Other videos than the held-out ones of the training run: `glyphs`, `mnist`, or a path."""
+    videos: int = 1_000
+    """Number of videos, the first ones."""
+    frames: int | None = None
+    """Frames of each; by default as many as the model was trained on."""
+    particles: int = 5
+    """Particles of the bounds that are compared with training."""
+    iwae_particles: int = 100
+    """Particles of the estimate of log p(x)."""
+    iwae_videos: int = 64
+    """Videos that it is made from; it takes most of the time."""
+    seed: int = 0
+    """Seed of the posterior samples."""
+    device: str = "cpu"
+    """`cpu`, `cuda`, or `auto`."""
+    threads: int | None = None
+    """Threads of the CPU."""
+
+    def __post_init__(self) -> None:
+        for name in ("videos", "frames", "particles", "iwae_particles", "iwae_videos"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {value}")
+
+
+@dataclass(frozen=True)
+class GenerateConfig:
+    """Draw videos from a trained model, or go on from the first frames of a given one."""
+
+    checkpoint: Path
+    """The checkpoint of a training run."""
+    output: Path = Path("generated")
+    """Folder for `generated.png`, a film strip, and `generated.gif`."""
+    video: Path | None = None
+    """A video to go on from, see `whatwhere.datasets.load_clips`; without it videos are drawn from the prior.
+    """
+    given: int = 3
+    """Frames of the video that the model sees."""
+    frames: int = 10
+    """Frames, those given included."""
+    count: int = 6
+    """Number of videos."""
+    resize: bool = False
+    """Resize frames to what the model was trained on."""
+    fps: float = 4.0
+    """Frames per second of the GIF."""
+    seed: int = 0
+    """Seed of the videos."""
+    device: str = "cpu"
+    """`cpu`, `cuda`, or `auto`."""
+
+    def __post_init__(self) -> None:
+        if min(self.count, self.frames, self.given) < 1:
+            raise ValueError(
+                "`count`, `frames` and `given` must be at least 1, "
+                f"got {self.count}, {self.frames} and {self.given}"
+            )
+        if self.video is not None and self.given >= self.frames:
+            raise ValueError(f"`given` must be less than `frames` = {self.frames}, got {self.given}")
+
+
+def load_data(config: DataConfig, frames: int) -> Split:
+    """Training and held-out videos of at least `frames` frames."""
+    if config.source in ("glyphs", "mnist"):
+        return Split(*(_moving_digits(config, split, frames) for split in ("train", "test")))
+    data = _load(config.source, frames)
+    if config.test_source is not None:
+        return Split(data, _load(config.test_source, frames))
+    held_out = max(1, len(data) // 10)
+    if len(data) <= held_out:
+        raise DataError(f"`{config.source}` has {len(data)} video, too few to hold one out")
+    cut = len(data) - held_out
+    return Split(data.subset(range(cut)), data.subset(range(cut, len(data))))
+
+
+def _moving_digits(config: DataConfig, split: Literal["train", "test"], frames: int) -> MovingDigits:
+    # Longer videos go on from shorter ones, so that 10 frames, the paper's length, are the same for all.
+    recipe = MovingDigitsRecipe(
+        max_objects=config.max_objects,
+        image_size=config.image_size,
+        frames=max(frames, 10),
+        intermittent=config.intermittent,
+        return_probability=config.return_probability,
+        noise_std=config.noise_std,
+    )
+    source: Literal["glyphs", "mnist"] = "mnist" if config.source == "mnist" else "glyphs"
+    size = config.train_videos if split == "train" else config.test_videos
+    return moving_digit_videos(recipe, split, size, config.seed, source=source)
+
+
+def _load(source: str, frames: int) -> VideoSource:
+    path = Path(source)
+    if not path.exists():
+        raise DataError(f"`{source}` is neither `glyphs`, `mnist`, nor the path of a folder or file")
+    data = VideoStore(path) if path.suffix in (".h5", ".hdf5") else load_clips(path)
+    shape = data.shape
+    if shape[1] < frames:
+        raise DataError(f"`{source}` has videos of {shape[1]} frames, fewer than the {frames} asked for")
+    return data
+
+
+def batches_of(
+    data: VideoSource, size: int, frames: int, device: torch.device, batch_size: int = 50
+) -> Iterator[Videos]:
+    """The first videos with their labels, in order, cut to their first frames."""
+    for start in range(0, size, batch_size):
+        batch = data.batch(range(start, min(start + batch_size, size)))
+        labels: dict[str, Tensor | None] = {
+            "counts": batch.count,
+            "visible_counts": None if batch.visible is None else visible_count(batch),
+            "boxes": batch.boxes,
+            "present": None if batch.visible is None or batch.boxes is None else batch.visible > 0,
+        }
+        if batch.boxes is not None and batch.visible is None:
+            labels["present"] = present(batch)
+        cut = {name: None if label is None else label[:, :frames] for name, label in labels.items()}
+        yield Videos(
+            batch.video[:, :frames].to(device),
+            **{name: None if label is None else label.to(device) for name, label in cut.items()},
+        )
+
+
+class PerFrame(nn.Module):
+    """An objective divided by the number of frames, so that the step does not grow with the videos."""
+
+    def __init__(self, objective: ObjectiveModule) -> None:
+        super().__init__()
+        self.objective = objective
+
+    def forward(self, video: Tensor) -> tuple[Tensor, Diagnostics]:
+        """The loss of videos `(B, T, C, H, W)`, and diagnostics of whole sequences."""
+        loss, diagnostics = self.objective(video)
+        return loss / video.shape[1], diagnostics
+
+
+class SingleFrames(nn.Module):
+    """The mean objective of the frames of videos, each a video of its own, whose particles it does not share.
+
+    With one particle it is `PerFrame`; with more it is a tighter bound, if frames are independent.
+    """
+
+    def __init__(self, objective: ObjectiveModule) -> None:
+        super().__init__()
+        self.objective = objective
+
+    def forward(self, video: Tensor) -> tuple[Tensor, Diagnostics]:
+        """The loss of videos `(B, T, C, H, W)`, and diagnostics of whole sequences."""
+        loss, found = self.objective(single_frames(video))
+        bound, likelihood, kl = (video.shape[1] * value for value in found[:3])
+        return loss, Diagnostics(bound, likelihood, kl, found.effective_sample_size)
+
+
+def require_shape(source: str, data: VideoSource, image_shape: tuple[int, int, int] | None) -> None:
+    """Refuse videos of another size or number of channels than the model was trained on."""
+    found = data.shape[2:]
+    if found != image_shape:
+        raise DataError(
+            f"`{source}` has frames of (channels, height, width) = {tuple(found)}, but the model was trained "
+            f"on {image_shape}"
+        )
+
+
+def held_out_videos(
+    options: EvaluateConfig, data: DataConfig, frames: int, image_shape: tuple[int, int, int] | None
+) -> VideoSource:
+    """The videos to evaluate on: those held out in training, or those of `options.data`.
+
+    Args:
+        options: what to evaluate on.
+        data: the videos of the training run.
+        frames: length of the videos that the model was trained on.
+        image_shape: channels, height and width of their frames.
+    """
+    source = data
+    if options.data is not None:
+        generated = options.data in ("glyphs", "mnist")
+        source = replace(source, source=options.data, test_source=None if generated else options.data)
+    videos = load_data(source, options.frames or frames).test
+    require_shape(options.data or source.source, videos, image_shape)
+    return videos
+
+
+def user_videos(path: Path, image_shape: tuple[int, int, int] | None, resize: bool) -> VideoData:
+    """A user's videos, fitted to the model where that is asked for."""
+    if image_shape is None or not resize:
+        data = load_clips(path)
+    else:
+        data = load_clips(path, size=image_shape[1:], channels=image_shape[0])
+    try:
+        require_shape(str(path), data, image_shape)
+    except DataError as error:
+        raise DataError(f"{error}; give `--resize` to fit them") from error
+    return data
+
+
+def print_likelihood(report: VideoReport | LikelihoodReport) -> None:
+    """The numbers that all models of videos have, in nats per sequence."""
+    print(f"held-out videos  {report.videos} of {report.frames} frames")
+    print(f"log p(x)         {report.log_marginal:.1f}  (IWAE-{report.iwae_particles}, {report.iwae_videos})")
+    print(f"IWAE-{report.particles:<12}{report.iwae:.1f}")
+    print(f"reconstruction   {report.log_likelihood:.1f}  (weighted {report.weighted_log_likelihood:.1f})")
+    print(f"KL               {report.kl:.1f}  (weighted {report.weighted_kl:.1f})")
+
+
+def count_parameters(*modules: nn.Module) -> int:
+    """Number of parameters of modules together; those that they share count once."""
+    shared = dict.fromkeys(parameter for module in modules for parameter in module.parameters())
+    return sum(parameter.numel() for parameter in shared)
+
+
+def frames_to_go_on_from(
+    options: GenerateConfig, path: Path, image_shape: tuple[int, int, int] | None, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """The user's video `(T, C, H, W)`, and its given frames, once for each of the videos to be generated."""
+    data = user_videos(path, image_shape, options.resize)
+    if data.shape[1] < options.given:
+        raise DataError(f"`{path}` has {data.shape[1]} frames, fewer than `--given` {options.given}")
+    video = data.batch([0]).video[:, : options.frames]
+    seen = video[:, : options.given].expand(options.count, -1, -1, -1, -1).to(device)
+    return video[0], seen
+
+
+def write_generated(options: GenerateConfig, canvases: Sequence[Tensor], video: Tensor | None = None) -> None:
+    """Write generated videos as a film strip and an animation.
+
+    Args:
+        options: where to, and how many frames were given.
+        canvases: for each frame `(count, C, H, W)`.
+        video: the video `(T, C, H, W)` that they go on from.
+    """
+    rows: list[Tensor] = list(torch.stack(list(canvases), dim=1).cpu())
+    labels, marks = [""] * len(rows), {}
+    if video is not None:
+        rows = [video, *rows]
+        labels, marks = ["input", *["generated"] * options.count], {options.given: "generated"}
+    save_picture(options.output / "generated.png", film_strip(rows, labels, marks=marks))
+    shown = [row for row in rows if len(row) == options.frames]
+    pages = [film_strip([row[t : t + 1] for row in shown], [""] * len(shown)) for t in range(options.frames)]
+    save_gif(options.output / "generated.gif", pages, options.fps)
+    print(f"film strip: {options.output / 'generated.png'}")
+    print(f"animation:  {options.output / 'generated.gif'}")

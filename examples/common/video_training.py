@@ -1,0 +1,176 @@
+"""Training and evaluating generative models of videos: what is the same for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from whatwhere.datasets import BatchSchedule
+from whatwhere.examples.common.program import RunConfig, set_threads, train_to_end
+from whatwhere.examples.common.video_models import (
+    DataConfig,
+    EvaluateConfig,
+    Split,
+    batches_of,
+    held_out_videos,
+)
+from whatwhere.inference.evaluation import Videos
+from whatwhere.inference.training import (
+    Curriculum,
+    PiecewiseConstant,
+    Process,
+    Trainer,
+    TrainingConfig,
+    keep_freed_memory,
+    make_optimizer,
+    parameter_groups,
+    runtime_field,
+    select_device,
+)
+
+Config = TypeVar("Config", bound="VideoModelConfig")
+Programs = TypeVar("Programs", bound=NamedTuple)
+
+
+@dataclass(frozen=True)
+class VideoModelConfig(RunConfig):
+    """How a generative model of videos is trained, whichever it is."""
+
+    validate: bool = runtime_field(False)
+    """Let Pyro check the parameters and values of all distributions at every step: slower, for debugging."""
+    batch_size: int = 32
+    """Videos in a step, of all processes together."""
+    first_frames: int | None = None
+    """Frames of each video at the start of training, by default `frames`."""
+    frames: int = 10
+    """Frames of each video at the end."""
+    stage_steps: int = 100_000
+    """Steps after which the videos become one frame longer."""
+    optimizer: Literal["rmsprop", "adam"] = "rmsprop"
+    """`rmsprop` is that of TensorFlow, with momentum 0.9."""
+    learning_rate: float = 1e-5
+    """Learning rate at the start."""
+    decay_parts: tuple[int, ...] = (1,)
+    """Proportions of the parts of training, from each of which to the next the learning rate decays."""
+    decay: float = 1 / 3
+    """Factor by which it does."""
+    monitor_videos: int = 500
+    """Held-out videos on which the model is measured during training."""
+    data: DataConfig = DataConfig()
+    """The videos."""
+    training: TrainingConfig = TrainingConfig(steps=2_000_000, evaluate_every=5_000)
+    """The training loop."""
+
+    def __post_init__(self) -> None:
+        if self.first_frames is not None and not 1 <= self.first_frames <= self.frames:
+            raise ValueError(f"`first_frames` must be in [1, {self.frames}], got {self.first_frames}")
+        for name in ("batch_size", "frames", "stage_steps", "learning_rate", "monitor_videos"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}")
+
+    @property
+    def length(self) -> Curriculum:
+        """Frames of each video, as a function of the step."""
+        return Curriculum(self.first_frames or self.frames, self.stage_steps, self.frames)
+
+
+@dataclass(frozen=True)
+class Run(Generic[Config, Programs]):
+    """A run of training that has not begun."""
+
+    config: Config
+    """With the shape of the images."""
+    programs: Programs
+    """Model and guide."""
+    data: Split
+    """The videos."""
+    trainer: Trainer
+    """Trains them."""
+
+
+def make_run(
+    config: Config,
+    programs: Programs,
+    objective: nn.Module,
+    data: Split,
+    process: Process,
+    evaluate: Callable[[Iterator[Videos]], Mapping[str, float]] | None,
+    **options: Any,
+) -> Run[Config, Programs]:
+    """Make the trainer of a run.
+
+    Args:
+        config: with the shape of the images.
+        programs: model and guide.
+        objective: made of them, on the device; called with videos `(B, T, C, H, W)`.
+        data: the videos.
+        process: this process's place among several.
+        evaluate: measures held-out videos, which are as long as those of training at the time.
+        options: further arguments of `Trainer`.
+    """
+    batch_schedule = BatchSchedule(len(data.train), config.batch_size, config.training.seed).shard(
+        process.rank, process.world_size
+    )
+    length = config.length
+
+    def batches(step: int) -> tuple[Tensor]:
+        video = data.train.batch(batch_schedule.indices(step)).video
+        return (video[:, : length(trainer.position)].to(process.device),)
+
+    def held_out() -> Iterator[Videos]:
+        size = min(config.monitor_videos, len(data.test))
+        return batches_of(data.test, size, length(trainer.position), process.device)
+
+    groups = parameter_groups(objective, config.learning_rate)
+    trainer = Trainer(
+        objective,
+        make_optimizer(config.optimizer, groups, config.learning_rate),
+        batches,
+        config.training,
+        folder=config.output,
+        configuration=config,
+        schedule=PiecewiseConstant.in_proportion(config.training.steps, config.decay_parts, config.decay),
+        evaluate=None if evaluate is None else lambda step: evaluate(held_out()),
+        modules=programs._asdict(),
+        process=process,
+        **options,
+    )
+    return Run(config, programs, data, trainer)
+
+
+def run_to_end(run: Run[Config, Programs], process: Process, report: Callable[..., object]) -> int:
+    """Train, from the run's checkpoint where that is asked for and there is one; then evaluate by `report`.
+
+    Returns:
+        the exit code.
+    """
+    options = EvaluateConfig(run.config.output / "checkpoint.pt", output=run.config.output)
+    held_out = partial(report, options, run.config, run.programs, run.data.test, process.device)
+    return train_to_end(run.trainer, run.config.resume, process, held_out)
+
+
+def evaluate_checkpoint(
+    options: EvaluateConfig,
+    restore: Callable[[Path, torch.device], tuple[Any, Any]],
+    report: Callable[..., object],
+) -> int:
+    """Evaluate a checkpoint.
+
+    Args:
+        options: which one, and on what.
+        restore: its configuration, and its model and guide.
+        report: called with the options, these, the held-out videos and the device.
+    """
+    set_threads(options.threads)
+    keep_freed_memory()
+    device = select_device(options.device)
+    config, programs = restore(options.checkpoint, device)
+    data = held_out_videos(options, config.data, config.frames, config.network.image_shape)
+    report(options, config, programs, data, device)
+    return 0

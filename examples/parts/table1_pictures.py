@@ -1,0 +1,136 @@
+"""Pictures beside table 1 of SQAIR's paper: what each model sees, draws, and goes on with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from PIL import Image
+from pyro import poutine
+from torch import Tensor
+
+from whatwhere.datasets import VideoBatch, present
+from whatwhere.examples import sqair, vrnn
+from whatwhere.examples.common.video_models import VideoSource
+from whatwhere.examples.sqair import AIRPrograms, SQAIRConfig
+from whatwhere.examples.vrnn import VRNNConfig
+from whatwhere.inference.evaluation import Tracks, found_tracks, infer_video
+from whatwhere.inference.local_parameters import local_parameters
+from whatwhere.inference.pictures import film_strip, save_picture
+from whatwhere.models.components.boxes import iou
+from whatwhere.models.sequence_air import SequenceAIR
+from whatwhere.models.vrnn import VRNN
+
+_PARTICLES = 10
+"""Posterior samples of a video, of which the one of greatest weight is shown."""
+
+
+class Trained(NamedTuple):
+    """A model of the table, and its guide."""
+
+    config: SQAIRConfig | VRNNConfig
+    programs: sqair.Programs | AIRPrograms | vrnn.Programs
+
+
+def write_pictures(folder: Path, trained: Trained, video: Tensor, given: int, seed: int) -> None:
+    """What a model makes of videos, what it draws, and, where frames depend on each other, how it goes on.
+
+    Args:
+        folder: where they are written.
+        trained: the model.
+        video: `(B, T, C, H, W)` in [0, 1], on the device of the model.
+        given: frames of them to go on from.
+        seed: of what is drawn.
+    """
+    torch.manual_seed(seed)
+    model, guide = trained.programs
+    save_picture(folder / "reconstructions.png", _reconstructions(trained, video))
+    count, frames = video.shape[:2]
+    with local_parameters(model, guide):
+        drawn = torch.stack([frame.canvas for frame in model.generate(count, frames)], dim=1)
+        save_picture(folder / "samples.png", film_strip([*drawn.cpu()], [""] * count))
+        if isinstance(model, SequenceAIR):
+            return
+        seen = video[:, :given]
+        with torch.no_grad():
+            trace = poutine.trace(guide).get_trace(seen)
+        if isinstance(model, VRNN):
+            canvases = [frame.canvas for frame in model.generate(count, frames, trace, seen)]
+        else:
+            canvases = [frame.canvas for frame in model.generate(count, frames, trace, discover=False)]
+    rows = [row.cpu() for pair in zip(video, torch.stack(canvases, dim=1), strict=True) for row in pair]
+    strip = film_strip(rows, ["input", "generated"] * count, marks={given: "generated"})
+    save_picture(folder / "generated.png", strip)
+
+
+def _reconstructions(trained: Trained, video: Tensor) -> Image.Image:
+    programs = trained.programs
+    if isinstance(programs, vrnn.Programs):
+        return vrnn.reconstructions(video, vrnn.reconstruct(programs, video))
+    model, guide = programs
+    return sqair.reconstructions(video, infer_video(model, guide, video, _PARTICLES), model)
+
+
+def write_overlaps(
+    path: Path, models: Mapping[str, Trained], data: VideoSource, device: torch.device, count: int = 3
+) -> None:
+    """Models of objects side by side on the videos whose objects overlap most.
+
+    Args:
+        path: of the picture.
+        models: by the names to be shown; those that know no objects are left out.
+        data: videos with boxes, all of one length.
+        device: of the models.
+        count: number of videos.
+    """
+    batch = data.batch(range(min(len(data), 500)))
+    if batch.boxes is None:
+        return
+    video = batch.video[most_overlapping(batch, count)].to(device)
+    rows: list[Tensor] = []
+    labels: list[str] = []
+    overlays: list[Tracks | None] = []
+    shown = {name: _objects(trained, video) for name, trained in models.items()}
+    found = {name: frames for name, frames in shown.items() if frames is not None}
+    for i, frames in enumerate(video):
+        rows.append(frames.cpu())
+        labels.append("input")
+        overlays.append(None)
+        for name, (canvas, tracks) in found.items():
+            rows.append(canvas[i].cpu())
+            labels.append(name)
+            overlays.append(Tracks(*(field[i].cpu() for field in tracks)))
+    save_picture(path, film_strip(rows, labels, overlays))
+
+
+def most_overlapping(batch: VideoBatch, count: int) -> Sequence[int]:
+    """The videos in which two objects overlap most, by the sum over frames of their intersection over union.
+
+    Args:
+        batch: with boxes `(B, T, N, 4)`.
+        count: number of videos.
+
+    Returns:
+        their places in the batch, the one with most overlap first.
+    """
+    assert batch.boxes is not None
+    here = present(batch)
+    boxes = batch.boxes
+    overlap = torch.zeros(len(boxes))
+    for i in range(boxes.shape[2]):
+        for j in range(i):
+            both = here[:, :, i] & here[:, :, j]
+            overlap += (iou(boxes[:, :, i], boxes[:, :, j]) * both).sum(-1)
+    return overlap.argsort(descending=True, stable=True)[:count].tolist()
+
+
+def _objects(trained: Trained, video: Tensor) -> tuple[Tensor, Tracks] | None:
+    programs = trained.programs
+    if isinstance(programs, vrnn.Programs):
+        return None
+    model, guide = programs
+    frames = infer_video(model, guide, video, _PARTICLES)
+    tracks = found_tracks([frame.slots for frame in frames], model.decoder.objects)
+    return torch.stack([frame.canvas for frame in frames], dim=1), tracks

@@ -1,0 +1,171 @@
+"""Held-out evaluation of models of scenes: counting, likelihood, and where the objects are.
+
+Works with any model and guide that say what `models.AIR` and `guides.AIRGuide` say: the guide returns slots
+with `z_pres`, and the model, replayed, a scene with `slots`, `objects` and `canvas`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from ...models.components.boxes import ink_boxes
+from ..local_parameters import local_parameters
+from ..objectives import MultiSampleELBO, ObjectiveModule
+from .log_marginal import log_marginal
+from .metrics import CountReport, Detections, TrueBoxes, average_precision, count_report
+
+Program = Callable[..., Any]
+
+INK = 0.25
+"""An object's box is drawn around its pixels brighter than this share of its brightest one."""
+
+
+class Images(NamedTuple):
+    """Images and what is known about them."""
+
+    images: Tensor
+    """`(B, C, H, W)` in [0, 1]."""
+    counts: Tensor | None = None
+    """Number of objects, `(B,)`."""
+    boxes: Tensor | None = None
+    """`(B, N, 4)`, `(left, top, width, height)` in pixels; zero width where there is no object."""
+
+
+class SceneReport(NamedTuple):
+    """Held-out numbers of a model of scenes. Nats are per image."""
+
+    images: int
+    """Number of images."""
+    elbo: float
+    """Single-sample evidence lower bound: `log_likelihood - kl`."""
+    iwae: float
+    """Importance-weighted bound with `iwae_particles` particles, counts and all drawn from the guide."""
+    iwae_particles: int
+    """Number of particles of `iwae`."""
+    log_likelihood: float
+    """Reconstruction term `E_q[log p(x | z)]`."""
+    kl: float
+    """`E_q[log q(z | x) - log p(z)]`, estimated with the same samples."""
+    counting: CountReport | None
+    """Counts of one posterior sample an image, against the true ones."""
+    average_precision: float | None
+    """Of the boxes around the drawn objects at an intersection over union of 0.5, all with score 1."""
+
+    def numbers(self) -> dict[str, Any]:
+        """The report as nested primitives, for JSON."""
+        numbers = self._asdict()
+        if self.counting is not None:
+            numbers["counting"] = self.counting._asdict()
+        return numbers
+
+
+@torch.no_grad()
+def infer_scene(model: Program, guide: Program, images: Tensor) -> Any:
+    """One posterior sample: run the guide on images `(B, C, H, W)` and let the model draw what it found."""
+    with local_parameters(model, guide):
+        trace = poutine.trace(guide).get_trace(images)
+        return poutine.replay(model, trace=trace)(images)
+
+
+def object_boxes(objects: Tensor) -> Tensor:
+    """Tight boxes around drawn objects.
+
+    The attention window is no fair box of an object: it has a margin, and the aspect ratio of the image.
+
+    Args:
+        objects: each object alone at its place, `(..., C, H, W)`.
+
+    Returns:
+        `(..., 4)`, `(left, top, width, height)` in pixels.
+    """
+    brightest = objects.flatten(-3).amax(-1)[..., None, None, None]
+    return ink_boxes(objects / brightest.clamp(min=1e-6), INK)
+
+
+def count_accuracy(model: Program, guide: Program, data: Iterable[Images]) -> float:
+    """Share of images whose number of objects, in one posterior sample, is the true one."""
+    hits, total = 0, 0
+    for batch in data:
+        if batch.counts is None:
+            raise ValueError("`data` has no true counts.")
+        counts = infer_scene(model, guide, batch.images).slots.z_pres.sum(-1).round()
+        hits += int((counts == batch.counts).sum())
+        total += len(counts)
+    return hits / total
+
+
+@torch.no_grad()
+def evaluate_scenes(
+    model: Program,
+    guide: Program,
+    elbo: MultiSampleELBO,
+    data: Iterable[Images],
+    *,
+    iwae_particles: int = 100,
+    chunk_size: int = 10,
+) -> SceneReport:
+    """Evaluate a model and guide on held-out images.
+
+    Args:
+        model: as `models.AIR`.
+        guide: as `guides.AIRGuide`.
+        elbo: objective whose diagnostics give the evidence lower bound, with as many particles as wanted.
+        data: batches; memory is bounded by one of them times `chunk_size`.
+        iwae_particles: particles of the importance-weighted bound.
+        chunk_size: particles that are held in memory at a time.
+
+    Raises:
+        ValueError: if there are no images.
+    """
+    objective = ObjectiveModule(model, guide, elbo)
+    sizes, bounds, likelihoods, kls = [], [], [], []
+    found: list[tuple[Tensor, ...]] = []
+    truth: list[tuple[Tensor, Tensor]] = []
+    true_counts: list[Tensor] = []
+    for batch in data:
+        diagnostics = objective(batch.images)[1]
+        sizes.append(len(batch.images))
+        likelihoods.append(diagnostics.log_likelihood)
+        kls.append(diagnostics.kl)
+        bounds.append(
+            log_marginal(
+                model, guide, batch.images, num_particles=iwae_particles, chunk_size=chunk_size
+            ).mean()
+        )
+        scene = infer_scene(model, guide, batch.images)
+        found.append((scene.slots.z_pres > 0, object_boxes(scene.objects)))
+        if batch.counts is not None:
+            true_counts.append(batch.counts)
+        if batch.boxes is not None:
+            truth.append((batch.boxes, batch.boxes[..., 2] > 0))
+    if not sizes:
+        raise ValueError("`data` has no images.")
+    present, boxes = (torch.cat(parts) for parts in zip(*found, strict=True))
+    log_likelihood, kl = _mean(likelihoods, sizes), _mean(kls, sizes)
+    counting, precision = None, None
+    if true_counts:
+        counting = count_report(present.sum(-1), torch.cat(true_counts), present.shape[-1])
+    if truth:
+        true_boxes, true_present = (torch.cat(parts) for parts in zip(*truth, strict=True))
+        detections = Detections(boxes, present, torch.ones_like(boxes[..., 0]))
+        precision = average_precision(detections, TrueBoxes(true_boxes, true_present))
+    return SceneReport(
+        images=sum(sizes),
+        elbo=log_likelihood - kl,
+        iwae=_mean(bounds, sizes),
+        iwae_particles=iwae_particles,
+        log_likelihood=log_likelihood,
+        kl=kl,
+        counting=counting,
+        average_precision=precision,
+    )
+
+
+def _mean(values: list[Tensor], sizes: list[int]) -> float:
+    """Mean over images of the means over batches."""
+    return float(sum(float(value) * size for value, size in zip(values, sizes, strict=True)) / sum(sizes))

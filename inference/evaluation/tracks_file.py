@@ -1,0 +1,239 @@
+"""Tracks of objects in CSV files, for evaluation by other programs.
+
+The first line names the columns
+
+    frame,identity,left,top,width,height
+
+and every other line is one object in one frame. Frames count from 0. Boxes are in pixels of the frame,
+0-based: the first pixel covers [0, 1), see `models.components.boxes`. Equal identities are the same object.
+Where there are several videos, a column `video`, which counts from 0, comes first; a column `score` may come
+last. Lines are in the order of videos, frames and identities.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ...files import atomic_write
+from ...models.components.slots import ABSENT
+from .tracking_metrics import Tracks
+
+__all__ = ["TracksFileError", "read_tracks", "write_tracks"]
+
+_BOX = ("left", "top", "width", "height")
+_COLUMNS = ("frame", "identity", *_BOX)
+_INT64 = 2**63
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+class TracksFileError(ValueError):
+    """A file that does not hold tracks; the message names file and line."""
+
+
+def write_tracks(
+    path: str | os.PathLike[str],
+    boxes: Tensor,
+    present: Tensor,
+    identities: Tensor,
+    scores: Tensor | None = None,
+) -> None:
+    """Write the tracks of one video, or of several, atomically; the folder is created where it is missing.
+
+    Real numbers have as few digits as give the same number in single precision when they are read.
+
+    Args:
+        path: the file.
+        boxes: `(T, N, 4)`, or `(B, T, N, 4)` for a file with the column `video`; pixels.
+        present: `(T, N)` or `(B, T, N)`, boolean or 0 and 1: which slots hold an object.
+        identities: as `present`, integers; ignored where there is no object.
+        scores: as `present`, real numbers, for instance the probability that the object is there; without
+            them there is no such column.
+
+    Raises:
+        OSError: if the file cannot be written.
+        ValueError: if shapes or types do not agree, an identity is twice in a frame, or the box or score of
+            an object is not finite or its size is negative.
+    """
+    _check_layout(boxes, present, identities, scores)
+    here = (present > 0).cpu()
+    places = here.nonzero()[:, :-1].numpy()  # ([video], frame) of each object
+    names = identities.detach().cpu()[here].long().numpy()
+    columns = [boxes.detach().cpu().float()[here].numpy()]
+    if scores is not None:
+        columns.append(scores.detach().cpu().float()[here].numpy()[:, None])
+    numbers = np.concatenate(columns, axis=1)
+    order = np.lexsort((names, *places.T[::-1]))
+    keys, numbers = np.column_stack([places, names])[order], numbers[order]
+    _check_objects(keys, numbers)
+    header = (
+        (["video"] if present.dim() == 3 else []) + [*_COLUMNS] + (["score"] if scores is not None else [])
+    )
+    lines = [key + number for key, number in zip(keys.astype(str).tolist(), _shortest(numbers), strict=True)]
+    text = "".join(",".join(line) + "\n" for line in [header, *lines])
+    with atomic_write(path) as file:
+        file.write(text.encode())
+
+
+def read_tracks(
+    path: str | os.PathLike[str], *, videos: int | None = None, frames: int | None = None
+) -> Tracks:
+    """Read tracks, of this or of another program: lines and columns may be in any order.
+
+    The objects of a frame fill the slots from the first, in the order of their identities, whichever slots
+    they were written from. Columns of other names, `score` among them, are left alone.
+
+    Args:
+        path: the file.
+        videos: B; by default one more than the greatest number in the file, which does not tell of videos
+            without objects at the end.
+        frames: T; by default likewise.
+
+    Returns:
+        Tracks with boxes in single precision and a boolean mask. B = 1 if there is no column `video`; N is
+        the greatest number of objects in a frame. Where no object is, boxes are 0 and identities `ABSENT`.
+
+    Raises:
+        OSError: if the file cannot be read.
+        TracksFileError: if it does not hold tracks, or those of more videos or frames than stated.
+    """
+    content = Path(path).read_bytes()
+    try:
+        objects, has_videos = _parse(content.decode("utf-8-sig"))
+        if videos not in (None, 1) and not has_videos:
+            raise TracksFileError(f"line 1: expected a column `video` in a file of {videos} videos.")
+        return _slots(objects, videos if has_videos else 1, frames)
+    except UnicodeDecodeError as error:
+        raise TracksFileError(f"{path}: expected text in UTF-8 ({error}).") from error
+    except TracksFileError as error:
+        raise TracksFileError(f"{path}, {error}") from error
+
+
+class _Object(NamedTuple):
+    """One line."""
+
+    video: int
+    frame: int
+    identity: int
+    line: int
+    box: tuple[float, ...]
+
+
+def _parse(text: str) -> tuple[list[_Object], bool]:
+    """What the lines hold, and whether there is a column `video`."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        for name in ("video", *_COLUMNS):
+            if header.count(name) != 1 and (name != "video" or name in header):
+                raise ValueError(
+                    f"expected the columns {','.join(_COLUMNS)}, got {','.join(header) or 'none'}"
+                )
+        objects = [_object(header, values, reader.line_num) for values in reader if values]
+    except (ValueError, csv.Error) as error:
+        raise TracksFileError(f"line {max(reader.line_num, 1)}: {error}.") from error
+    return objects, "video" in header
+
+
+def _object(header: list[str], values: list[str], line: int) -> _Object:
+    if len(values) != len(header):
+        raise ValueError(f"expected {len(header)} values, got {len(values)}")
+    named = dict(zip(header, values, strict=True))
+    video, frame = (_integer(name, named.get(name, "0"), 0) for name in ("video", "frame"))
+    identity = _integer("identity", named["identity"], -_INT64)
+    return _Object(video, frame, identity, line, tuple(_real(name, named[name]) for name in _BOX))
+
+
+def _integer(name: str, text: str, least: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise ValueError(f"`{name}` must be an integer, got {text!r}") from None
+    if not least <= value < _INT64:
+        raise ValueError(f"`{name}` must be in [{least}, {_INT64}), got {text}")
+    return value
+
+
+def _real(name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"`{name}` must be a number, got {text!r}") from None
+    if not abs(value) <= _LARGEST:  # written so that NaN fails too
+        raise ValueError(f"`{name}` must be finite in single precision, got {text}")
+    if name in ("width", "height") and value < 0:
+        raise ValueError(f"`{name}` must not be negative, got {text}")
+    return value
+
+
+def _slots(objects: list[_Object], videos: int | None, frames: int | None) -> Tracks:
+    """Put objects into slots of `videos` and `frames`, or of as many as there are."""
+    slots: dict[tuple[int, int], list[_Object]] = {}
+    for item in sorted(objects):
+        for name, number, limit in (("video", item.video, videos), ("frame", item.frame, frames)):
+            if limit is not None and number >= limit:
+                raise TracksFileError(f"line {item.line}: `{name}` must be less than {limit}, got {number}.")
+        others = slots.setdefault((item.video, item.frame), [])
+        if others and others[-1].identity == item.identity:
+            raise TracksFileError(
+                f"line {item.line}: identity {item.identity} is in this frame already, "
+                f"in line {others[-1].line}."
+            )
+        others.append(item)
+    shape = (
+        max((video + 1 for video, _ in slots), default=0) if videos is None else videos,
+        max((frame + 1 for _, frame in slots), default=0) if frames is None else frames,
+        max(map(len, slots.values()), default=0),
+    )
+    tracks = Tracks(
+        torch.zeros(*shape, 4),
+        torch.zeros(shape, dtype=torch.bool),
+        torch.full(shape, ABSENT, dtype=torch.int64),
+    )
+    for (video, frame), items in slots.items():
+        part = video, frame, slice(len(items))
+        tracks.boxes[part] = torch.tensor([item.box for item in items])
+        tracks.present[part] = True
+        tracks.identities[part] = torch.tensor([item.identity for item in items])
+    return tracks
+
+
+def _shortest(numbers: npt.NDArray[np.float32]) -> list[list[str]]:
+    """Numbers with the fewest digits that give them back, without exponents."""
+    return [[np.format_float_positional(number, trim="-") for number in row] for row in numbers]
+
+
+def _check_layout(boxes: Tensor, present: Tensor, identities: Tensor, scores: Tensor | None) -> None:
+    shapes = [tuple(x.shape) for x in (boxes, present, identities, *([] if scores is None else [scores]))]
+    if present.dim() not in (2, 3) or shapes != [(*present.shape, 4)] + [present.shape] * (len(shapes) - 1):
+        raise ValueError(
+            "`boxes` must have shape ([B,] T, N, 4), and `present`, `identities` and `scores` ([B,] T, N), "
+            f"but have {', '.join(map(str, shapes))}."
+        )
+    if (present != (present > 0)).any():
+        raise ValueError("`present` must be boolean or of 0 and 1, but has other values.")
+    if identities.is_floating_point() or identities.is_complex() or identities.dtype == torch.bool:
+        raise ValueError(f"`identities` must be integers, but are {identities.dtype}.")
+
+
+def _check_objects(keys: npt.NDArray[np.int64], numbers: npt.NDArray[np.float32]) -> None:
+    """Check sorted objects: `keys` are ([video], frame, identity), `numbers` box and score."""
+    twice = np.zeros(len(keys), dtype=bool)
+    twice[1:] = (keys[1:] == keys[:-1]).all(1)
+    for problem, where in (
+        ("is there twice", twice),
+        ("has a box or score that is not finite", ~np.isfinite(numbers).all(1)),
+        ("has a box of negative size", (numbers[:, 2:4] < 0).any(1)),
+    ):
+        if where.any():
+            *place, identity = keys[where.argmax()].tolist()
+            names = [f"frame {place[-1]}", *(f"video {video}" for video in place[:-1])]
+            raise ValueError(f"identity {identity} in {' of '.join(names)} {problem}.")

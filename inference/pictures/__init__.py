@@ -1,0 +1,47 @@
+"""Pictures and films of what was found: `drawing` has the parts, each other file one kind of model.
+
+May import `evaluation`. Pictures are `PIL` images until `save_picture`, `save_gif` or `save_mp4` writes
+them. A picture of a new kind of model is a file here.
+"""
+
+from .drawing import (
+    Caption,
+    default_factor,
+    draw_boxes,
+    font,
+    grid,
+    reconstruction_picture,
+    sample_picture,
+    save_gif,
+    save_mp4,
+    save_picture,
+    slot_colour,
+    stack,
+    upscale,
+)
+from .trackers import TrackedVideo, annotated_frames, iou_plot, success_plot, tracking_strips
+from .videos import draw_tracks, film_strip, tracking_pictures
+
+__all__ = [
+    "Caption",
+    "TrackedVideo",
+    "annotated_frames",
+    "default_factor",
+    "draw_boxes",
+    "draw_tracks",
+    "film_strip",
+    "font",
+    "grid",
+    "iou_plot",
+    "reconstruction_picture",
+    "sample_picture",
+    "save_gif",
+    "save_mp4",
+    "save_picture",
+    "slot_colour",
+    "stack",
+    "success_plot",
+    "tracking_pictures",
+    "tracking_strips",
+    "upscale",
+]

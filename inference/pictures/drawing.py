@@ -1,0 +1,553 @@
+"""Pictures of images, boxes and objects, pixel by pixel.
+
+A picture is a `PIL.Image.Image`. Images are enlarged by whole factors without smoothing, so every pixel
+of the model is a crisp square, and boxes are drawn exactly on its grid: pixel `i` covers `[i, i + 1)`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from fractions import Fraction
+from functools import lru_cache
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from ...files import atomic_write, import_av
+
+__all__ = [
+    "SLOT_COLOURS",
+    "WRONG",
+    "Caption",
+    "Colour",
+    "draw_boxes",
+    "grid",
+    "reconstruction_picture",
+    "sample_picture",
+    "save_gif",
+    "save_mp4",
+    "save_picture",
+    "slot_colour",
+    "stack",
+    "upscale",
+]
+
+Colour = tuple[int, int, int]
+"""Red, green and blue, 0 to 255."""
+
+SLOT_COLOURS: tuple[Colour, ...] = (
+    (86, 180, 233),  # sky blue
+    (230, 159, 0),  # orange
+    (0, 158, 115),  # bluish green
+    (204, 121, 167),  # reddish purple
+    (240, 228, 66),  # yellow
+    (0, 114, 178),  # blue
+)
+"""Colours of the slots, in order; colour-blind people can tell them apart too.
+
+They are those of Okabe and Ito, *Color Universal Design*, 2008, without black, which does not show on dark
+images, and without vermillion, which is too near to `WRONG`.
+"""
+
+WRONG: Colour = (200, 16, 46)
+"""Marks what is wrong; never the colour of a slot."""
+
+_PAPER: Colour = (255, 255, 255)
+_INK: Colour = (32, 32, 32)
+_FAINT_INK: Colour = (118, 118, 118)
+_EMPTY: Colour = (240, 240, 240)
+_TEXT_SIZE = 13
+_LINE_HEIGHT = 17
+_CAPTION_WIDTH = 100  # a caption of two or three words is not broken, however small the tiles
+_TILE_SIZE = 144  # about the side of a tile where the caller gives no factor
+
+
+class Caption(NamedTuple):
+    """The words beside a row or above a column."""
+
+    text: str
+    """What it is; `\\n` starts a new line."""
+    note: str = ""
+    """A further remark, in a fainter ink below."""
+    swatch: Colour | None = None
+    """A small square of this colour goes before the text."""
+    wrong: bool = False
+    """Write it in the colour `WRONG`, and frame the column with it."""
+
+
+def slot_colour(slot: int) -> Colour:
+    """The colour of a slot; beyond the sixth they repeat."""
+    return SLOT_COLOURS[slot % len(SLOT_COLOURS)]
+
+
+def upscale(image: Tensor, factor: int) -> Image.Image:
+    """Show an image, each of its pixels as a square of `factor` pixels.
+
+    Args:
+        image: `(C, H, W)`, grey (C = 1) or red, green and blue (C = 3), in [0, 1]; what lies outside is
+            shown as the nearer of 0 and 1, NaN as 0.
+        factor: at least 1.
+
+    Returns:
+        A picture of `W factor` by `H factor` pixels, in mode `L` or `RGB`.
+
+    Raises:
+        ValueError: if the shape is another, or the factor is not positive.
+    """
+    if image.dim() != 3 or image.shape[0] not in (1, 3) or not image.numel():
+        raise ValueError(
+            f"`image` must have shape (C, H, W) with 1 or 3 channels, but got {tuple(image.shape)}."
+        )
+    if factor < 1:
+        raise ValueError(f"`factor` must be a whole number of at least 1, but got {factor}.")
+    values = image.detach().cpu().float().nan_to_num(0, 1, 0).clamp(0, 1)
+    pixels = (values * 255).round().byte().permute(1, 2, 0).numpy()
+    pixels = pixels.repeat(factor, axis=0).repeat(factor, axis=1)
+    return Image.fromarray(pixels[..., 0] if len(image) == 1 else pixels)
+
+
+def draw_boxes(
+    picture: Image.Image,
+    boxes: Tensor,
+    present: Tensor | None = None,
+    colours: Sequence[Colour] = SLOT_COLOURS,
+    factor: int = 1,
+    line: int | None = None,
+) -> Image.Image:
+    """Draw the outlines of boxes into a copy of a picture, one colour for each slot.
+
+    The outline lies inside the box, its outer edge on the box's own, rounded to the nearest pixel of the
+    picture. What is outside the picture is cut off, so a box that continues there has an open side. Later
+    slots are drawn over earlier ones. Boxes that are not finite or have no area are left out.
+
+    Args:
+        picture: an image enlarged by `factor`.
+        boxes: `(N, 4)`, `(left, top, width, height)` in pixels of the image before it was enlarged.
+        present: `(N)`; boxes of slots where it is 0 are not drawn. All are if it is not given.
+        colours: of the slots, repeated when there are more slots.
+        factor: by which the image was enlarged.
+        line: width of the outline in pixels of the picture.
+
+    Returns:
+        A picture in mode `RGB`.
+
+    Raises:
+        ValueError: if shapes do not agree.
+    """
+    if boxes.dim() != 2 or boxes.shape[1] != 4 or (present is not None and present.shape != boxes.shape[:1]):
+        raise ValueError(
+            "`boxes` must have shape (N, 4) and `present` (N), but got "
+            f"{tuple(boxes.shape)} and {None if present is None else tuple(present.shape)}."
+        )
+    line = line or max(1, round(factor / 2))
+    pixels = np.array(picture.convert("RGB"))
+    here = [True] * len(boxes) if present is None else (present > 0).tolist()
+    for slot, box in enumerate(boxes.detach().cpu().double().numpy()):
+        if here[slot] and np.isfinite(box).all() and (box[2:] > 0).all():
+            pixels[_outline(box * factor, picture.size, line)] = colours[slot % len(colours)]
+    return Image.fromarray(pixels)
+
+
+def grid(
+    rows: Sequence[Sequence[Image.Image | None]],
+    row_captions: Sequence[str | Caption] | None = None,
+    column_captions: Sequence[str | Caption] | None = None,
+    padding: int = 8,
+    title: str = "",
+    dividers: Collection[int] = (),
+    legend: Sequence[Caption] = (),
+) -> Image.Image:
+    """Lay out tiles of equal size in rows, with captions.
+
+    Args:
+        rows: rows of tiles; `None` leaves a place empty, and a row may be shorter than the first.
+        row_captions: words to the left of each row.
+        column_captions: words above each column; lines much wider than a tile are broken between words.
+        padding: pixels between tiles and around everything.
+        title: a line above everything.
+        dividers: columns before which there is a vertical line, in a gap of `2 padding` pixels more.
+        legend: what the colours mean, captions of a single line with their swatches; they follow each other
+            in a line below the title.
+
+    Returns:
+        A picture in mode `RGB` on white.
+
+    Raises:
+        ValueError: if there is no tile, tiles differ in size, captions are not as many as rows or columns, or
+            there is no column to a divider.
+    """
+    width, height = _tile_size(rows)
+    columns = max(map(len, rows))
+    if not set(dividers) <= set(range(columns)):
+        raise ValueError(f"`dividers` must be columns from 0 to {columns - 1}, but are {sorted(dividers)}.")
+    beside = _captions("row_captions", row_captions, len(rows))
+    above = _captions("column_captions", column_captions, columns)
+    above = [_broken(caption, max(width, _CAPTION_WIDTH)) for caption in above]
+    cell = max([width, *(_extent(caption)[0] for caption in above)])
+    pitch = cell + padding, max([height, *(_extent(caption)[1] for caption in beside)]) + padding
+    margin = max((_extent(caption)[0] + 2 * padding for caption in beside), default=padding)
+    head = padding + (_LINE_HEIGHT + padding) * (bool(title) + bool(legend))
+    top = head + max((_extent(caption)[1] + padding // 2 for caption in above), default=0)
+    lefts = [
+        margin + column * pitch[0] + 2 * padding * sum(divider <= column for divider in dividers)
+        for column in range(columns)
+    ]
+    places = list(accumulate((_extent(entry)[0] + 3 * padding for entry in legend), initial=padding))
+    page_width = max(
+        lefts[-1] + pitch[0], _text_width(title, bold=True) + 2 * padding, places[-1] - 2 * padding
+    )
+    page = Image.new("RGB", (page_width, top + len(rows) * pitch[1]), _PAPER)
+    pen = ImageDraw.Draw(page)
+    pen.text((padding, padding), title, _INK, font(bold=True))
+    for place, entry in zip(places, legend, strict=False):
+        _write(pen, entry, (place, head - _LINE_HEIGHT - padding))
+    for divider in dividers:
+        x = lefts[divider] - 3 * padding // 2 - 1
+        pen.rectangle((x, head, x + 1, page.height - padding - 1), fill=_FAINT_INK)
+    for left, caption in zip(lefts, above, strict=False):
+        _write(pen, caption, (left, top - padding // 2 - _extent(caption)[1]))
+        if caption.wrong:
+            gap = max(1, padding // 2 - 1)
+            corners = (left - gap, head - gap, left + cell + gap - 1, page.height - gap - 1)
+            pen.rectangle(corners, outline=WRONG, width=2)
+    for row, tiles in enumerate(rows):
+        y = top + row * pitch[1]
+        if beside:
+            _write(pen, beside[row], (padding, y + max(0, (height - _extent(beside[row])[1]) // 2)))
+        for column, tile in enumerate(tiles):
+            if tile is not None:
+                page.paste(tile, (lefts[column], y))
+    return page
+
+
+def stack(parts: Sequence[Image.Image | Caption], padding: int = 4) -> Image.Image:
+    """Pictures and words below one another, the narrower ones in the middle, on white.
+
+    Args:
+        parts: at least one.
+        padding: pixels between them.
+
+    Returns:
+        A picture in mode `RGB`, as wide as the widest part.
+    """
+    sizes = [_extent(part) if isinstance(part, Caption) else part.size for part in parts]
+    width = max(size[0] for size in sizes)
+    page = Image.new("RGB", (width, sum(size[1] + padding for size in sizes) - padding), _PAPER)
+    pen, y = ImageDraw.Draw(page), 0
+    for part, size in zip(parts, sizes, strict=True):
+        corner = ((width - size[0]) // 2, y)
+        if isinstance(part, Caption):
+            _write(pen, part, corner)
+        else:
+            page.paste(part, corner)
+        y += size[1] + padding
+    return page
+
+
+def reconstruction_picture(
+    images: Tensor,
+    reconstructions: Tensor,
+    boxes: Tensor,
+    present: Tensor,
+    true_counts: Tensor | None = None,
+    objects: Tensor | None = None,
+    factor: int | None = None,
+    title: str = "one image per column, explained as a sum of objects",
+) -> Image.Image:
+    """What a model makes of images: one column for each.
+
+    The rows are the image, the image with the inferred boxes, the reconstruction with the same boxes, and the
+    objects one by one, each in the colour of its slot. Columns whose count is wrong are framed in red and
+    say what the count should be.
+
+    Args:
+        images: `(B, C, H, W)` in [0, 1].
+        reconstructions: `(B, C, H, W)`, the model's mean image.
+        boxes: `(B, N, 4)`, `(left, top, width, height)` in pixels.
+        present: `(B, N)`, which slots hold an object.
+        true_counts: `(B)`; without it no count is judged.
+        objects: `(B, N, C, H, W)`, what each slot draws; without it there are no rows of objects.
+        factor: by which images are enlarged; by default, to about 144 pixels.
+        title: a line above everything.
+
+    Raises:
+        ValueError: if shapes do not agree.
+    """
+    _check_reconstruction(images, reconstructions, boxes, present, true_counts, objects)
+    factor = factor or default_factor(images)
+    inputs = [upscale(image, factor) for image in images]
+    outputs = [upscale(image, factor) for image in reconstructions]
+    rows: list[list[Image.Image | None]] = [list(inputs)]
+    captions = [Caption("image", "what the model sees")]
+    for name, pictures in (("inferred boxes", inputs), ("reconstruction", outputs)):
+        found = zip(pictures, boxes, present, strict=True)
+        rows.append([draw_boxes(picture, box, here, factor=factor) for picture, box, here in found])
+        captions.append(
+            Caption(name, "one colour per object" if pictures is inputs else "sum of its objects")
+        )
+    slots = () if objects is None else objects.unbind(1)
+    for slot, drawn in enumerate(slots):
+        alone = zip(drawn, present[:, slot].tolist(), strict=True)
+        rows.append([_object_tile(image, here > 0, slot, factor) for image, here in alone])
+        captions.append(Caption(f"object {slot + 1}", "drawn alone", slot_colour(slot)))
+    counts = (present > 0).sum(-1).tolist()
+    true = [None] * len(counts) if true_counts is None else true_counts.long().tolist()
+    judged = [_count_caption(count, truth) for count, truth in zip(counts, true, strict=True)]
+    return grid(rows, captions, judged, title=title)
+
+
+def sample_picture(
+    canvases: Tensor, columns: int = 8, factor: int | None = None, title: str = "samples from the prior"
+) -> Image.Image:
+    """Images a model imagines, in a grid.
+
+    Args:
+        canvases: `(M, C, H, W)` in [0, 1].
+        columns: images in a row.
+        factor: by which images are enlarged; by default, to about 144 pixels.
+        title: a line above everything.
+
+    Raises:
+        ValueError: if there is no image, or `columns` is not positive.
+    """
+    if canvases.dim() != 4 or not len(canvases) or columns < 1:
+        raise ValueError(
+            "`canvases` must have shape (M, C, H, W) with M > 0 and `columns` be at least 1, "
+            f"but got {tuple(canvases.shape)} and {columns}."
+        )
+    tiles = [upscale(image, factor or default_factor(canvases)) for image in canvases]
+    return grid([tiles[start : start + columns] for start in range(0, len(tiles), columns)], title=title)
+
+
+def save_picture(path: str | Path, picture: Image.Image) -> None:
+    """Write a picture as a PNG file, atomically; its folder is created where it is missing.
+
+    Raises:
+        ValueError: if the name does not end in `.png`.
+        OSError: if the file cannot be written; the message names it.
+    """
+    _save(path, ".png", picture)
+
+
+def save_gif(path: str | Path, frames: Sequence[Image.Image], fps: float) -> None:
+    """Write pictures as an animation that repeats for ever, atomically; its folder is created where missing.
+
+    Args:
+        path: ends in `.gif`.
+        frames: pictures of equal size.
+        fps: frames per second, 0.1 to 50. The format counts in hundredths of a second, so it is rounded.
+
+    Raises:
+        ValueError: if there is no frame, they differ in size, or the name or the rate is not possible.
+        OSError: if the file cannot be written; the message names it.
+    """
+    _check_film(frames, fps, fastest=50)  # viewers slow down what is faster
+    first, *others = frames
+    duration = 10 * round(100 / fps)
+    _save(path, ".gif", first, save_all=True, append_images=others, duration=duration, loop=0)
+
+
+def save_mp4(path: str | Path, frames: Sequence[Image.Image], fps: float) -> None:
+    """Write pictures as a video file, atomically; its folder is created where missing.
+
+    Coded as H.264 where PyAV can, or else as MPEG-4. Pictures of an odd width or height get a black line.
+
+    Args:
+        path: ends in `.mp4`.
+        frames: pictures of equal size.
+        fps: frames per second, 0.1 to 1000.
+
+    Raises:
+        ValueError: if there is no frame, they differ in size, or the name or the rate is not possible.
+        RuntimeError: if PyAV is not installed.
+        OSError: if the file cannot be written; the message names it.
+    """
+    _check_film(frames, fps, fastest=1000)
+    path = _checked_path(path, ".mp4")
+    av = import_av()
+    codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+    width, height = (side + side % 2 for side in frames[0].size)
+    try:
+        with atomic_write(path) as file, av.open(file, "w", format="mp4") as container:
+            stream: Any = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1000))
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            for frame in frames:
+                padded = frame.convert("RGB").crop((0, 0, width, height))
+                container.mux(stream.encode(av.VideoFrame.from_image(padded)))
+            container.mux(stream.encode())
+    except (av.error.FFmpegError, OSError) as error:
+        raise OSError(f"cannot write the video `{path}`: {error}") from error
+
+
+def _check_film(frames: Sequence[Image.Image], fps: float, fastest: int) -> None:
+    if not frames or len({frame.size for frame in frames}) > 1:
+        raise ValueError(
+            f"`frames` must be pictures of equal size, but got {sorted({f.size for f in frames}) or 'none'}."
+        )
+    if not 0.1 <= fps <= fastest:
+        raise ValueError(f"`fps` must be in [0.1, {fastest}], but got {fps}.")
+
+
+def _checked_path(path: str | Path, suffix: str) -> Path:
+    path = Path(path)
+    if path.suffix.lower() != suffix:
+        raise ValueError(f"`path` must end in `{suffix}`, but got `{path}`.")
+    return path
+
+
+def _save(path: str | Path, suffix: str, picture: Image.Image, **options: Any) -> None:
+    path = _checked_path(path, suffix)
+    try:
+        with atomic_write(path) as file:
+            picture.save(file, format=suffix[1:], **options)
+    except OSError as error:
+        raise OSError(f"cannot write the picture `{path}`: {error}") from error
+
+
+def _outline(box: npt.NDArray[np.float64], size: tuple[int, int], line: int) -> npt.NDArray[np.bool_]:
+    """Which pixels of a picture of `size` (width, height) the outline of a box covers; one of a tiny box."""
+    left, top = np.floor(box[:2] + 0.5)
+    right, bottom = np.maximum(np.floor(box[:2] + box[2:] + 0.5), (left + 1, top + 1))
+    ys, xs = np.ogrid[: size[1], : size[0]]
+
+    def within(inset: int) -> npt.NDArray[np.bool_]:
+        columns = (xs >= left + inset) & (xs < right - inset)
+        return columns & (ys >= top + inset) & (ys < bottom - inset)
+
+    return within(0) & ~within(line)
+
+
+def _object_tile(image: Tensor, present: bool, slot: int, factor: int) -> Image.Image:
+    """An object in a frame of its slot's colour, tinted if it is grey; an empty tile if it is absent."""
+    height, width = image.shape[-2:]
+    if not present:
+        tile = Image.new("RGB", (width * factor, height * factor), _EMPTY)
+        words = "no object"
+        if _text_width(words) < tile.width:
+            centre = (tile.width // 2, tile.height // 2)
+            ImageDraw.Draw(tile).text(centre, words, _FAINT_INK, font(), anchor="mm")
+        return tile
+    if len(image) == 1:
+        image = image * image.new_tensor(slot_colour(slot))[:, None, None] / 255
+    frame = image.new_tensor([[0, 0, width, height]])
+    return draw_boxes(upscale(image, factor), frame, colours=[slot_colour(slot)], factor=factor)
+
+
+def _count_caption(count: int, truth: int | None) -> Caption:
+    found = f"found {count}"
+    if truth is None:
+        return Caption(found)
+    return (
+        Caption(found, "✓ correct") if count == truth else Caption(found, f"✗ should be {truth}", wrong=True)
+    )
+
+
+def default_factor(images: Tensor, side: int = _TILE_SIZE) -> int:
+    """The factor that enlarges images `(..., H, W)` to about `side` pixels."""
+    return max(1, round(side / max(images.shape[-2:])))
+
+
+def _check_reconstruction(
+    images: Tensor,
+    reconstructions: Tensor,
+    boxes: Tensor,
+    present: Tensor,
+    true_counts: Tensor | None,
+    objects: Tensor | None,
+) -> None:
+    if images.dim() != 4 or not len(images) or present.dim() != 2:
+        raise ValueError(
+            "`images` must have shape (B, C, H, W) with B > 0 and `present` (B, N), "
+            f"but got {tuple(images.shape)} and {tuple(present.shape)}."
+        )
+    batch, slots = len(images), present.shape[1]
+    expected = {
+        "reconstructions": (reconstructions, images.shape),
+        "boxes": (boxes, (batch, slots, 4)),
+        "present": (present, (batch, slots)),
+        "true_counts": (true_counts, (batch,)),
+        "objects": (objects, (batch, slots, *images.shape[1:])),
+    }
+    for name, (value, shape) in expected.items():
+        if value is not None and value.shape != shape:
+            raise ValueError(f"`{name}` must have shape {tuple(shape)}, but got {tuple(value.shape)}.")
+
+
+def _tile_size(rows: Sequence[Sequence[Image.Image | None]]) -> tuple[int, int]:
+    sizes = {tile.size for tiles in rows for tile in tiles if tile is not None}
+    if len(sizes) != 1:
+        raise ValueError(f"`rows` must hold tiles of one size, but got {sorted(sizes) or 'no tile'}.")
+    return sizes.pop()
+
+
+def _captions(name: str, captions: Sequence[str | Caption] | None, count: int) -> list[Caption]:
+    if captions is None:
+        return []
+    if len(captions) != count:
+        raise ValueError(f"`{name}` must be {count}, but are {len(captions)}.")
+    return [Caption(caption) if isinstance(caption, str) else caption for caption in captions]
+
+
+@lru_cache
+def font(bold: bool = False) -> Any:
+    """The font of all words."""
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name, _TEXT_SIZE)
+
+
+def _text_width(text: str, bold: bool = False) -> int:
+    return math.ceil(font(bold).getlength(text))
+
+
+def _lines(caption: Caption) -> list[tuple[str, bool]]:
+    """The lines of a caption, and whether each belongs to its text (rather than to the note)."""
+    lines = [(line, True) for line in caption.text.split("\n")] if caption.text else []
+    return lines + ([(line, False) for line in caption.note.split("\n")] if caption.note else [])
+
+
+def _indent(caption: Caption) -> int:
+    return _LINE_HEIGHT if caption.swatch else 0
+
+
+def _extent(caption: Caption) -> tuple[int, int]:
+    """Width and height of a caption in pixels."""
+    lines = _lines(caption)
+    width = max((_text_width(line, bold) for line, bold in lines), default=0)
+    return width + _indent(caption), max(len(lines), int(caption.swatch is not None)) * _LINE_HEIGHT
+
+
+def _broken(caption: Caption, width: int) -> Caption:
+    """The caption with new lines where words would pass `width` pixels."""
+    width -= _indent(caption)
+    text, note = (
+        "\n".join(_wrapped(line, width, bold) for line in words.split("\n"))
+        for words, bold in ((caption.text, True), (caption.note, False))
+    )
+    return caption._replace(text=text, note=note)
+
+
+def _wrapped(line: str, width: int, bold: bool) -> str:
+    lines: list[str] = []
+    for word in line.split():
+        if lines and _text_width(f"{lines[-1]} {word}", bold) <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return "\n".join(lines)
+
+
+def _write(pen: Any, caption: Caption, corner: tuple[int, int]) -> None:
+    x, y = corner
+    if caption.swatch:
+        pen.rectangle((x, y + 2, x + _TEXT_SIZE - 2, y + _TEXT_SIZE), fill=caption.swatch)
+    for line, bold in _lines(caption):
+        ink = WRONG if caption.wrong else _INK if bold else _FAINT_INK
+        pen.text((x + _indent(caption), y), line, ink, font(bold))
+        y += _LINE_HEIGHT

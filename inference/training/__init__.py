@@ -1,0 +1,97 @@
+"""Training loop: steps, schedules, logs, checkpoints, several processes, reproducible randomness.
+
+Knows nothing of what is trained: an objective is a module that returns a scalar loss and a named tuple of
+things to look at. `trainer` is the loop; each other file is one thing that it uses, or that a program sets
+up for it. Imports no other room of `inference`. A new schedule, log or optimiser is added here.
+"""
+
+from .averages import RunningMeans
+from .checkpoint import Checkpoint, CheckpointError, load_checkpoint, module_states, save_checkpoint
+from .config import (
+    Difference,
+    differences,
+    field_docs,
+    from_primitives,
+    make_parser,
+    parse_config,
+    runtime_field,
+    to_primitives,
+)
+from .distributed import Process, join_processes, select_device, unwrap
+from .interrupts import SignalWatch
+from .memory import keep_freed_memory
+from .nonfinite import (
+    NonFiniteError,
+    StepGuard,
+    clip_gradients,
+    gradient_norm,
+    gradients,
+    nonfinite_parameters,
+)
+from .optimizers import RMSPropTF, make_optimizer, parameter_groups, rms_clip_norm
+from .randomness import hash_seed, preserve_random_state, seed_generators
+from .run_log import JSONLog, LogSink, TensorBoardLog, read_log
+from .schedules import (
+    Annealed,
+    Constant,
+    Cosine,
+    Curriculum,
+    ExponentialDecay,
+    Linear,
+    PiecewiseConstant,
+    TriggeredCurriculum,
+    Warmup,
+)
+from .trainer import Trainer, TrainingConfig, TrainingResult
+
+__all__ = [
+    "Annealed",
+    "Checkpoint",
+    "CheckpointError",
+    "Constant",
+    "Cosine",
+    "Curriculum",
+    "Difference",
+    "ExponentialDecay",
+    "JSONLog",
+    "Linear",
+    "LogSink",
+    "NonFiniteError",
+    "PiecewiseConstant",
+    "Process",
+    "RMSPropTF",
+    "RunningMeans",
+    "SignalWatch",
+    "StepGuard",
+    "TensorBoardLog",
+    "Trainer",
+    "TrainingConfig",
+    "TrainingResult",
+    "TriggeredCurriculum",
+    "Warmup",
+    "clip_gradients",
+    "differences",
+    "field_docs",
+    "from_primitives",
+    "gradient_norm",
+    "gradients",
+    "hash_seed",
+    "join_processes",
+    "keep_freed_memory",
+    "load_checkpoint",
+    "make_optimizer",
+    "make_parser",
+    "module_states",
+    "nonfinite_parameters",
+    "parameter_groups",
+    "parse_config",
+    "preserve_random_state",
+    "read_log",
+    "rms_clip_norm",
+    "runtime_field",
+    "save_checkpoint",
+    "seed_generators",
+    "select_device",
+    "to_primitives",
+    "unwrap",
+]

@@ -1,0 +1,52 @@
+"""Priors of presence, place and appearance: what a new generative model reuses, or replaces.
+
+`counts`: how many objects there are in an image; `discovery`: how many are new in a frame of a video, and
+where; `propagation`: which ones stay, and how they change. May import `models.components`. A new prior is a
+class in one of these files, given to a model's constructor.
+"""
+
+from .counts import (
+    ABSENT_LOGIT,
+    BernoulliCount,
+    CategoricalCount,
+    CountPrior,
+    GeometricCount,
+    NormalPrior,
+    harmless,
+    hazard_logits,
+    log_probs_of_hazards,
+    present_or_standard,
+    slot_presence,
+)
+from .discovery import (
+    IMPOSSIBLE,
+    MIN_SCALE,
+    DiscoveryCountPrior,
+    DiscoveryWherePrior,
+    FixedWherePrior,
+    expected_propagation,
+)
+from .propagation import GuidedPropagationPrior, Propagation, RecurrentPropagationPrior
+
+__all__ = [
+    "ABSENT_LOGIT",
+    "BernoulliCount",
+    "CategoricalCount",
+    "CountPrior",
+    "DiscoveryCountPrior",
+    "DiscoveryWherePrior",
+    "FixedWherePrior",
+    "GeometricCount",
+    "GuidedPropagationPrior",
+    "IMPOSSIBLE",
+    "MIN_SCALE",
+    "NormalPrior",
+    "Propagation",
+    "RecurrentPropagationPrior",
+    "expected_propagation",
+    "harmless",
+    "hazard_logits",
+    "log_probs_of_hazards",
+    "present_or_standard",
+    "slot_presence",
+]

@@ -1,0 +1,100 @@
+"""Priors of how an object goes on: whether it stays, how it moves, how it changes.
+
+Each is shared by all slots, and objects are independent given their own histories. Kosiorek et al.,
+*Sequential Attend, Infer, Repeat*, 2018, as the released code has them; of its three variants the paper uses
+the recurrent one.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..components.networks import LocScale, initialise
+from ..components.recurrent import GRU
+from ..components.slots import TrackedSlots
+from .discovery import MIN_SCALE
+
+
+class Propagation(NamedTuple):
+    """What the prior says of the next frame, given the objects of this one."""
+
+    logits: Tensor
+    """Of staying, if there is an object, `(..., N)`."""
+    where: LocScale
+    """Parameters of `z_where`, `(..., N, 4)`."""
+    what: LocScale
+    """Parameters of `z_what`, `(..., N, W)`."""
+    memory: Tensor
+    """The next recurrent state, `(..., N, D)`."""
+
+
+class RecurrentPropagationPrior(nn.Module):
+    """A GRU that has seen an object's past predicts its next presence, place and appearance.
+
+    The predicted means are absolute, not increments: motion has to be learned.
+
+    Args:
+        what_size: W.
+        hidden_size: D.
+        presence_bias: constant added to the logit of staying; 10 makes objects stay but for one in
+            20,000 until training says otherwise.
+    """
+
+    def __init__(self, what_size: int, hidden_size: int = 256, presence_bias: float = 10.0) -> None:
+        super().__init__()
+        self.what_size = what_size
+        self.presence_bias = presence_bias
+        self.rnn = GRU(what_size + 4, hidden_size)
+        self.readout = nn.Linear(hidden_size, 1 + 2 * (4 + what_size))
+        initialise(self.readout)
+
+    @property
+    def initial_memory(self) -> Tensor:
+        """Recurrent state of an object that was just discovered, `(D,)`."""
+        return self.rnn.initial
+
+    def forward(self, slots: TrackedSlots) -> Propagation:
+        """Predict all slots at once."""
+        memory = self.rnn(torch.cat([slots.z_what, slots.z_where], dim=-1), slots.memory)
+        sizes = [1, 4, self.what_size, 4, self.what_size]
+        logit, where, what, raw_where, raw_what = self.readout(memory).split(sizes, dim=-1)
+        return Propagation(
+            logit.squeeze(-1) + self.presence_bias,
+            LocScale(where, F.softplus(raw_where) + MIN_SCALE),
+            LocScale(what, F.softplus(raw_what) + MIN_SCALE),
+            memory,
+        )
+
+
+class GuidedPropagationPrior(RecurrentPropagationPrior):
+    """As `RecurrentPropagationPrior`, but means are the previous values plus a tenth of the prediction.
+
+    Args:
+        what_size: W.
+        hidden_size: D.
+        presence_bias: constant added to the logit of staying.
+        update_scale: factor of the predicted increments; 0 gives a random walk with learned step sizes.
+    """
+
+    def __init__(
+        self,
+        what_size: int,
+        hidden_size: int = 256,
+        presence_bias: float = 10.0,
+        update_scale: float = 0.1,
+    ) -> None:
+        super().__init__(what_size, hidden_size, presence_bias)
+        self.update_scale = update_scale
+
+    def forward(self, slots: TrackedSlots) -> Propagation:
+        """Predict all slots at once."""
+        predicted = super().forward(slots)
+        where, what = predicted.where, predicted.what
+        return predicted._replace(
+            where=where._replace(loc=slots.z_where + self.update_scale * where.loc),
+            what=what._replace(loc=slots.z_what + self.update_scale * what.loc),
+        )
