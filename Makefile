@@ -10,7 +10,7 @@ demo: $(READY)
 	$(BIN)/whatwhere-air train --preset demo --output runs/demo
 
 test: $(READY)
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto
 
 slow: $(READY)
 	$(BIN)/pytest -m slow

@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "examples.parts": {"examples.common", "inference", "datasets", "guides", "models", "files"},
     "examples": {"examples.parts", "examples.common", "inference", "datasets", "guides", "models", "files"},
 }
-"""Room, and what its files may import beside each other; programs may import every room of a package they name."""
+"""Room, and what its files may import beside each other; programs name a whole package for all its rooms."""
 
 
 class Arrow(NamedTuple):

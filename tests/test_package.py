@@ -71,7 +71,8 @@ def test_importing_everything_changes_no_global_state():
 @pytest.mark.parametrize("package", EXPORTING)
 def test_what_a_package_exports_exists_and_is_documented(package: str):
     module = importlib.import_module(f"whatwhere.{package}")
-    assert module.__doc__ and module.__all__
+    assert module.__doc__
+    assert module.__all__
     for name in module.__all__:
         value = getattr(module, name)
         if callable(value):
