@@ -56,8 +56,8 @@ from whatwhere.examples.common.video_training import (
     make_run,
     run_to_end,
 )
+from whatwhere.guides import Discovery, Propagation, SQAIRGuide, WhatEncoder
 from whatwhere.guides.sequence_air import SequenceAIRGuide
-from whatwhere.guides.sqair import Discovery, Propagation, SQAIRGuide, WhatEncoder
 from whatwhere.inference.evaluation import (
     Tracks,
     VideoReport,

@@ -12,7 +12,7 @@ from ..models.components.frames import Frames
 from ..models.components.inputs import require_pixels
 from ..models.components.slots import TrackedSlots
 from ..models.sequence_air import of_one_frame
-from .sqair import Discovery
+from .discovery import Discovery
 
 
 class SequenceAIRGuide(PyroModule):

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from whatwhere.examples.common.video_models import PerFrame, SingleFrames
 from whatwhere.examples.sqair import AIRPrograms, NetworkConfig, PriorConfig, SQAIRConfig, build, programs_of
+from whatwhere.guides import SQAIRGuide
 from whatwhere.guides.sequence_air import SequenceAIRGuide
-from whatwhere.guides.sqair import SQAIRGuide
 from whatwhere.inference.objectives import VIMCO, MultiSampleELBO, Reinforce
 from whatwhere.models.components.active_set import use_active_set
 from whatwhere.models.sequence_air import SequenceAIR

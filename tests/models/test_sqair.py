@@ -13,7 +13,7 @@ from torch import Tensor
 
 from whatwhere.examples.sqair import NetworkConfig, PriorConfig, Programs
 from whatwhere.examples.sqair import build as build_sqair
-from whatwhere.guides.sqair import SQAIRGuide
+from whatwhere.guides import SQAIRGuide
 from whatwhere.inference.objectives import VIMCO
 from whatwhere.models.components.active_set import use_active_set
 from whatwhere.models.components.attention import paste, sqair_squash

@@ -1,0 +1,135 @@
+"""Discovery in SQAIR's guide: what is new in a frame.
+
+Kosiorek et al., *Sequential Attend, Infer, Repeat*, 2018, appendix A.
+"""
+
+from __future__ import annotations
+
+import pyro
+import torch
+import torch.nn.functional as F
+from pyro import poutine
+from torch import Tensor, nn
+
+from ..models.components.active_set import ActiveSet
+from ..models.components.attention import Size, crop, sqair_squash
+from ..models.components.networks import LocScale, fill_output_bias, initialise, mlp
+from ..models.components.recurrent import VanillaRNN
+from ..models.components.slots import Slots, concatenate, stack_slots
+from ..models.priors.counts import harmless, slot_presence
+from ..models.priors.discovery import MIN_SCALE
+from .draws import Draw, Placed, diagonal_normal, settle_unused
+from .exploration import explore
+from .what_encoder import WhatEncoder
+
+
+class Discovery(ActiveSet, nn.Module):
+    """Finds new objects, one after the other: where, what, and whether there is one at all.
+
+    Args:
+        image_encoder: features of a frame, `(B, C, H, W)` to `(B, F)`.
+        what_encoder: shared with `Propagation`.
+        feature_size: F.
+        context_size: features of the summary of the propagated objects.
+        max_count: N.
+        what_size: W.
+        glimpse_size: height and width of the crops.
+        hidden: width of the recurrent network and of the hidden layers.
+        presence_hidden: width of the hidden layer of the presence network.
+        presence_bias: initial logit of presence.
+        scale_bias: initial offset of the raw standard deviation of `z_where`; learned.
+        hold: whether `hold` may be other than zero.
+
+    Attributes:
+        hold: share of decisions after the first frame that are taken for "nothing new" in training mode, in
+            [0, 1), see `SQAIRGuide`; a buffer, to be annealed, or None if it is always zero.
+    """
+
+    hold: Tensor | None
+
+    def __init__(
+        self,
+        image_encoder: nn.Module,
+        what_encoder: WhatEncoder,
+        feature_size: int = 256,
+        context_size: int = 256,
+        max_count: int = 3,
+        what_size: int = 50,
+        glimpse_size: Size = (20, 20),
+        hidden: int = 256,
+        presence_hidden: int = 128,
+        presence_bias: float = 1.0,
+        scale_bias: float = -3.0,
+        hold: bool = False,
+    ) -> None:
+        super().__init__()
+        self.image_encoder = image_encoder
+        self.what_encoder = what_encoder
+        self.rnn = VanillaRNN(feature_size + context_size, what_size + 5, hidden)
+        self.where_head = mlp([hidden, hidden, hidden, 8], nn.ELU)
+        self.scale_bias = nn.Parameter(torch.tensor(scale_bias))
+        self.presence_head = mlp([hidden + what_size, presence_hidden, 1], nn.ELU)
+        initialise(self.image_encoder, self.where_head, self.presence_head)
+        fill_output_bias(self.presence_head, presence_bias)
+        # It follows from the step, so checkpoints do not have it.
+        self.register_buffer("hold", torch.tensor(0.0) if hold else None, persistent=False)
+        self.context_size = context_size
+        self.max_count = max_count
+        self.what_size = what_size
+        self.glimpse_size = glimpse_size
+
+    def forward(self, t: int, image: Tensor, features: Tensor, summary: Tensor, free: Tensor) -> Slots:
+        """The statements of frame `t`.
+
+        Args:
+            t: number of the frame, from 0.
+            image: `(B, C, H, W)`.
+            features: `image_encoder(image)`.
+            summary: of the propagated objects.
+            free: number of free slots, `(...)`; more cannot be discovered.
+        """
+        early = self.rnn.project(concatenate(features, summary))
+        hidden = self.rnn.initial
+        start = early.new_zeros(*free.shape, 4 + self.what_size)
+        slot = Slots(torch.ones_like(free), start[..., :4], start[..., 4:])
+        hold = self.hold if t > 0 and self.training else None
+        draws, slots = [], []
+        for j in range(self.max_count):
+            possible = slot.z_pres * (free > j)
+            hidden, place = self.where_present(self._place, possible, early, slot.features(), hidden)
+            draws.append(self._draw(f"discovery/{{}}/{t}/{j}", image, hidden, place, possible, hold))
+            slot = draws[-1].slot()
+            slots.append(slot)
+        settle_unused(f"discovery/unused/{t}", draws, diagonal_normal)
+        return stack_slots(slots)
+
+    def _place(self, early: Tensor, previous: Tensor, hidden: Tensor) -> Placed:
+        hidden = self.rnn(early, previous, hidden)
+        loc, raw_scale = self.where_head(hidden).chunk(2, dim=-1)
+        return Placed(hidden, LocScale(loc, F.softplus(raw_scale + self.scale_bias) + MIN_SCALE))
+
+    def _look(self, image: Tensor, z_where: Tensor) -> LocScale:
+        return self.what_encoder(crop(image, sqair_squash(z_where), self.glimpse_size))
+
+    def _decide(self, hidden: Tensor, z_what: Tensor) -> Tensor:
+        return self.presence_head(concatenate(hidden, z_what))
+
+    def _draw(
+        self,
+        name: str,
+        image: Tensor,
+        hidden: Tensor,
+        place: LocScale,
+        possible: Tensor,
+        hold: Tensor | None,
+    ) -> Draw:
+        with poutine.mask(mask=possible > 0):
+            place = harmless(place, possible)
+            z_where = pyro.sample(name.format("z_where"), diagonal_normal(*place))
+            look = harmless(self.where_present(self._look, possible, z_where, images=image), possible)
+            z_what = pyro.sample(name.format("z_what"), diagonal_normal(*look))
+            logit = self.where_present(self._decide, possible, hidden, z_what).squeeze(-1)
+            if hold is not None:
+                logit = explore(logit, hold, towards=0.0)
+            z_pres = pyro.sample(name.format("z_pres"), slot_presence(logit, possible))
+        return Draw(possible, place, z_where, look, z_what, z_pres)

@@ -1,0 +1,30 @@
+"""What a glimpse says of the appearance of an object: shared by discovery and propagation."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..models.components.networks import LocScale, initialise
+from ..models.priors.discovery import MIN_SCALE
+
+
+class WhatEncoder(nn.Module):
+    """Parameters of `z_what` from a glimpse; one encoder for discovery and propagation.
+
+    Args:
+        features: network from glimpses `(..., C, h, w)` to features.
+        feature_size: their number.
+        what_size: W.
+    """
+
+    def __init__(self, features: nn.Module, feature_size: int, what_size: int) -> None:
+        super().__init__()
+        self.features = features
+        self.readout = nn.Linear(feature_size, 2 * what_size)
+        initialise(self)
+
+    def forward(self, glimpses: Tensor) -> LocScale:
+        """Encode `(..., C, h, w)` to a normal over `(..., W)`."""
+        loc, raw_scale = self.readout(self.features(glimpses)).chunk(2, dim=-1)
+        return LocScale(loc, F.softplus(raw_scale) + MIN_SCALE)
