@@ -26,6 +26,7 @@ from .metrics import (
     match_boxes,
     mean_iou,
 )
+from .overlaps import SUCCESS_THRESHOLDS, Overlaps, success_curve
 from .probe import (
     LabelledLatents,
     ProbeConfig,
@@ -37,20 +38,8 @@ from .probe import (
     train_probe,
 )
 from .report_file import json_ready, write_json
-from .trackers import (
-    SUCCESS_THRESHOLDS,
-    Clips,
-    HasBoxes,
-    Overlaps,
-    Tracker,
-    TrackerReport,
-    constant_velocity_boxes,
-    evaluate_tracker,
-    previous_boxes,
-    spread_frames,
-    static_boxes,
-    success_curve,
-)
+from .tracker_baselines import constant_velocity_boxes, previous_boxes, static_boxes
+from .trackers import Clips, HasBoxes, Tracker, TrackerReport, evaluate_tracker, spread_frames
 from .tracking_metrics import (
     Discoveries,
     TrackingCounts,

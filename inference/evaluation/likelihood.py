@@ -25,7 +25,7 @@ __all__ = ["LikelihoodReport", "evaluate_likelihood", "single_frames"]
 class LikelihoodReport(NamedTuple):
     """Held-out numbers of a model of videos: means over videos, nats of whole sequences.
 
-    Fields are those of the same names of `video_evaluation.VideoReport`, where *weighted* is explained.
+    Fields are those of the same names of `videos.VideoReport`, where *weighted* is explained.
     """
 
     videos: int

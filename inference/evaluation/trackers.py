@@ -3,9 +3,7 @@
 Works with any tracker that is called with videos and the true boxes in their first frames, and returns
 something with `boxes`, as `models.RATM` does.
 
-Unless it says otherwise, a measure is a mean over the frames of a clip and then over clips, so that a long
-clip counts for no more than a short one. The first frame counts, although the tracker is told its box. RATM's
-authors report this mean (Kahou, Michalski & Memisevic, *RATM: Recurrent Attentive Tracking Model*, 2017).
+The measures are those of `overlaps`, and distances of middles that are averaged in the same way.
 """
 
 from __future__ import annotations
@@ -22,27 +20,18 @@ from torch import Tensor, nn
 
 from ...models.components.boxes import iou, middles
 from ..local_parameters import local_parameters
+from .overlaps import SUCCESS_THRESHOLDS, Floats, Overlaps, nan_mean, nan_means, success_curve
 from .report_file import json_ready
+from .tracker_baselines import constant_velocity_boxes, previous_boxes, static_boxes
 
 __all__ = [
     "PRECISION_PIXELS",
-    "SUCCESS_THRESHOLDS",
     "Clips",
-    "Overlaps",
     "Tracker",
     "TrackerReport",
-    "constant_velocity_boxes",
     "evaluate_tracker",
-    "previous_boxes",
     "spread_frames",
-    "static_boxes",
-    "success_curve",
 ]
-
-Floats = npt.NDArray[np.float64]
-
-SUCCESS_THRESHOLDS: tuple[float, ...] = tuple(k / 20 for k in range(21))
-"""Intersections over union of a success curve: 0, 0.05, ..., 1."""
 
 PRECISION_PIXELS = 20.0
 """A box whose middle is this near to the true one's, in pixels, is precise."""
@@ -94,73 +83,6 @@ class Tracker(Protocol):
 
     def __call__(self, video: Tensor, first_box: Tensor, /) -> HasBoxes:
         """Boxes in all frames of videos `(B, T, C, H, W)`, from the true boxes `(B, 4)` in the first."""
-
-
-@dataclass(frozen=True, eq=False)
-class Overlaps:
-    """Intersections over union with the true boxes of M clips, and the measures that are made of them."""
-
-    by_clip: Floats
-    """`(M, T)`; NaN where there is no true box: the object is not there, or the clip is over."""
-
-    @property
-    def clip_means(self) -> Floats:
-        """Mean over the frames of each clip, `(M,)`."""
-        return _means(self.by_clip, 1)
-
-    @property
-    def mean(self) -> float:
-        """Mean over the frames of a clip, then over clips."""
-        return _mean(self.clip_means)
-
-    @property
-    def without_first(self) -> float:
-        """The same without the first frame; clips of a single frame do not count."""
-        return _mean(_means(self.by_clip[:, 1:], 1))
-
-    @property
-    def last(self) -> float:
-        """Mean over clips of the last frame in which the object is there."""
-        present = ~np.isnan(self.by_clip)
-        last = present.shape[1] - 1 - present[:, ::-1].argmax(1)
-        return _mean(self.by_clip[np.arange(len(present)), last])
-
-    @property
-    def pooled(self) -> float:
-        """Mean over all frames of all clips at once."""
-        return _mean(self.by_clip)
-
-    @property
-    def by_frame(self) -> Floats:
-        """Mean over the clips that have frame t, `(T,)`; NaN where none has."""
-        return _means(self.by_clip, 0)
-
-    @property
-    def clips_by_frame(self) -> npt.NDArray[np.int64]:
-        """How many clips have frame t, `(T,)`."""
-        return (~np.isnan(self.by_clip)).sum(0)
-
-    @property
-    def over_time(self) -> float:
-        """Mean over time of `by_frame`, as HART's authors report.
-
-        It equals `mean` where all clips have the same frames.
-        """
-        return _mean(self.by_frame)
-
-    @property
-    def success(self) -> Floats:
-        """The success curve at `SUCCESS_THRESHOLDS`, see `success_curve`."""
-        return success_curve(self.by_clip)
-
-    @property
-    def auc(self) -> float:
-        """Area under the success curve: its mean over the 21 thresholds.
-
-        That is how the programs of the Online Tracking Benchmark compute it. The true boxes themselves get
-        20 / 21 = 0.952, because no overlap is above 1.
-        """
-        return float(self.success.mean())
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,7 +199,7 @@ class TrackerReport:
     @property
     def centre_error(self) -> float:
         """Mean distance of middles in pixels."""
-        return _mean(_means(self.centre_errors, 1))
+        return nan_mean(nan_means(self.centre_errors, 1))
 
     @property
     def median_centre_error(self) -> float:
@@ -288,7 +210,7 @@ class TrackerReport:
     def precision(self) -> float:
         """Share of a clip's frames in which the middles are at most `PRECISION_PIXELS` apart."""
         near = np.where(np.isnan(self.centre_errors), np.nan, self.centre_errors <= PRECISION_PIXELS)
-        return _mean(_means(near, 1))
+        return nan_mean(nan_means(near, 1))
 
     @property
     def static_iou(self) -> float:
@@ -311,12 +233,12 @@ class TrackerReport:
         if self.groups is None:
             return {}
         means = self.overlaps.clip_means
-        return {int(group): _mean(means[self.groups == group]) for group in np.unique(self.groups)}
+        return {int(group): nan_mean(means[self.groups == group]) for group in np.unique(self.groups)}
 
     @property
     def group_mean_iou(self) -> float | None:
         """Mean of `iou_by_group` over groups, whatever their sizes; None without groups."""
-        return None if self.groups is None else _mean(np.array(list(self.iou_by_group.values())))
+        return None if self.groups is None else nan_mean(np.array(list(self.iou_by_group.values())))
 
     def curves(self, name: str) -> dict[str, Overlaps]:
         """The tracker, under `name`, and what it is compared with, for plots."""
@@ -404,63 +326,9 @@ def evaluate_tracker(tracker: Tracker, data: Iterable[Clips]) -> TrackerReport:
     return _report(parts)
 
 
-def static_boxes(boxes: Tensor) -> Tensor:
-    """The first of true boxes `(B, T, 4)`, for ever."""
-    return boxes[:, :1].expand_as(boxes)
-
-
-def previous_boxes(boxes: Tensor, present: Tensor) -> Tensor:
-    """The true box before: that of the nearest earlier frame in which the object is there.
-
-    In the first frame it is the box itself.
-
-    Args:
-        boxes: true ones, `(B, T, 4)`.
-        present: in which frames the object is there, `(B, T)`, boolean; True in the first.
-    """
-    return _at(boxes, _earlier(present))
-
-
-def constant_velocity_boxes(boxes: Tensor, present: Tensor) -> Tensor:
-    """The two true boxes before, continued: the middle goes on straight, the size is the last one.
-
-    They are those of the two nearest earlier frames in which the object is there, however far apart. Where
-    there is one only, it stays.
-
-    Args:
-        boxes: true ones, `(B, T, 4)`.
-        present: in which frames the object is there, `(B, T)`, boolean; True in the first.
-    """
-    last = _earlier(present)
-    before = last.gather(1, last)
-    one, two = _at(boxes, before), _at(boxes, last)
-    time = torch.arange(boxes.shape[1], device=boxes.device)
-    steps = ((time - last) / (last - before).clamp(min=1)).unsqueeze(-1).to(boxes.dtype)
-    middle = middles(two) + (middles(two) - middles(one)) * steps
-    return torch.cat([middle - two[..., 2:] / 2, two[..., 2:]], dim=-1)
-
-
 def spread_frames(length: int, count: int) -> list[int]:
     """At most `count` of `length` frames, evenly spread from the first to the last."""
     return [round(place) for place in np.linspace(0, length - 1, min(length, count))]
-
-
-def success_curve(ious: npt.NDArray[np.floating], thresholds: Sequence[float] = SUCCESS_THRESHOLDS) -> Floats:
-    """Share of frames whose intersection over union is above each threshold: mean over clips of their shares.
-
-    Source: Wu, Lim & Yang, *Online Object Tracking: A Benchmark*, 2013, one-pass evaluation.
-
-    Args:
-        ious: of one clip `(T,)`, or of several `(M, T)`; NaN where there is no true box.
-        thresholds: an overlap that equals one is not above it.
-
-    Returns:
-        One number a threshold; NaN if there is no frame.
-    """
-    ious = np.atleast_2d(ious)
-    absent = np.isnan(ious)
-    shares = (_means(np.where(absent, np.nan, ious > threshold), 1) for threshold in thresholds)
-    return np.array([_mean(share) for share in shares])
 
 
 class _Measured(NamedTuple):
@@ -549,25 +417,3 @@ def _present(clips: Clips) -> Tensor:
             f"but that of clip {clip} in frame {frame} is {boxes[clip, frame].tolist()}."
         )
     return present
-
-
-def _earlier(present: Tensor) -> Tensor:
-    """The nearest earlier frame in which the object is there, `(B, T)`; 0 for the first."""
-    time = torch.arange(present.shape[1], device=present.device)
-    latest = torch.where(present, time, 0).cummax(dim=1).values
-    return torch.cat([latest[:, :1], latest[:, :-1]], dim=1)
-
-
-def _at(boxes: Tensor, frames: Tensor) -> Tensor:
-    return boxes.gather(1, frames.unsqueeze(-1).expand_as(boxes))
-
-
-def _means(values: Floats, axis: int) -> Floats:
-    """Means over an axis of the numbers that are not NaN; NaN where there is none."""
-    counts = (~np.isnan(values)).sum(axis)
-    sums = np.where(np.isnan(values), 0, values).sum(axis)
-    return np.divide(sums, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
-
-
-def _mean(values: Floats) -> float:
-    return float(_means(values.reshape(-1), 0))

@@ -239,7 +239,7 @@ def evaluate_videos(
             most of the time.
         chunk_size: particles that are held in memory at a time.
         independent_frames: whether frames are independent in model and guide, see
-            `likelihood_evaluation.evaluate_likelihood`.
+            `likelihood.evaluate_likelihood`.
 
     Raises:
         ValueError: if there are no videos, batches differ in length or labels, or a number is not positive.

@@ -1,7 +1,7 @@
 """Pictures and films of what was found: `drawing` has the parts, each other file one kind of model.
 
-May import `evaluation`. Pictures are `PIL` images until `save_picture`, `save_gif` or `save_mp4` writes
-them. A picture of a new kind of model is a file here.
+May import `evaluation`. Pictures are `PIL` images until `picture_files` writes them. A picture of a new kind
+of model is a file here.
 """
 
 from .drawing import (
@@ -10,15 +10,12 @@ from .drawing import (
     draw_boxes,
     font,
     grid,
-    reconstruction_picture,
-    sample_picture,
-    save_gif,
-    save_mp4,
-    save_picture,
     slot_colour,
     stack,
     upscale,
 )
+from .images import reconstruction_picture, sample_picture
+from .picture_files import save_gif, save_mp4, save_picture
 from .trackers import TrackedVideo, annotated_frames, iou_plot, success_plot, tracking_strips
 from .videos import draw_tracks, film_strip, tracking_pictures
 

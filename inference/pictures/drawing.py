@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from fractions import Fraction
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
@@ -20,22 +19,19 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ...files import atomic_write, import_av
-
 __all__ = [
+    "FAINT_INK",
     "SLOT_COLOURS",
     "WRONG",
     "Caption",
     "Colour",
+    "default_factor",
     "draw_boxes",
+    "font",
     "grid",
-    "reconstruction_picture",
-    "sample_picture",
-    "save_gif",
-    "save_mp4",
-    "save_picture",
     "slot_colour",
     "stack",
+    "text_width",
     "upscale",
 ]
 
@@ -59,10 +55,11 @@ images, and without vermillion, which is too near to `WRONG`.
 WRONG: Colour = (200, 16, 46)
 """Marks what is wrong; never the colour of a slot."""
 
+FAINT_INK: Colour = (118, 118, 118)
+"""Remarks."""
+
 _PAPER: Colour = (255, 255, 255)
 _INK: Colour = (32, 32, 32)
-_FAINT_INK: Colour = (118, 118, 118)
-_EMPTY: Colour = (240, 240, 240)
 _TEXT_SIZE = 13
 _LINE_HEIGHT = 17
 _CAPTION_WIDTH = 100  # a caption of two or three words is not broken, however small the tiles
@@ -111,6 +108,11 @@ def upscale(image: Tensor, factor: int) -> Image.Image:
     pixels = (values * 255).round().byte().permute(1, 2, 0).numpy()
     pixels = pixels.repeat(factor, axis=0).repeat(factor, axis=1)
     return Image.fromarray(pixels[..., 0] if len(image) == 1 else pixels)
+
+
+def default_factor(images: Tensor, side: int = _TILE_SIZE) -> int:
+    """The factor that enlarges images `(..., H, W)` to about `side` pixels."""
+    return max(1, round(side / max(images.shape[-2:])))
 
 
 def draw_boxes(
@@ -201,7 +203,7 @@ def grid(
     ]
     places = list(accumulate((_extent(entry)[0] + 3 * padding for entry in legend), initial=padding))
     page_width = max(
-        lefts[-1] + pitch[0], _text_width(title, bold=True) + 2 * padding, places[-1] - 2 * padding
+        lefts[-1] + pitch[0], text_width(title, bold=True) + 2 * padding, places[-1] - 2 * padding
     )
     page = Image.new("RGB", (page_width, top + len(rows) * pitch[1]), _PAPER)
     pen = ImageDraw.Draw(page)
@@ -210,7 +212,7 @@ def grid(
         _write(pen, entry, (place, head - _LINE_HEIGHT - padding))
     for divider in dividers:
         x = lefts[divider] - 3 * padding // 2 - 1
-        pen.rectangle((x, head, x + 1, page.height - padding - 1), fill=_FAINT_INK)
+        pen.rectangle((x, head, x + 1, page.height - padding - 1), fill=FAINT_INK)
     for left, caption in zip(lefts, above, strict=False):
         _write(pen, caption, (left, top - padding // 2 - _extent(caption)[1]))
         if caption.wrong:
@@ -251,166 +253,6 @@ def stack(parts: Sequence[Image.Image | Caption], padding: int = 4) -> Image.Ima
     return page
 
 
-def reconstruction_picture(
-    images: Tensor,
-    reconstructions: Tensor,
-    boxes: Tensor,
-    present: Tensor,
-    true_counts: Tensor | None = None,
-    objects: Tensor | None = None,
-    factor: int | None = None,
-    title: str = "one image per column, explained as a sum of objects",
-) -> Image.Image:
-    """What a model makes of images: one column for each.
-
-    The rows are the image, the image with the inferred boxes, the reconstruction with the same boxes, and the
-    objects one by one, each in the colour of its slot. Columns whose count is wrong are framed in red and
-    say what the count should be.
-
-    Args:
-        images: `(B, C, H, W)` in [0, 1].
-        reconstructions: `(B, C, H, W)`, the model's mean image.
-        boxes: `(B, N, 4)`, `(left, top, width, height)` in pixels.
-        present: `(B, N)`, which slots hold an object.
-        true_counts: `(B)`; without it no count is judged.
-        objects: `(B, N, C, H, W)`, what each slot draws; without it there are no rows of objects.
-        factor: by which images are enlarged; by default, to about 144 pixels.
-        title: a line above everything.
-
-    Raises:
-        ValueError: if shapes do not agree.
-    """
-    _check_reconstruction(images, reconstructions, boxes, present, true_counts, objects)
-    factor = factor or default_factor(images)
-    inputs = [upscale(image, factor) for image in images]
-    outputs = [upscale(image, factor) for image in reconstructions]
-    rows: list[list[Image.Image | None]] = [list(inputs)]
-    captions = [Caption("image", "what the model sees")]
-    for name, pictures in (("inferred boxes", inputs), ("reconstruction", outputs)):
-        found = zip(pictures, boxes, present, strict=True)
-        rows.append([draw_boxes(picture, box, here, factor=factor) for picture, box, here in found])
-        captions.append(
-            Caption(name, "one colour per object" if pictures is inputs else "sum of its objects")
-        )
-    slots = () if objects is None else objects.unbind(1)
-    for slot, drawn in enumerate(slots):
-        alone = zip(drawn, present[:, slot].tolist(), strict=True)
-        rows.append([_object_tile(image, here > 0, slot, factor) for image, here in alone])
-        captions.append(Caption(f"object {slot + 1}", "drawn alone", slot_colour(slot)))
-    counts = (present > 0).sum(-1).tolist()
-    true = [None] * len(counts) if true_counts is None else true_counts.long().tolist()
-    judged = [_count_caption(count, truth) for count, truth in zip(counts, true, strict=True)]
-    return grid(rows, captions, judged, title=title)
-
-
-def sample_picture(
-    canvases: Tensor, columns: int = 8, factor: int | None = None, title: str = "samples from the prior"
-) -> Image.Image:
-    """Images a model imagines, in a grid.
-
-    Args:
-        canvases: `(M, C, H, W)` in [0, 1].
-        columns: images in a row.
-        factor: by which images are enlarged; by default, to about 144 pixels.
-        title: a line above everything.
-
-    Raises:
-        ValueError: if there is no image, or `columns` is not positive.
-    """
-    if canvases.dim() != 4 or not len(canvases) or columns < 1:
-        raise ValueError(
-            "`canvases` must have shape (M, C, H, W) with M > 0 and `columns` be at least 1, "
-            f"but got {tuple(canvases.shape)} and {columns}."
-        )
-    tiles = [upscale(image, factor or default_factor(canvases)) for image in canvases]
-    return grid([tiles[start : start + columns] for start in range(0, len(tiles), columns)], title=title)
-
-
-def save_picture(path: str | Path, picture: Image.Image) -> None:
-    """Write a picture as a PNG file, atomically; its folder is created where it is missing.
-
-    Raises:
-        ValueError: if the name does not end in `.png`.
-        OSError: if the file cannot be written; the message names it.
-    """
-    _save(path, ".png", picture)
-
-
-def save_gif(path: str | Path, frames: Sequence[Image.Image], fps: float) -> None:
-    """Write pictures as an animation that repeats for ever, atomically; its folder is created where missing.
-
-    Args:
-        path: ends in `.gif`.
-        frames: pictures of equal size.
-        fps: frames per second, 0.1 to 50. The format counts in hundredths of a second, so it is rounded.
-
-    Raises:
-        ValueError: if there is no frame, they differ in size, or the name or the rate is not possible.
-        OSError: if the file cannot be written; the message names it.
-    """
-    _check_film(frames, fps, fastest=50)  # viewers slow down what is faster
-    first, *others = frames
-    duration = 10 * round(100 / fps)
-    _save(path, ".gif", first, save_all=True, append_images=others, duration=duration, loop=0)
-
-
-def save_mp4(path: str | Path, frames: Sequence[Image.Image], fps: float) -> None:
-    """Write pictures as a video file, atomically; its folder is created where missing.
-
-    Coded as H.264 where PyAV can, or else as MPEG-4. Pictures of an odd width or height get a black line.
-
-    Args:
-        path: ends in `.mp4`.
-        frames: pictures of equal size.
-        fps: frames per second, 0.1 to 1000.
-
-    Raises:
-        ValueError: if there is no frame, they differ in size, or the name or the rate is not possible.
-        RuntimeError: if PyAV is not installed.
-        OSError: if the file cannot be written; the message names it.
-    """
-    _check_film(frames, fps, fastest=1000)
-    path = _checked_path(path, ".mp4")
-    av = import_av()
-    codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-    width, height = (side + side % 2 for side in frames[0].size)
-    try:
-        with atomic_write(path) as file, av.open(file, "w", format="mp4") as container:
-            stream: Any = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1000))
-            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-            for frame in frames:
-                padded = frame.convert("RGB").crop((0, 0, width, height))
-                container.mux(stream.encode(av.VideoFrame.from_image(padded)))
-            container.mux(stream.encode())
-    except (av.error.FFmpegError, OSError) as error:
-        raise OSError(f"cannot write the video `{path}`: {error}") from error
-
-
-def _check_film(frames: Sequence[Image.Image], fps: float, fastest: int) -> None:
-    if not frames or len({frame.size for frame in frames}) > 1:
-        raise ValueError(
-            f"`frames` must be pictures of equal size, but got {sorted({f.size for f in frames}) or 'none'}."
-        )
-    if not 0.1 <= fps <= fastest:
-        raise ValueError(f"`fps` must be in [0.1, {fastest}], but got {fps}.")
-
-
-def _checked_path(path: str | Path, suffix: str) -> Path:
-    path = Path(path)
-    if path.suffix.lower() != suffix:
-        raise ValueError(f"`path` must end in `{suffix}`, but got `{path}`.")
-    return path
-
-
-def _save(path: str | Path, suffix: str, picture: Image.Image, **options: Any) -> None:
-    path = _checked_path(path, suffix)
-    try:
-        with atomic_write(path) as file:
-            picture.save(file, format=suffix[1:], **options)
-    except OSError as error:
-        raise OSError(f"cannot write the picture `{path}`: {error}") from error
-
-
 def _outline(box: npt.NDArray[np.float64], size: tuple[int, int], line: int) -> npt.NDArray[np.bool_]:
     """Which pixels of a picture of `size` (width, height) the outline of a box covers; one of a tiny box."""
     left, top = np.floor(box[:2] + 0.5)
@@ -422,62 +264,6 @@ def _outline(box: npt.NDArray[np.float64], size: tuple[int, int], line: int) -> 
         return columns & (ys >= top + inset) & (ys < bottom - inset)
 
     return within(0) & ~within(line)
-
-
-def _object_tile(image: Tensor, present: bool, slot: int, factor: int) -> Image.Image:
-    """An object in a frame of its slot's colour, tinted if it is grey; an empty tile if it is absent."""
-    height, width = image.shape[-2:]
-    if not present:
-        tile = Image.new("RGB", (width * factor, height * factor), _EMPTY)
-        words = "no object"
-        if _text_width(words) < tile.width:
-            centre = (tile.width // 2, tile.height // 2)
-            ImageDraw.Draw(tile).text(centre, words, _FAINT_INK, font(), anchor="mm")
-        return tile
-    if len(image) == 1:
-        image = image * image.new_tensor(slot_colour(slot))[:, None, None] / 255
-    frame = image.new_tensor([[0, 0, width, height]])
-    return draw_boxes(upscale(image, factor), frame, colours=[slot_colour(slot)], factor=factor)
-
-
-def _count_caption(count: int, truth: int | None) -> Caption:
-    found = f"found {count}"
-    if truth is None:
-        return Caption(found)
-    return (
-        Caption(found, "✓ correct") if count == truth else Caption(found, f"✗ should be {truth}", wrong=True)
-    )
-
-
-def default_factor(images: Tensor, side: int = _TILE_SIZE) -> int:
-    """The factor that enlarges images `(..., H, W)` to about `side` pixels."""
-    return max(1, round(side / max(images.shape[-2:])))
-
-
-def _check_reconstruction(
-    images: Tensor,
-    reconstructions: Tensor,
-    boxes: Tensor,
-    present: Tensor,
-    true_counts: Tensor | None,
-    objects: Tensor | None,
-) -> None:
-    if images.dim() != 4 or not len(images) or present.dim() != 2:
-        raise ValueError(
-            "`images` must have shape (B, C, H, W) with B > 0 and `present` (B, N), "
-            f"but got {tuple(images.shape)} and {tuple(present.shape)}."
-        )
-    batch, slots = len(images), present.shape[1]
-    expected = {
-        "reconstructions": (reconstructions, images.shape),
-        "boxes": (boxes, (batch, slots, 4)),
-        "present": (present, (batch, slots)),
-        "true_counts": (true_counts, (batch,)),
-        "objects": (objects, (batch, slots, *images.shape[1:])),
-    }
-    for name, (value, shape) in expected.items():
-        if value is not None and value.shape != shape:
-            raise ValueError(f"`{name}` must have shape {tuple(shape)}, but got {tuple(value.shape)}.")
 
 
 def _tile_size(rows: Sequence[Sequence[Image.Image | None]]) -> tuple[int, int]:
@@ -502,7 +288,8 @@ def font(bold: bool = False) -> Any:
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name, _TEXT_SIZE)
 
 
-def _text_width(text: str, bold: bool = False) -> int:
+def text_width(text: str, bold: bool = False) -> int:
+    """How wide a line is in that font, in pixels."""
     return math.ceil(font(bold).getlength(text))
 
 
@@ -519,7 +306,7 @@ def _indent(caption: Caption) -> int:
 def _extent(caption: Caption) -> tuple[int, int]:
     """Width and height of a caption in pixels."""
     lines = _lines(caption)
-    width = max((_text_width(line, bold) for line, bold in lines), default=0)
+    width = max((text_width(line, bold) for line, bold in lines), default=0)
     return width + _indent(caption), max(len(lines), int(caption.swatch is not None)) * _LINE_HEIGHT
 
 
@@ -536,7 +323,7 @@ def _broken(caption: Caption, width: int) -> Caption:
 def _wrapped(line: str, width: int, bold: bool) -> str:
     lines: list[str] = []
     for word in line.split():
-        if lines and _text_width(f"{lines[-1]} {word}", bold) <= width:
+        if lines and text_width(f"{lines[-1]} {word}", bold) <= width:
             lines[-1] += f" {word}"
         else:
             lines.append(word)
@@ -548,6 +335,6 @@ def _write(pen: Any, caption: Caption, corner: tuple[int, int]) -> None:
     if caption.swatch:
         pen.rectangle((x, y + 2, x + _TEXT_SIZE - 2, y + _TEXT_SIZE), fill=caption.swatch)
     for line, bold in _lines(caption):
-        ink = WRONG if caption.wrong else _INK if bold else _FAINT_INK
+        ink = WRONG if caption.wrong else _INK if bold else FAINT_INK
         pen.text((x + _indent(caption), y), line, ink, font(bold))
         y += _LINE_HEIGHT

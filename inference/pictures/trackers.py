@@ -15,7 +15,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ...models.components.boxes import iou
-from ..evaluation.trackers import SUCCESS_THRESHOLDS, Floats, Overlaps, spread_frames
+from ..evaluation.overlaps import SUCCESS_THRESHOLDS, Floats, Overlaps
+from ..evaluation.trackers import spread_frames
 from .drawing import SLOT_COLOURS, Caption, Colour, default_factor, draw_boxes, grid, stack, upscale
 
 if TYPE_CHECKING:

@@ -24,14 +24,7 @@ from whatwhere.inference.evaluation import (
     evaluate_tracker,
     spread_frames,
 )
-from whatwhere.inference.evaluation.trackers import (
-    PRECISION_PIXELS,
-    Tracker,
-    constant_velocity_boxes,
-    previous_boxes,
-    static_boxes,
-    success_curve,
-)
+from whatwhere.inference.evaluation.trackers import PRECISION_PIXELS, Tracker
 from whatwhere.inference.supervised import LocalisationLoss, SupervisedObjective
 from whatwhere.models.components.feature_extractors import PixelFeatures
 from whatwhere.models.components.recurrent import IRNN
@@ -277,27 +270,6 @@ def test_a_tracker_that_keeps_the_first_box_is_the_static_baseline(clips: list[C
     assert report.iou == report.static_iou < 1
 
 
-def test_the_box_before_is_that_of_the_last_frame_with_the_object():
-    boxes = torch.arange(24.0).reshape(1, 6, 4)
-    present = torch.tensor([[True, True, False, False, True, True]])
-    expected = boxes[:, [0, 0, 1, 1, 1, 4]]
-    assert torch.equal(previous_boxes(boxes, present), expected)
-    assert torch.equal(static_boxes(boxes), boxes[:, [0] * 6])
-
-
-def test_straight_motion_is_continued_through_gaps_and_the_size_is_kept():
-    present = torch.tensor([[True, True, False, True, True, False, False, True]])
-    time = torch.arange(8.0)
-    size = torch.stack([4 + time % 3, 6 - time % 2], dim=-1)
-    middle = torch.stack([5 + 2 * time, 9 - time], dim=-1)
-    boxes = torch.cat([middle - size / 2, size], dim=-1)[None]
-    boxes[~present] = math.nan
-    found = constant_velocity_boxes(boxes, present)[0]
-    torch.testing.assert_close((found[:, :2] + found[:, 2:] / 2)[2:], middle[2:])
-    torch.testing.assert_close(found[:, 2:], size[[0, 0, 1, 1, 3, 4, 4, 4]])
-    torch.testing.assert_close(found[:2], boxes[0, [0, 0]])  # nothing is known of its velocity
-
-
 def test_a_turn_costs_an_oracle_of_velocity_two_frames():
     left = torch.tensor([0.0, 2, 4, 2, 0, -2])
     boxes = torch.stack([left, 0 * left, 0 * left + 6, 0 * left + 6], dim=-1)[None]
@@ -399,20 +371,6 @@ def test_clips_of_one_frame_have_no_mean_without_it():
     assert math.isnan(report.iou_without_first)
     assert report.numbers()["iou_without_first"] is None
     json.dumps(report.numbers(), allow_nan=False)
-
-
-# The success curve
-
-
-def test_an_overlap_is_not_above_a_threshold_it_equals():
-    curve = success_curve(np.array([0.0, 0.25, 0.5, 1.0]), [0, 0.25, 0.4, 0.5, 1])
-    assert curve.tolist() == [0.75, 0.5, 0.5, 0.25, 0]
-
-
-def test_every_clip_counts_the_same_for_success_whatever_its_length():
-    ious = np.array([[0.9, 0.9, 0.9, 0.1], [0.1, math.nan, math.nan, math.nan], [math.nan] * 4])
-    assert success_curve(ious, [0.5]).tolist() == [0.375]
-    assert np.isnan(success_curve(ious[2:], [0.5])).all()
 
 
 # How the tracker is called
