@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ..._version import __version__
+from ...checks import UserError
 from ...files import atomic_write
 from .config import differences
 from .distributed import unwrap
@@ -41,7 +42,7 @@ _IMPLEMENTATION = ("fused", "foreach", "capturable")
 _NAMED = 5
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(UserError, RuntimeError):
     """A checkpoint cannot be read, or does not fit; the message names the file and the problem."""
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from ...checks import UserError
+
 __all__ = [
     "NonFiniteError",
     "StepGuard",
@@ -17,7 +19,7 @@ __all__ = [
 ]
 
 
-class NonFiniteError(RuntimeError):
+class NonFiniteError(UserError, RuntimeError):
     """Training cannot go on, because losses, gradients or parameters are not finite."""
 
 

@@ -9,6 +9,8 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor, nn
 
+from ... import checks
+
 __all__ = ["OptimizerName", "RMSPropTF", "make_optimizer", "parameter_groups", "rms_clip_norm"]
 
 OptimizerName = Literal["adam", "adamw", "rmsprop", "sgd"]
@@ -30,9 +32,11 @@ def parameter_groups(
         groups `{"params", "lr", "name"}` for an optimiser: `main` first, then one for each entry of `others`.
 
     Raises:
-        ValueError: a name matches no parameter, or two names match the same one.
+        ValueError: a name matches no parameter, two names match the same one, or a rate is negative or not
+            finite.
     """
     others = others or {}
+    checks.not_negative(lr=lr, **others)
     groups: dict[str, dict[str, Any]] = {
         name: {"params": [], "lr": rate, "name": name} for name, rate in {"main": lr, **others}.items()
     }
@@ -63,9 +67,10 @@ def rms_clip_norm(parameters: Iterable[Tensor], limit: float = 0.3) -> float:
     Raises:
         ValueError: if the limit is not positive, or there are no parameters.
     """
+    checks.positive(limit=limit)
     count = sum(parameter.numel() for parameter in parameters)
-    if limit <= 0 or not count:
-        raise ValueError(f"`limit` must be positive, got {limit}, and `parameters` some, got {count}")
+    if not count:
+        raise ValueError("`parameters` must be some, got none")
     return limit * math.sqrt(count)
 
 
@@ -81,7 +86,7 @@ def make_optimizer(
         options: further arguments of the optimiser's constructor.
 
     Raises:
-        ValueError: the name is unknown.
+        ValueError: the name is unknown, or the rate negative or not finite.
     """
     makers: dict[str, Callable[..., torch.optim.Optimizer]] = {
         "adam": torch.optim.Adam,
@@ -89,8 +94,8 @@ def make_optimizer(
         "rmsprop": RMSPropTF,
         "sgd": torch.optim.SGD,
     }
-    if name not in makers:
-        raise ValueError(f"`name` must be one of {', '.join(makers)}, got {name!r}")
+    checks.one_of(makers, name=name)
+    checks.not_negative(lr=lr)
     if name in ("adam", "adamw"):
         options = {"fused": True, **options}
     return makers[name](parameters, lr=lr, **options)
@@ -135,15 +140,9 @@ class RMSPropTF(torch.optim.Optimizer):
         eps: float = 1e-10,
         centered: bool = False,
     ) -> None:
-        for name, value, upper in (
-            ("lr", lr, float("inf")),
-            ("decay", decay, 1.0),
-            ("momentum", momentum, 1.0),
-        ):
-            if not 0 <= value < upper:
-                raise ValueError(f"`{name}` must be at least 0 and less than {upper}, got {value}")
-        if eps <= 0:
-            raise ValueError(f"`eps` must be positive, got {eps}")
+        checks.not_negative(lr=lr)
+        checks.within("[0, 1)", decay=decay, momentum=momentum)
+        checks.positive(eps=eps)
         super().__init__(
             params, {"lr": lr, "decay": decay, "momentum": momentum, "eps": eps, "centered": centered}
         )

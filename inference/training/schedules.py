@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ... import checks
+
 __all__ = [
     "Annealed",
     "Constant",
@@ -32,18 +34,15 @@ __all__ = [
 Schedule = Callable[[int], float]
 
 
-def _require_positive(**values: float) -> None:
-    for name, value in values.items():
-        if value <= 0:
-            raise ValueError(f"`{name}` must be positive, got {value}")
-
-
 @dataclass(frozen=True)
 class Constant:
     """The same value at every step."""
 
     value: float = 1.0
     """The value."""
+
+    def __post_init__(self) -> None:
+        checks.finite(self, "value")
 
     def __call__(self, step: int) -> float:
         """Return the value at a step."""
@@ -67,7 +66,8 @@ class Linear:
     """Steps from `start` to `end`."""
 
     def __post_init__(self) -> None:
-        _require_positive(steps=self.steps)
+        checks.positive(self, "steps")
+        checks.finite(self, "start", "end", "begin")
 
     def __call__(self, step: int) -> float:
         """Return the value at a step."""
@@ -87,7 +87,8 @@ class Cosine:
     """Value from `steps` on."""
 
     def __post_init__(self) -> None:
-        _require_positive(steps=self.steps)
+        checks.positive(self, "steps")
+        checks.finite(self, "start", "end")
 
     def __call__(self, step: int) -> float:
         """Return the value at a step."""
@@ -109,9 +110,9 @@ class ExponentialDecay:
     """Value approached."""
 
     def __post_init__(self) -> None:
-        _require_positive(rate=self.rate, every=self.every)
-        if self.rate > 1:
-            raise ValueError(f"`rate` must be at most 1, got {self.rate}")
+        checks.within("(0, 1]", self, "rate")
+        checks.positive(self, "every")
+        checks.finite(self, "start", "end")
 
     def __call__(self, step: int) -> float:
         """Return the value at a step."""
@@ -133,6 +134,7 @@ class PiecewiseConstant:
                 f"`values` must be one more than `boundaries`, "
                 f"got {len(self.values)} and {len(self.boundaries)}"
             )
+        checks.finite(self, "boundaries", "values")
         if any(later < earlier for earlier, later in itertools.pairwise(self.boundaries)):
             raise ValueError(f"`boundaries` must not decrease, got {self.boundaries}")
 
@@ -148,7 +150,7 @@ class PiecewiseConstant:
             parts: proportions of the parts.
             factor: ratio of the value in one part to that in the part before.
         """
-        _require_positive(steps=steps, **{f"parts[{i}]": part for i, part in enumerate(parts)})
+        checks.positive(steps=steps, parts=tuple(parts), factor=factor)
         ends = list(itertools.accumulate(parts))
         boundaries = tuple(round(steps * end / ends[-1]) for end in ends[:-1])
         return cls(boundaries, tuple(factor**i for i in range(len(parts))))
@@ -168,7 +170,7 @@ class Warmup:
     """The schedule that is multiplied; it sees the same step."""
 
     def __post_init__(self) -> None:
-        _require_positive(steps=self.steps)
+        checks.positive(self, "steps")
 
     def __call__(self, step: int) -> float:
         """Return the value at a step."""
@@ -191,9 +193,8 @@ class Curriculum:
     """Frames at the end."""
 
     def __post_init__(self) -> None:
-        _require_positive(start=self.start, every=self.every)
-        if self.maximum < self.start:
-            raise ValueError(f"`maximum` must be at least `start` = {self.start}, got {self.maximum}")
+        checks.positive(self, "start", "every")
+        checks.ordered(self, "start", "maximum")
 
     def __call__(self, step: int) -> int:
         """Return the length at a step."""
@@ -224,9 +225,9 @@ class TriggeredCurriculum(nn.Module):
         thresholds: tuple[float, float] = (0.70, 0.65),
     ) -> None:
         super().__init__()
-        _require_positive(start=start, patience=patience)
-        if maximum < start:
-            raise ValueError(f"`maximum` must be at least `start` = {start}, got {maximum}")
+        checks.positive(start=start, patience=patience)
+        checks.ordered(start=start, maximum=maximum)
+        checks.finite(thresholds=thresholds)
         self.start, self.maximum, self.patience, self.thresholds = start, maximum, patience, thresholds
         self.register_buffer("_state", torch.tensor([start, 0]))
 

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ... import checks
 from .averages import RunningMeans
 from .checkpoint import Checkpoint, CheckpointError, load_checkpoint, module_states, save_checkpoint
 from .config import runtime_field, to_primitives
@@ -86,20 +87,10 @@ class TrainingConfig:
     """Write the log for TensorBoard too."""
 
     def __post_init__(self) -> None:
-        for name in (
-            "steps",
-            "minutes",
-            "max_nonfinite_steps",
-            "log_every",
-            "evaluate_every",
-            "checkpoint_every",
-            "clip_norm",
-            "checkpoint_minutes",
-            "max_minutes",
-        ):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"`{name}` must be positive, got {value}")
+        checks.positive(self, "steps", "minutes", "clip_norm", "max_nonfinite_steps", "log_every")
+        checks.positive(self, "evaluate_every", "checkpoint_every", "checkpoint_minutes", "max_minutes")
+        checks.seed(self, "seed")
+        checks.one_of(("wall", "cpu"), self, "clock")
 
 
 class TrainingResult(NamedTuple):

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -130,6 +132,17 @@ def test_factory_passes_options_and_names_what_it_knows():
         make_optimizer("lbfgs", [nn.Parameter(torch.ones(1))], 0.1)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("rate", [-0.1, math.nan, math.inf])
+def test_learning_rates_are_finite_and_not_negative(rate: float):
+    module = nn.Linear(2, 1)
+    with pytest.raises(ValueError, match=f"`lr` must not be negative.*, got {rate}"):
+        make_optimizer("adam", module.parameters(), rate)
+    with pytest.raises(ValueError, match=f"`lr` must not be negative.*, got {rate}"):
+        RMSPropTF(module.parameters(), rate)
+    with pytest.raises(ValueError, match=f"`bias` must not be negative.*, got {rate}"):
+        parameter_groups(module, 0.1, {"bias": rate})
+
+
 def test_groups_hold_every_parameter_once():
     module = nn.ModuleDict(
         {"model": nn.Linear(2, 2), "baseline": nn.Linear(2, 1), "baseline2": nn.Linear(2, 1)}
@@ -172,5 +185,5 @@ def test_limits_of_nothing_are_refused():
     assert rms_clip_norm([torch.zeros(1_701_712)]) == pytest.approx(391.35, abs=0.01)
     with pytest.raises(ValueError, match="`limit` must be positive, got 0"):
         rms_clip_norm([torch.zeros(3)], 0.0)
-    with pytest.raises(ValueError, match="`parameters` some, got 0"):
+    with pytest.raises(ValueError, match="`parameters` must be some, got none"):
         rms_clip_norm([], 0.3)

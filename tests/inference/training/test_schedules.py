@@ -1,11 +1,12 @@
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 
 from whatwhere.inference.training import Annealed, Curriculum, ExponentialDecay, Linear, PiecewiseConstant
-from whatwhere.inference.training.schedules import Constant, Cosine, Warmup
+from whatwhere.inference.training.schedules import Constant, Cosine, TriggeredCurriculum, Warmup
 
 
 def test_constant():
@@ -78,15 +79,47 @@ def test_annealed_writes_into_a_tensor():
     ("make", "message"),
     [
         (lambda: Cosine(0), "`steps` must be positive, got 0"),
-        (lambda: ExponentialDecay(1.5), "`rate` must be at most 1"),
+        (lambda: ExponentialDecay(1.5), r"`rate` must be in \(0, 1\], got 1.5"),
         (lambda: ExponentialDecay(0.5, every=0), "`every` must be positive"),
         (lambda: PiecewiseConstant((3,), (1.0,)), "got 1 and 1"),
         (lambda: PiecewiseConstant((3, 2), (1.0, 2.0, 3.0)), "must not decrease"),
-        (lambda: PiecewiseConstant.in_proportion(10, (4, 0), 0.1), r"`parts\[1\]` must be positive"),
+        (lambda: PiecewiseConstant.in_proportion(10, (4, 0), 0.1), "`parts` must be positive"),
         (lambda: Warmup(0), "`steps` must be positive"),
-        (lambda: Curriculum(5, 10, 3), "`maximum` must be at least `start` = 5, got 3"),
+        (lambda: Curriculum(5, 10, 3), "`start` must be at most `maximum` = 3, got 5"),
     ],
 )
 def test_arguments_are_validated(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda value: Constant(value),
+        lambda value: Linear(value, 1.0),
+        lambda value: Linear(0.0, value),
+        lambda value: Cosine(10, end=value),
+        lambda value: ExponentialDecay(0.5, start=value),
+        lambda value: ExponentialDecay(value),
+        lambda value: PiecewiseConstant((3,), (1.0, value)),
+        lambda value: TriggeredCurriculum(thresholds=(0.7, value)),
+    ],
+)
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_schedule_has_finite_values(make: Callable[[float], object], value: float):
+    with pytest.raises(ValueError, match="`"):
+        make(value)
+
+
+def test_a_triggered_curriculum_waits_for_all_its_patience_and_no_longer():
+    curriculum = TriggeredCurriculum(start=2, maximum=4, patience=10, thresholds=(0.7, 0.6))
+    assert not curriculum.update(9, 1.0)
+    assert not curriculum.update(10, 0.699)
+    assert curriculum.update(10, 0.7)
+    assert curriculum(10) == curriculum.length == 3
+    assert not curriculum.update(19, 1.0)  # nine steps at this length
+    assert not curriculum.update(20, 0.649)  # half way between the thresholds
+    assert curriculum.update(20, 0.65)
+    assert not curriculum.update(1000, 1.0)
+    assert curriculum(1000) == 4

@@ -691,11 +691,22 @@ def test_several_processes_are_given_no_time():
 
 
 @pytest.mark.parametrize(
-    "name", ["steps", "log_every", "clip_norm", "checkpoint_minutes", "max_minutes", "minutes"]
+    "name",
+    [
+        *("steps", "minutes", "clip_norm", "max_nonfinite_steps", "log_every", "evaluate_every"),
+        *("checkpoint_every", "checkpoint_minutes", "max_minutes"),
+    ],
 )
-def test_configuration_is_validated(name):
-    with pytest.raises(ValueError, match=f"`{name}` must be positive, got 0"):
-        TrainingConfig(**{name: 0})
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf])
+def test_what_must_be_positive(name: str, value: float):
+    with pytest.raises(ValueError, match=f"`{name}` must be positive.*, got {value}"):
+        TrainingConfig(**{name: value})
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 2**70])
+def test_seeds_that_no_generator_takes(seed: int):
+    with pytest.raises(ValueError, match=f"`seed` must be at least 0 and less than .*, got {seed}"):
+        TrainingConfig(seed=seed)
 
 
 KILLED = textwrap.dedent(
