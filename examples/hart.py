@@ -21,18 +21,17 @@ from typing import Any, Literal
 import torch
 
 from whatwhere.examples.common.program import Command, ExportConfig, export, run_program, set_threads
-from whatwhere.examples.common.tracking import (
+from whatwhere.examples.common.tracking import TrackConfig, track_clip
+from whatwhere.examples.common.tracking_data import TrackingDataConfig
+from whatwhere.examples.common.tracking_training import (
     EvaluateConfig,
-    TrackConfig,
     TrackerConfig,
     cross_validate,
     evaluate_checkpoint,
     load_data,
     restore_tracker,
-    track_clip,
     train_tracker,
 )
-from whatwhere.examples.common.tracking_data import TrackingDataConfig
 from whatwhere.inference.supervised import (
     FrameLoss,
     GeneralizedOverlapLoss,

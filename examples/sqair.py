@@ -17,13 +17,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
 
 import pyro
 import torch
-from PIL import Image
 from pyro import poutine
-from torch import Tensor, nn
 
 from whatwhere.examples.common.program import (
     Command,
@@ -35,7 +32,6 @@ from whatwhere.examples.common.program import (
     set_threads,
 )
 from whatwhere.examples.common.video_models import (
-    DataConfig,
     EvaluateConfig,
     PerFrame,
     SingleFrames,
@@ -45,19 +41,15 @@ from whatwhere.examples.common.video_models import (
     frames_to_go_on_from,
     load_data,
     print_likelihood,
+    reconstruction_strip,
     user_videos,
     write_generated,
 )
 from whatwhere.examples.common.video_models import GenerateConfig as GenerateVideosConfig
-from whatwhere.examples.common.video_training import (
-    Run,
-    VideoModelConfig,
-    evaluate_checkpoint,
-    make_run,
-    run_to_end,
-)
-from whatwhere.guides import Discovery, Propagation, SQAIRGuide, WhatEncoder
-from whatwhere.guides.sequence_air import SequenceAIRGuide
+from whatwhere.examples.common.video_training import Run, evaluate_checkpoint, make_run, run_to_end
+from whatwhere.examples.parts.sqair_config import PRESETS, NetworkConfig, PriorConfig, SQAIRConfig
+from whatwhere.examples.parts.sqair_programs import AIRPrograms, Programs, build, programs_of
+from whatwhere.guides import Discovery, Propagation
 from whatwhere.inference.evaluation import (
     Tracks,
     VideoReport,
@@ -70,163 +62,42 @@ from whatwhere.inference.evaluation import (
     write_tracks,
 )
 from whatwhere.inference.objectives import VIMCO, SQAIRSignal
-from whatwhere.inference.pictures import film_strip, save_gif, save_picture, tracking_pictures
+from whatwhere.inference.pictures import save_gif, save_picture, tracking_pictures
 from whatwhere.inference.training import (
     Annealed,
     Curriculum,
     Process,
-    TrainingConfig,
     join_processes,
     keep_freed_memory,
     load_checkpoint,
-    runtime_field,
     select_device,
 )
 from whatwhere.models.components.active_set import use_active_set
-from whatwhere.models.components.networks import ConvFeatures, SubPixelGlimpseDecoder, convolutions, mlp
-from whatwhere.models.priors import (
-    DiscoveryCountPrior,
-    DiscoveryWherePrior,
-    FixedWherePrior,
-    GuidedPropagationPrior,
-    RecurrentPropagationPrior,
-)
-from whatwhere.models.sequence_air import SequenceAIR
-from whatwhere.models.sqair import SQAIR, Frame, LatentEncoder, LinearGlimpseDecoder, SceneDecoder
+from whatwhere.models.sqair import SQAIR
+
+__all__ = [
+    "COMMANDS",
+    "EXAMPLE",
+    "PRESETS",
+    "PRETRAINED",
+    "AIRPrograms",
+    "Hold",
+    "NetworkConfig",
+    "PriorConfig",
+    "Programs",
+    "SQAIRConfig",
+    "build",
+    "main",
+    "prepare",
+    "programs_of",
+    "restore",
+    "train",
+]
 
 PRETRAINED = Path(__file__).parent / "pretrained" / "sqair-glyphs.pt"
 """A checkpoint that comes with the package; how it was made and how good it is stands beside it."""
 EXAMPLE = Path(__file__).parent / "pretrained" / "glyphs.npz"
 """A held-out video for it."""
-
-
-@dataclass(frozen=True)
-class NetworkConfig:
-    """Sizes of the networks, those of the authors' MLP-SQAIR unless said otherwise."""
-
-    variant: Literal["mlp", "conv"] = "mlp"
-    """Encoders and decoder: multi-layer perceptrons or convolutions. The paper's CONV-SQAIR also has `hidden`
-    128 and `presence_hidden` 64, see the preset `conv`.
-    """
-    image_shape: tuple[int, int, int] | None = None
-    """Channels, height and width of a frame; by default those of the training videos."""
-    max_count: int = 3
-    """Slots: most objects the model can see in a frame."""
-    what_size: int = 50
-    """Components of `z_what`."""
-    glimpse_size: int = 20
-    """Side of the attention window's crop, in pixels."""
-    hidden: int = 256
-    """Units of the recurrent networks and of most hidden layers."""
-    narrow: int = 128
-    """Units of the hidden layers of propagation's proposal and mask, and of the prior of places."""
-    presence_hidden: int = 128
-    """Units of the hidden layer of the presence networks."""
-
-
-@dataclass(frozen=True)
-class PriorConfig:
-    """The priors, and the likelihood."""
-
-    propagation: Literal["recurrent", "guided", "random_walk"] = "recurrent"
-    """How objects go on: predicted from their past; moved from where they are; or a random walk."""
-    stay_logit: float = 10.0
-    """Added to the prior's logit of staying."""
-    where: Literal["recurrent", "fixed"] = "recurrent"
-    """Places of new objects: learned, each given the one before; or the same normal for all."""
-    likelihood_scale: float = 0.3
-    """Standard deviation of the pixels."""
-    truncate: bool = True
-    """Whether no more is discovered than there are free slots; in the authors' code it is not so."""
-
-
-@dataclass(frozen=True)
-class SQAIRConfig(VideoModelConfig):
-    """Train SQAIR to find and follow the objects of videos, and evaluate it on held-out ones."""
-
-    output: Path = runtime_field(Path("runs/sqair"))
-    initial: Path | None = None
-    """A checkpoint to start from, of networks of the same sizes; only its parameters are taken."""
-    active_set: bool | None = runtime_field(None)
-    """Run networks only on slots where there is an object: the same numbers, faster on a CPU, slower on a
-    GPU. By default on the CPU.
-    """
-    model: Literal["sqair", "air"] = "sqair"
-    """SQAIR, or AIR with SQAIR's discovery and decoder, for which every frame is the first: its objective is
-    that of single frames.
-    """
-    estimator: Literal["vimco", "sqair_code"] = "vimco"
-    """Gradient of presence: unbiased (`vimco`), or what the authors' code computes."""
-    particles: int = 5
-    """Particles of the objective, at least 2."""
-    first_frames: int = 3
-    """Frames of each video at the start of training."""
-    hold_steps: int = 0
-    """Steps after each lengthening during which objects are held on to: for the first half of them those of
-    the first frame stay and nothing new is discovered, then in a falling share of decisions. A start at one
-    frame needs it, see `guides.SQAIRGuide`.
-    """
-    decay_parts: tuple[int, ...] = (4, 6, 10)
-    network: NetworkConfig = NetworkConfig()
-    """The networks."""
-    prior: PriorConfig = PriorConfig()
-    """The priors."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.particles < 2:
-            raise ValueError(f"`particles` are compared with each other: at least 2, got {self.particles}")
-        if self.hold_steps < 0:
-            raise ValueError(f"`hold_steps` must not be negative, got {self.hold_steps}")
-
-
-_PAPER = SQAIRConfig(output=Path("runs/sqair-paper"), data=DataConfig(source="mnist"))
-_GLYPHS = SQAIRConfig(
-    output=Path("runs/sqair-glyphs"),
-    threads=1,
-    frames=3,
-    optimizer="adam",
-    learning_rate=3e-4,
-    decay_parts=(3, 1),
-    training=TrainingConfig(steps=8_000, evaluate_every=500, clip_norm=100.0),
-)
-
-PRESETS = {
-    # Adam learns in thousands of steps what RMSProp at the published learning rate does in hundreds of
-    # thousands. Three frames from the start: a guide that has seen two at most gives up propagation when the
-    # third comes, unless it is held on to.
-    "glyphs": _GLYPHS,
-    "glyphs-10": replace(
-        _GLYPHS,
-        output=Path("runs/sqair-glyphs-10"),
-        initial=_GLYPHS.output / "checkpoint.pt",
-        first_frames=4,
-        frames=10,
-        stage_steps=150,
-        hold_steps=60,
-        training=replace(_GLYPHS.training, steps=1_500, evaluate_every=150, checkpoint_every=250),
-    ),
-    "from-one-frame": replace(
-        _GLYPHS,
-        output=Path("runs/sqair-from-one-frame"),
-        first_frames=1,
-        stage_steps=1_500,
-        hold_steps=600,
-        training=replace(_GLYPHS.training, steps=9_000),
-    ),
-    "paper": _PAPER,
-    "authors": replace(
-        _PAPER,
-        output=Path("runs/sqair-authors"),
-        estimator="sqair_code",
-        prior=PriorConfig(truncate=False),
-    ),
-    "conv": replace(
-        _PAPER,
-        output=Path("runs/sqair-conv"),
-        network=NetworkConfig(variant="conv", hidden=128, presence_hidden=64),
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -246,133 +117,6 @@ class Hold:
         stages = min(step // self.lengths.every, self.lengths.maximum - self.lengths.start)
         taken = step - stages * self.lengths.every
         return min(0.999, max(0.0, 2 - 2 * taken / self.steps)) if self.steps else 0.0
-
-
-class Programs(NamedTuple):
-    """Model and guide."""
-
-    model: SQAIR
-    guide: SQAIRGuide
-
-
-class AIRPrograms(NamedTuple):
-    """Model and guide of single frames."""
-
-    model: SequenceAIR
-    guide: SequenceAIRGuide
-
-
-def programs_of(config: SQAIRConfig, mean_image: Tensor | None = None) -> Programs | AIRPrograms:
-    """Make the model and the guide of a configuration whose `network.image_shape` is known.
-
-    AIR is what SQAIR has for the first frame.
-
-    Args:
-        config: of the run.
-        mean_image: what the model's mean image starts from, black by default.
-    """
-    programs = build(config.network, config.prior, mean_image, hold=config.hold_steps > 0)
-    if config.model == "sqair":
-        return programs
-    model, guide = programs
-    single = SequenceAIR(
-        model.discovery_count_prior,
-        model.discovery_where_prior,
-        model.decoder,
-        model.latent_encoder.size,
-        config.network.max_count,
-        config.network.what_size,
-        config.prior.likelihood_scale,
-    )
-    return AIRPrograms(single, SequenceAIRGuide(guide.discovery, guide.image_shape))
-
-
-def build(
-    network: NetworkConfig, prior: PriorConfig, mean_image: Tensor | None = None, hold: bool = False
-) -> Programs:
-    """Make SQAIR's model and guide, see `programs_of`.
-
-    Args:
-        network: sizes.
-        prior: the priors.
-        mean_image: what the model's mean image starts from, black by default.
-        hold: whether objects can be held on to, see `SQAIRGuide`.
-    """
-    if network.image_shape is None:
-        raise ValueError("`network.image_shape` is not known")
-    image_shape, hidden, narrow = network.image_shape, network.hidden, network.narrow
-    count, what = network.max_count, network.what_size
-    glimpse_shape = (image_shape[0], network.glimpse_size, network.glimpse_size)
-    encoders = _encoders(network, glimpse_shape, image_shape)
-    what_encoder = WhatEncoder(encoders.glimpse, hidden, what)
-    latent_encoder = LatentEncoder(what, hidden)
-    mean_image = torch.zeros(image_shape) if mean_image is None else mean_image
-    model = SQAIR(
-        _propagation_prior(network, prior),
-        DiscoveryCountPrior(count),
-        DiscoveryWherePrior(hidden + 1, narrow) if prior.where == "recurrent" else FixedWherePrior(),
-        latent_encoder,
-        SceneDecoder(_decoder(network, glimpse_shape), mean_image),
-        count,
-        what,
-        prior.likelihood_scale,
-        prior.truncate,
-    )
-    propagation = Propagation(
-        what_encoder,
-        what,
-        glimpse_shape[1:],
-        hidden,
-        narrow,
-        presence_hidden=network.presence_hidden,
-        hold=hold,
-    )
-    discovery = Discovery(
-        encoders.image,
-        what_encoder,
-        hidden,
-        latent_encoder.size,
-        count,
-        what,
-        glimpse_shape[1:],
-        hidden,
-        network.presence_hidden,
-        hold=hold,
-    )
-    guide = SQAIRGuide(propagation, discovery, latent_encoder, image_shape, prior.truncate)
-    return Programs(model, guide)
-
-
-class _Encoders(NamedTuple):
-    """Features of glimpses and of whole frames."""
-
-    glimpse: nn.Module
-    image: nn.Module
-
-
-def _encoders(network: NetworkConfig, *shapes: tuple[int, int, int]) -> _Encoders:
-    """The two encoders; convolutions are shared, fully connected layers are not."""
-    hidden = network.hidden
-    if network.variant == "conv":
-        trunk = convolutions(shapes[0][0], (16, 32, 32, 64), (2, 2, 1, 1))
-        return _Encoders(*(ConvFeatures(shape, features=hidden, trunk=trunk) for shape in shapes))
-    sizes = ([torch.Size(shape).numel(), hidden, hidden] for shape in shapes)
-    return _Encoders(
-        *(nn.Sequential(nn.Flatten(-3), mlp(widths, nn.ELU, activate_last=True)) for widths in sizes)
-    )
-
-
-def _decoder(network: NetworkConfig, glimpse_shape: tuple[int, int, int]) -> nn.Module:
-    if network.variant == "conv":
-        return SubPixelGlimpseDecoder(network.what_size, glimpse_shape)
-    return LinearGlimpseDecoder(network.what_size, glimpse_shape, network.hidden)
-
-
-def _propagation_prior(network: NetworkConfig, prior: PriorConfig) -> RecurrentPropagationPrior:
-    sizes = network.what_size, network.hidden, prior.stay_logit
-    if prior.propagation == "recurrent":
-        return RecurrentPropagationPrior(*sizes)
-    return GuidedPropagationPrior(*sizes, update_scale=0.1 if prior.propagation == "guided" else 0.0)
 
 
 def prepare(
@@ -457,8 +201,10 @@ def report_held_out(
     )
     write_json(folder / "metrics.json", report.numbers())
     example = next(batches_of(data, min(4, len(data)), frames, device)).video
-    picture = reconstructions(example, infer_video(model, guide, example), model)
-    save_picture(folder / "reconstructions.png", picture)
+    found = infer_video(model, guide, example)
+    canvas = torch.stack([frame.canvas for frame in found], dim=1)
+    tracks = found_tracks([frame.slots for frame in found], model.decoder.objects)
+    save_picture(folder / "reconstructions.png", reconstruction_strip(example, canvas, tracks))
     print_report(report)
     print(f"metrics:         {folder / 'metrics.json'}")
     print(f"pictures:        {folder / 'reconstructions.png'}")
@@ -482,18 +228,6 @@ def print_report(report: VideoReport) -> None:
     if report.tracking is not None:
         tracking = report.tracking
         print(f"MOTA, IDF1       {tracking.mota:.3f}, {tracking.idf1:.3f}; {tracking.switches} switches")
-
-
-def reconstructions(video: Tensor, found: Sequence[Frame], model: SQAIR | SequenceAIR) -> Image.Image:
-    """A film strip of videos and what the model makes of them, with boxes around the objects."""
-    tracks = found_tracks([frame.slots for frame in found], model.decoder.objects)
-    canvas = torch.stack([frame.canvas for frame in found], dim=1)
-    rows: list[Tensor] = []
-    overlays: list[Tracks | None] = []
-    for i, frames in enumerate(video):
-        rows += [frames.cpu(), canvas[i].cpu()]
-        overlays += [Tracks(*(field[i].cpu() for field in tracks)), None]
-    return film_strip(rows, ["input", "reconstruction"] * len(video), overlays)
 
 
 def restore(path: Path, device: torch.device) -> tuple[SQAIRConfig, Programs | AIRPrograms]:

@@ -33,7 +33,7 @@ from whatwhere.examples.common.video_models import (
     load_data,
     require_shape,
 )
-from whatwhere.examples.parts.table1_pictures import Trained, write_overlaps, write_pictures
+from whatwhere.examples.parts.table1_pictures import VideoPrograms, write_overlaps, write_pictures
 from whatwhere.examples.parts.table1_report import PUBLISHED, Row, markdown
 from whatwhere.examples.sqair import SQAIRConfig
 from whatwhere.examples.vrnn import VRNNConfig
@@ -145,6 +145,13 @@ class Table1Config:
             raise ValueError(
                 f"`checkpoints` must be NAME=PATH with names of `rows`, {self.rows}, got {self.checkpoints}"
             )
+
+
+class Trained(NamedTuple):
+    """A model of the table, and its guide."""
+
+    config: SQAIRConfig | VRNNConfig
+    programs: VideoPrograms
 
 
 def training_config(options: Table1Config, name: Name) -> SQAIRConfig | VRNNConfig:
@@ -354,7 +361,9 @@ def make_row(options: Table1Config, name: Name, data: Split, device: torch.devic
     if row is None:
         row = measure(options, trained, data, path, device)
         example = data.test.batch(range(min(4, len(data.test)))).video[:, : options.frames].to(device)
-        write_pictures(options.output / name, trained, example, min(3, options.frames - 1), options.seed)
+        write_pictures(
+            options.output / name, trained.programs, example, min(3, options.frames - 1), options.seed
+        )
         write_json(file, {"identity": identity, "row": row})
     print(
         f"  {row.parameters:,} parameters, {row.steps:,} steps, log p(x) {row.log_marginal:.1f}, "
@@ -381,8 +390,8 @@ def make_table(options: Table1Config) -> int:
         except StoppedError as stopped:
             return stopped.exit_code
         write_table(options, rows, failed)
-    models: dict[str, Trained] = {
-        name: restore(_path(options, name), name, device) for name in options.rows if name in rows
+    models = {
+        name: restore(_path(options, name), name, device).programs for name in options.rows if name in rows
     }
     write_overlaps(options.output / "overlaps.png", models, data.test, device)
     print((options.output / "table1.md").read_text())

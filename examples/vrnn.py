@@ -15,13 +15,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import pyro
 import torch
-from PIL import Image
 from pyro import poutine
-from torch import Tensor, nn
 
 from whatwhere.examples.common.program import (
     Command,
@@ -43,6 +41,7 @@ from whatwhere.examples.common.video_models import (
     frames_to_go_on_from,
     load_data,
     print_likelihood,
+    reconstruction_strip,
     write_generated,
 )
 from whatwhere.examples.common.video_training import (
@@ -52,11 +51,10 @@ from whatwhere.examples.common.video_training import (
     make_run,
     run_to_end,
 )
-from whatwhere.guides.vrnn import VRNNGuide
+from whatwhere.examples.parts.vrnn_programs import NetworkConfig, Programs, build, reconstruct
 from whatwhere.inference.evaluation import LikelihoodReport, Videos, evaluate_likelihood, write_json
-from whatwhere.inference.local_parameters import local_parameters
 from whatwhere.inference.objectives import FIVO, IWAE
-from whatwhere.inference.pictures import film_strip, save_picture
+from whatwhere.inference.pictures import save_picture
 from whatwhere.inference.training import (
     Process,
     TrainingConfig,
@@ -65,36 +63,20 @@ from whatwhere.inference.training import (
     runtime_field,
     select_device,
 )
-from whatwhere.models.components.networks import ConvFeatures, mlp
-from whatwhere.models.vrnn import VRNN, FeedBack, NormalHead, TransposedConvDecoder, VRNNDynamics, VRNNFrame
+from whatwhere.models.vrnn import FeedBack
 
-
-@dataclass(frozen=True)
-class NetworkConfig:
-    """Sizes of the networks.
-
-    The defaults make 2.94 million parameters, within half a per cent of MLP-SQAIR, which the baseline is to
-    equal in size; the preset `conv` has 2.62 million, 3 per cent less than CONV-SQAIR.
-    """
-
-    variant: Literal["mlp", "conv"] = "mlp"
-    """Encoder and decoder of frames: multi-layer perceptrons or convolutions. CONV-VRNN also has one layer
-    and 184 units, see the preset `conv`.
-    """
-    image_shape: tuple[int, int, int] | None = None
-    """Channels, height and width of a frame; by default those of the training videos."""
-    latent_size: int = 165
-    """Components of the latent vector of a frame."""
-    hidden: int = 256
-    """Units of the hidden layers."""
-    recurrent: int = 256
-    """Units of the LSTM."""
-    layers: int = 2
-    """Hidden layers of each network."""
-    channels: tuple[int, ...] = (32, 32, 32, 64, 64, 64)
-    """Of the convolutions."""
-    strides: tuple[int, ...] = (1, 2, 1, 2, 1, 2)
-    """Of the convolutions."""
+__all__ = [
+    "COMMANDS",
+    "PRESETS",
+    "NetworkConfig",
+    "Programs",
+    "VRNNConfig",
+    "build",
+    "main",
+    "prepare",
+    "restore",
+    "train",
+]
 
 
 @dataclass(frozen=True)
@@ -145,36 +127,6 @@ PRESETS = {
         network=NetworkConfig(variant="conv", hidden=184, recurrent=184, layers=1),
     ),
 }
-
-
-class Programs(NamedTuple):
-    """Model and guide."""
-
-    model: VRNN
-    guide: VRNNGuide
-
-
-def build(network: NetworkConfig, likelihood_scale: float = 0.3) -> Programs:
-    """Make the model and the guide of a configuration whose `network.image_shape` is known."""
-    if network.image_shape is None:
-        raise ValueError("`network.image_shape` is not known")
-    image_shape, hidden, recurrent = network.image_shape, network.hidden, network.recurrent
-    pixels, layers = torch.Size(image_shape).numel(), [hidden] * network.layers
-    encoder: nn.Module
-    decoder: nn.Module
-    if network.variant == "conv":
-        encoder = ConvFeatures(image_shape, network.channels, network.strides, hidden)
-        decoder = TransposedConvDecoder(hidden + recurrent, image_shape, network.channels, network.strides)
-    else:
-        encoder = nn.Sequential(nn.Flatten(-3), mlp([pixels, *layers], nn.ELU, activate_last=True))
-        decoder = nn.Sequential(
-            mlp([hidden + recurrent, *layers, pixels], nn.ELU), nn.Unflatten(-1, image_shape)
-        )
-    dynamics = VRNNDynamics(
-        encoder, hidden, image_shape, network.latent_size, hidden, recurrent, network.layers
-    )
-    posterior = NormalHead([recurrent + hidden, *layers], network.latent_size)
-    return Programs(VRNN(dynamics, decoder, likelihood_scale), VRNNGuide(dynamics, posterior))
 
 
 def print_sizes(programs: Programs) -> None:
@@ -244,28 +196,14 @@ def report_held_out(
     )
     write_json(folder / "metrics.json", report.numbers())
     example = next(batches_of(data, min(4, len(data)), frames, device)).video
-    save_picture(folder / "reconstructions.png", reconstructions(example, reconstruct(programs, example)))
+    save_picture(
+        folder / "reconstructions.png", reconstruction_strip(example, reconstruct(programs, example))
+    )
     print_likelihood(report)
     print("effective sample " + " ".join(f"{value:.2f}" for value in report.effective_sample_size))
     print(f"metrics:         {folder / 'metrics.json'}")
     print(f"pictures:        {folder / 'reconstructions.png'}")
     return report
-
-
-@torch.no_grad()
-def reconstruct(programs: Programs, video: Tensor) -> list[VRNNFrame]:
-    """What the model makes of one posterior sample of each of the videos `(B, T, C, H, W)`."""
-    with local_parameters(*programs):
-        trace = poutine.trace(programs.guide).get_trace(video)
-        frames: list[VRNNFrame] = poutine.replay(programs.model, trace=trace)(video)
-    return frames
-
-
-def reconstructions(video: Tensor, frames: Sequence[VRNNFrame]) -> Image.Image:
-    """A film strip of videos and what the model makes of them."""
-    canvas = torch.stack([frame.canvas for frame in frames], dim=1)
-    rows = [row.cpu() for pair in zip(video, canvas, strict=True) for row in pair]
-    return film_strip(rows, ["input", "reconstruction"] * len(video))
 
 
 def restore(path: Path, device: torch.device) -> tuple[VRNNConfig, Programs]:

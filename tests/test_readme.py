@@ -1,5 +1,6 @@
 """The code and the commands that README shows work as they are printed."""
 
+import ast
 import re
 import shlex
 from pathlib import Path
@@ -9,7 +10,8 @@ import pytest
 from whatwhere.examples import air, data, hart, ratm, sqair, table1, vrnn
 from whatwhere.inference.training.config import make_parser
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
 
 
 def test_python_blocks_run():
@@ -47,3 +49,35 @@ def test_the_commands_of_data_have_the_options_shown():
     assert shown
     for arguments in shown:
         data.build_parser().parse_args(arguments)
+
+
+def defined_in(path: Path) -> set[str]:
+    """Names that a file, or the files of a folder, define."""
+    files = path.rglob("*.py") if path.is_dir() else [path]
+    return {
+        node.name
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ClassDef | ast.FunctionDef)
+    }
+
+
+def test_the_table_of_what_to_add_names_what_exists():
+    table = README.split("| to add | where | by example |\n|---|---|---|\n")[1].split("\n\n")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    assert len(rows) >= 9
+    places: list[str] = []
+    for _, where, example in rows:
+        found = re.findall(r"`([^`]+)`", where)
+        # "The same" are the places of the row above.
+        own = [name for name in found if "/" in name or name.endswith(".py")]
+        names = re.findall(r"`([^`]+)`", example)
+        assert names, where
+        places = (places if where.startswith("the same") else []) + own
+        for place in places:
+            filled = [place.replace("NAME", name) for name in names] if "NAME" in place else [place]
+            assert all((ROOT / path).exists() for path in filled), f"{place} of {names}"
+        if any("NAME" in place for place in places):
+            continue
+        known = set().union(*(defined_in(ROOT / place) for place in places))
+        assert set(names) <= known, f"{set(names) - known} are not in {places}"

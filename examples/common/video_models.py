@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from whatwhere.datasets import (
@@ -21,7 +22,7 @@ from whatwhere.datasets import (
     present,
     visible_count,
 )
-from whatwhere.inference.evaluation import LikelihoodReport, VideoReport, Videos, single_frames
+from whatwhere.inference.evaluation import LikelihoodReport, Tracks, VideoReport, Videos, single_frames
 from whatwhere.inference.objectives import ObjectiveModule
 from whatwhere.inference.objectives.diagnostics import Diagnostics
 from whatwhere.inference.pictures import film_strip, save_gif, save_picture
@@ -275,6 +276,23 @@ def print_likelihood(report: VideoReport | LikelihoodReport) -> None:
     print(f"IWAE-{report.particles:<12}{report.iwae:.1f}")
     print(f"reconstruction   {report.log_likelihood:.1f}  (weighted {report.weighted_log_likelihood:.1f})")
     print(f"KL               {report.kl:.1f}  (weighted {report.weighted_kl:.1f})")
+
+
+def reconstruction_strip(video: Tensor, canvas: Tensor, tracks: Tracks | None = None) -> Image.Image:
+    """A film strip of videos and, below each, what a model makes of it.
+
+    Args:
+        video: `(B, T, C, H, W)` in [0, 1].
+        canvas: the same of the reconstructions.
+        tracks: of the objects to be marked in the videos.
+    """
+    rows = [row.cpu() for pair in zip(video, canvas, strict=True) for row in pair]
+    marked = None
+    if tracks is not None:
+        marked = [
+            each for i in range(len(video)) for each in (Tracks(*(field[i].cpu() for field in tracks)), None)
+        ]
+    return film_strip(rows, ["input", "reconstruction"] * len(video), marked)
 
 
 def count_parameters(*modules: nn.Module) -> int:

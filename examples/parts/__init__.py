@@ -1,1 +1,4 @@
-"""Parts of single programs, named after the program and what they do. May import `examples.common`."""
+"""Parts of programs, named after the program: `NAME_config.py` has its settings, others what they do.
+
+They may import `examples.common`, and no program.
+"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from PIL import Image
@@ -12,10 +12,8 @@ from pyro import poutine
 from torch import Tensor
 
 from whatwhere.datasets import VideoBatch, present
-from whatwhere.examples import sqair, vrnn
-from whatwhere.examples.common.video_models import VideoSource
-from whatwhere.examples.sqair import AIRPrograms, SQAIRConfig
-from whatwhere.examples.vrnn import VRNNConfig
+from whatwhere.examples.common.video_models import VideoSource, reconstruction_strip
+from whatwhere.examples.parts import sqair_programs, vrnn_programs
 from whatwhere.inference.evaluation import Tracks, found_tracks, infer_video
 from whatwhere.inference.local_parameters import local_parameters
 from whatwhere.inference.pictures import film_strip, save_picture
@@ -26,27 +24,25 @@ from whatwhere.models.vrnn import VRNN
 _PARTICLES = 10
 """Posterior samples of a video, of which the one of greatest weight is shown."""
 
-
-class Trained(NamedTuple):
-    """A model of the table, and its guide."""
-
-    config: SQAIRConfig | VRNNConfig
-    programs: sqair.Programs | AIRPrograms | vrnn.Programs
+SQAIRPrograms = sqair_programs.Programs | sqair_programs.AIRPrograms
+"""Model and guide of a row with objects."""
+VideoPrograms = SQAIRPrograms | vrnn_programs.Programs
+"""Model and guide of a row of the table."""
 
 
-def write_pictures(folder: Path, trained: Trained, video: Tensor, given: int, seed: int) -> None:
+def write_pictures(folder: Path, programs: VideoPrograms, video: Tensor, given: int, seed: int) -> None:
     """What a model makes of videos, what it draws, and, where frames depend on each other, how it goes on.
 
     Args:
         folder: where they are written.
-        trained: the model.
+        programs: the model and its guide.
         video: `(B, T, C, H, W)` in [0, 1], on the device of the model.
         given: frames of them to go on from.
         seed: of what is drawn.
     """
     torch.manual_seed(seed)
-    model, guide = trained.programs
-    save_picture(folder / "reconstructions.png", _reconstructions(trained, video))
+    model, guide = programs
+    save_picture(folder / "reconstructions.png", _reconstructions(programs, video))
     count, frames = video.shape[:2]
     with local_parameters(model, guide):
         drawn = torch.stack([frame.canvas for frame in model.generate(count, frames)], dim=1)
@@ -65,16 +61,14 @@ def write_pictures(folder: Path, trained: Trained, video: Tensor, given: int, se
     save_picture(folder / "generated.png", strip)
 
 
-def _reconstructions(trained: Trained, video: Tensor) -> Image.Image:
-    programs = trained.programs
-    if isinstance(programs, vrnn.Programs):
-        return vrnn.reconstructions(video, vrnn.reconstruct(programs, video))
-    model, guide = programs
-    return sqair.reconstructions(video, infer_video(model, guide, video, _PARTICLES), model)
+def _reconstructions(programs: VideoPrograms, video: Tensor) -> Image.Image:
+    if isinstance(programs, vrnn_programs.Programs):
+        return reconstruction_strip(video, vrnn_programs.reconstruct(programs, video))
+    return reconstruction_strip(video, *_objects(programs, video))
 
 
 def write_overlaps(
-    path: Path, models: Mapping[str, Trained], data: VideoSource, device: torch.device, count: int = 3
+    path: Path, models: Mapping[Any, VideoPrograms], data: VideoSource, device: torch.device, count: int = 3
 ) -> None:
     """Models of objects side by side on the videos whose objects overlap most.
 
@@ -92,8 +86,11 @@ def write_overlaps(
     rows: list[Tensor] = []
     labels: list[str] = []
     overlays: list[Tracks | None] = []
-    shown = {name: _objects(trained, video) for name, trained in models.items()}
-    found = {name: frames for name, frames in shown.items() if frames is not None}
+    found = {
+        name: _objects(programs, video)
+        for name, programs in models.items()
+        if not isinstance(programs, vrnn_programs.Programs)
+    }
     for i, frames in enumerate(video):
         rows.append(frames.cpu())
         labels.append("input")
@@ -126,10 +123,7 @@ def most_overlapping(batch: VideoBatch, count: int) -> Sequence[int]:
     return overlap.argsort(descending=True, stable=True)[:count].tolist()
 
 
-def _objects(trained: Trained, video: Tensor) -> tuple[Tensor, Tracks] | None:
-    programs = trained.programs
-    if isinstance(programs, vrnn.Programs):
-        return None
+def _objects(programs: SQAIRPrograms, video: Tensor) -> tuple[Tensor, Tracks]:
     model, guide = programs
     frames = infer_video(model, guide, video, _PARTICLES)
     tracks = found_tracks([frame.slots for frame in frames], model.decoder.objects)

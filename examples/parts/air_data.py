@@ -1,0 +1,82 @@
+"""The images that AIR is trained and evaluated on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+
+from whatwhere.datasets import RECIPES, DataError, VideoData, load_images, multi_object_images
+from whatwhere.inference.evaluation import Images
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the images come from."""
+
+    source: str = "glyphs"
+    """`glyphs` (digits drawn from fonts, no download), `mnist`, or the path of a folder of images or an HDF5
+    file.
+    """
+    test_source: str | None = None
+    """Held-out images, where `source` is a path; without it the last tenth of `source` is held out."""
+    recipe: Literal["pyro", "static_sqair"] = "pyro"
+    """How digits are put together: Pyro's multi-MNIST, or the first frames of SQAIR's moving digits."""
+    max_objects: int = 2
+    """Most digits in a generated image; the number is uniform from 0."""
+    image_size: int = 50
+    """Side of generated images, in pixels; images of a folder are resized to it."""
+    train_images: int = 60_000
+    """Generated training images."""
+    test_images: int = 10_000
+    """Generated held-out images, made from other digits than the training images."""
+    seed: int = 0
+    """Seed of generated images; it is not the seed of training, so that all runs see the same data."""
+
+
+class Split(NamedTuple):
+    """Training images and held-out images."""
+
+    train: VideoData
+    test: VideoData
+
+
+def load_data(config: DataConfig) -> Split:
+    """Load or generate training and held-out images."""
+    if config.source in ("glyphs", "mnist"):
+        return Split(*(_generate(config, split) for split in ("train", "test")))
+    data = load_still_images(config.source, config)
+    if config.test_source is not None:
+        return Split(data, load_still_images(config.test_source, config))
+    held_out = max(1, len(data) // 10)
+    if len(data) <= held_out:
+        raise DataError(f"`{config.source}` has {len(data)} image, too few to hold one out")
+    cut = len(data) - held_out
+    return Split(data.subset(range(cut)), data.subset(range(cut, len(data))))
+
+
+def _generate(config: DataConfig, split: Literal["train", "test"]) -> VideoData:
+    recipe = RECIPES[config.recipe](max_objects=config.max_objects, image_size=config.image_size)
+    size = config.train_images if split == "train" else config.test_images
+    source: Literal["glyphs", "mnist"] = "mnist" if config.source == "mnist" else "glyphs"
+    return multi_object_images(recipe, split, size, config.seed, source=source)
+
+
+def load_still_images(source: str, config: DataConfig) -> VideoData:
+    """Read still images from a path."""
+    path = Path(source)
+    if not path.exists():
+        raise DataError(f"`{source}` is neither `glyphs`, `mnist`, nor the path of a folder or file")
+    return load_images(path, size=(config.image_size, config.image_size) if path.is_dir() else None)
+
+
+def held_out(data: VideoData, device: torch.device, batch_size: int = 200) -> Iterator[Images]:
+    """Batches of images with their labels, in order."""
+    for start in range(0, len(data), batch_size):
+        batch = data.batch(range(start, min(start + batch_size, len(data)))).to(device)
+        count = None if batch.count is None else batch.count[:, 0]
+        boxes = None if batch.boxes is None else batch.boxes[:, 0]
+        yield Images(batch.images, count, boxes)
