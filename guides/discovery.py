@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from ..models.components.active_set import ActiveSet
 from ..models.components.attention import Size, crop, sqair_squash
 from ..models.components.networks import LocScale, fill_output_bias, initialise, mlp
+from ..models.components.provisional import Decision, Provisional
 from ..models.components.recurrent import VanillaRNN
-from ..models.components.slots import Slots, concatenate, stack_slots
-from ..models.priors.counts import harmless, slot_presence
+from ..models.components.slots import Slots, concatenate, slots_present, stack_slots
+from ..models.priors.counts import present_or_standard, slot_presence
 from ..models.priors.discovery import MIN_SCALE
-from .draws import Draw, Placed, diagonal_normal, settle_unused
 from .exploration import explore
-from .what_encoder import WhatEncoder
+from .looking import Placed, WhatEncoder
 
 
 class Discovery(ActiveSet, nn.Module):
@@ -93,14 +93,12 @@ class Discovery(ActiveSet, nn.Module):
         start = early.new_zeros(*free.shape, 4 + self.what_size)
         slot = Slots(torch.ones_like(free), start[..., :4], start[..., 4:])
         hold = self.hold if t > 0 and self.training else None
-        draws, slots = [], []
+        slots = []
         for j in range(self.max_count):
             possible = slot.z_pres * (free > j)
             hidden, place = self.where_present(self._place, possible, early, slot.features(), hidden)
-            draws.append(self._draw(f"discovery/{{}}/{t}/{j}", image, hidden, place, possible, hold))
-            slot = draws[-1].slot()
+            slot = self._draw(f"discovery/{{}}/{t}/{j}", image, hidden, place, possible, hold)
             slots.append(slot)
-        settle_unused(f"discovery/unused/{t}", draws, diagonal_normal)
         return stack_slots(slots)
 
     def _place(self, early: Tensor, previous: Tensor, hidden: Tensor) -> Placed:
@@ -122,14 +120,17 @@ class Discovery(ActiveSet, nn.Module):
         place: LocScale,
         possible: Tensor,
         hold: Tensor | None,
-    ) -> Draw:
+    ) -> Slots:
+        used = Decision(name.format("z_pres"))
         with poutine.mask(mask=possible > 0):
-            place = harmless(place, possible)
-            z_where = pyro.sample(name.format("z_where"), diagonal_normal(*place))
-            look = harmless(self.where_present(self._look, possible, z_where, images=image), possible)
-            z_what = pyro.sample(name.format("z_what"), diagonal_normal(*look))
+            where = present_or_standard(place, possible)
+            z_where = pyro.sample(name.format("z_where"), Provisional(where, used))
+            look = self.where_present(self._look, possible, z_where, images=image)
+            what = present_or_standard(look, possible)
+            z_what = pyro.sample(name.format("z_what"), Provisional(what, used))
             logit = self.where_present(self._decide, possible, hidden, z_what).squeeze(-1)
             if hold is not None:
                 logit = explore(logit, hold, towards=0.0)
             z_pres = pyro.sample(name.format("z_pres"), slot_presence(logit, possible))
-        return Draw(possible, place, z_where, look, z_what, z_pres)
+        used.settle(z_pres > 0)
+        return slots_present(z_pres, z_where, z_what)

@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from ..models.components.active_set import ActiveSet
 from ..models.components.attention import Size, crop, sqair_squash
 from ..models.components.networks import LocScale, fill_output_bias, initialise, mlp
+from ..models.components.provisional import Decision, Provisional
 from ..models.components.recurrent import GRU, VanillaRNN
-from ..models.components.slots import Slots, TrackedSlots, concatenate, stack_slots
+from ..models.components.slots import Slots, TrackedSlots, concatenate, slots_present, stack_slots
 from ..models.components.triangular_normal import Triangle, TriangularNormal
-from ..models.priors.counts import harmless, slot_presence
+from ..models.priors.counts import harmless, present_or_standard, slot_presence
 from ..models.priors.discovery import MIN_SCALE
-from .draws import Draw, Placed, diagonal_normal, settle_unused
 from .exploration import explore
-from .what_encoder import WhatEncoder
+from .looking import Placed, WhatEncoder
 
 
 class Anticipation(NamedTuple):
@@ -131,27 +131,17 @@ class Propagation(ActiveSet, nn.Module):
         hidden = self.relation.initial
         zeros = torch.zeros_like
         slot = Slots(zeros(present[0]), zeros(where[0]), zeros(what[0]))
-        draws, followed, memories = [], [], []
+        followed, memories = [], []
         for i, possible in enumerate(present):
             hidden, place = self.where_present(
                 self._place, possible, early.relation[i], slot.features(), hidden, where[i], memory[i]
             )
-            name, place = f"propagation/{{}}/{t}/{i}", harmless(place, possible)
-            draw, new_memory = self._draw(
-                name,
-                image,
-                Slots(possible, where[i], what[i]),
-                memory[i],
-                early.mask[i],
-                hidden,
-                place,
-                make_where(*place),
-            )
-            draws.append(draw)
-            slot = draw.slot()
+            before = Slots(possible, where[i], what[i])
+            draws_from = make_where(*harmless(place, possible))
+            name = f"propagation/{{}}/{t}/{i}"
+            slot, new_memory = self._draw(name, image, before, memory[i], early.mask[i], hidden, draws_from)
             followed.append(slot)
             memories.append(new_memory)
-        settle_unused(f"propagation/unused/{t}", draws, make_where)
         return stack_slots(followed), torch.stack(memories, dim=-2)
 
     def _anticipate(
@@ -193,21 +183,21 @@ class Propagation(ActiveSet, nn.Module):
         memory: Tensor,
         mask: Tensor,
         hidden: Tensor,
-        place: LocScale,
         where: TorchDistribution,
-    ) -> tuple[Draw, Tensor]:
-        possible = before.z_pres
+    ) -> tuple[Slots, Tensor]:
+        possible, used = before.z_pres, Decision(name.format("z_pres"))
         with poutine.mask(mask=possible > 0):
-            z_where = pyro.sample(name.format("z_where"), where)
+            z_where = pyro.sample(name.format("z_where"), Provisional(where, used))
             context = (z_where, mask, hidden, before.z_what, memory)
             look, new_memory = self.where_present(self._look, possible, *context, images=image)
-            look = harmless(look, possible)
-            z_what = pyro.sample(name.format("z_what"), diagonal_normal(*look))
+            what = present_or_standard(look, possible)
+            z_what = pyro.sample(name.format("z_what"), Provisional(what, used))
             logit = self.where_present(self._decide, possible, hidden, memory, z_what).squeeze(-1)
             if self.training and self.hold is not None:
                 logit = explore(logit, self.hold, towards=1.0)
             z_pres = pyro.sample(name.format("z_pres"), slot_presence(logit, possible))
-        return Draw(possible, place, z_where, look, z_what, z_pres), new_memory
+        used.settle(z_pres > 0)
+        return slots_present(z_pres, z_where, z_what), new_memory
 
     def _mix(self, previous: Tensor, seen: LocScale, memory: Tensor) -> LocScale:
         """Appearance as a gated mixture of what it was, what is seen, and what its past suggests.

@@ -1,12 +1,15 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyro
 import pytest
 import torch
 from hypothesis import settings
+from pyro import poutine
+from torch import Tensor
 
 # Examples are the same in every run, and a busy machine is no failure.
 settings.register_profile("steady", deadline=None, derandomize=True)
@@ -34,6 +37,70 @@ def real_data() -> Callable[[str], Path]:
         return Path(root) / name
 
     return folder
+
+
+class Generative(NamedTuple):
+    """A small generative model and its guide, in double precision and with parameters off their start."""
+
+    model: Any
+    guide: Any
+    data: Tensor
+    """Two images or videos, `(B, C, H, W)` or `(B, T, C, H, W)`."""
+
+    def presences(self) -> list[str]:
+        """Names of the presence variables in the order in which the guide draws them."""
+        trace = poutine.trace(self.guide).get_trace(self.data)
+        return [name for name in trace.stochastic_nodes if "z_pres" in name]
+
+
+GENERATIVE = ("AIR", "SQAIR", "SQAIR-hold", "SequenceAIR", "VRNN")
+
+
+@pytest.fixture(scope="session")
+def make_generative() -> Callable[..., Generative]:
+    """Builds the generative models of the package by name, with `count` slots and `frames` frames."""
+
+    def make(name: str, count: int = 2, frames: int = 2, dtype: torch.dtype = torch.float64) -> Generative:
+        from whatwhere.examples.sqair import NetworkConfig, PriorConfig, SQAIRConfig, programs_of
+        from whatwhere.examples.vrnn import NetworkConfig as VRNNNetwork
+        from whatwhere.examples.vrnn import build as build_vrnn
+        from whatwhere.guides import AIRGuide
+        from whatwhere.models import AIR
+        from whatwhere.models.components.networks import GlimpseDecoder, GlimpseEncoder
+        from whatwhere.models.priors import GeometricCount
+
+        if name == "AIR":
+            sizes = {"what_size": 3, "image_shape": (1, 12, 12)}
+            model = AIR(GeometricCount(count, 0.5), decoder=GlimpseDecoder(3, (1, 5, 5), (6,)), **sizes)
+            guide = AIRGuide(
+                encoder=GlimpseEncoder((1, 5, 5), 3, (6,)),
+                glimpse_size=(5, 5),
+                max_count=count,
+                hidden_size=8,
+                head_hidden=(6,),
+                use_baseline=True,
+                **sizes,
+            )
+        elif name == "VRNN":
+            network = VRNNNetwork("mlp", (1, 12, 12), latent_size=3, hidden=6, recurrent=5)
+            model, guide = build_vrnn(network)
+        else:
+            network = NetworkConfig("mlp", (1, 12, 12), count, 3, 5, 8, 6, 6)
+            kind, hold = "air" if name == "SequenceAIR" else "sqair", int(name == "SQAIR-hold")
+            prior = PriorConfig(stay_logit=0.5)
+            model, guide = programs_of(SQAIRConfig(kind, network=network, prior=prior, hold_steps=hold))
+        for parameter in dict.fromkeys([*model.parameters(), *guide.parameters()]):
+            parameter.data += 0.1 * torch.randn_like(parameter)
+        shape = (2, 1, 12, 12) if name == "AIR" else (2, frames, 1, 12, 12)
+        return Generative(model.to(dtype), guide.to(dtype), torch.rand(shape, dtype=dtype))
+
+    return make
+
+
+@pytest.fixture(params=GENERATIVE)
+def generative(request: pytest.FixtureRequest, make_generative: Callable[..., Generative]) -> Generative:
+    """Each of them."""
+    return make_generative(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,9 @@ run, which has a gate behind every draw of the guide:
    what a plate of data promises: a draw is in the log-probability of its own particle and datum alone.
 
 A factor in the guide (`pyro.factor(..., has_rsample=True)`) is no density of a draw: it is part of the
-weight, and its derivative is kept in all three.
+weight, and its derivative is kept in all three. A draw whose density is masked, as one made and then not
+used, has no such term to be left out or reparameterised: it keeps the way through $(s_k - \tilde w_k) \log
+q(d_k)$, by which it had a part in the decision, alone.
 """
 
 from collections.abc import Callable, Mapping
@@ -56,6 +58,7 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
+from .baselines import site_mask
 from .errors import NoGradientError
 from .layout import Layout, Site
 from .log_weights import ScoredTraces, run_and_score
@@ -142,7 +145,8 @@ def _gated(
         slopes = gates.slopes(inner, [site["value"] for site in sites.values()])
         for site, slope in zip(sites.values(), slopes, strict=True):
             if slope is not None:
-                surrogate = surrogate + _per_datum(slope * gates.drawn[site["name"]], site, layout)
+                moves = _where_it_counts(slope, site) * gates.drawn[site["name"]]
+                surrogate = surrogate + _per_datum(moves, site, layout)
     if continuous == "dreg":
         share = torch.where(moved == 0, 0.0, weight)
         gates.shares.update({name: _like_draw(share, site, layout) for name, site in sites.items()})
@@ -158,6 +162,14 @@ def _factors(traces: ScoredTraces) -> Tensor | None:
             factor = by_name[site["name"]][0]
             total = factor if total is None else total + factor
     return total
+
+
+def _where_it_counts(slope: Tensor, site: Site) -> Tensor:
+    """Zero for draws whose log-probability is masked: there is no density to be reparameterised once more."""
+    mask = site_mask(site)
+    if isinstance(mask, bool):
+        return slope if mask else torch.zeros_like(slope)
+    return slope.masked_fill(~mask[(..., *[None] * site["fn"].event_dim)], 0.0)
 
 
 def _per_datum(values: Tensor, site: Site, layout: Layout) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from ...models.components.provisional import Provisional
 from .layout import Site
 from .log_weights import ScoredTraces
 
@@ -19,7 +20,8 @@ def downstream_costs(traces: ScoredTraces) -> dict[str, Tensor]:
     z_{<i})] = 0$; it is left out to reduce variance. Which terms these are follows from the order of
     execution, for any pair:
 
-    - log q of a guide site that ran before site i;
+    - log q of a guide site that ran before site i, unless it is a `Provisional` draw on which site i or
+      a later one decides;
     - log p of a model site, if all latent variables that the model had met up to there, that site included,
       were drawn by the guide before site i. (That it ran before site i in the model is not enough: if the
       guide draws in another order, a variable met early by the model may have been drawn after, and because
@@ -34,8 +36,9 @@ def downstream_costs(traces: ScoredTraces) -> dict[str, Tensor]:
         For each site name the cost R_i, detached; shape (K, B). A factor, which is not a draw itself, gets
         all terms.
     """
-    order = {site["name"]: index for index, site in enumerate(traces.guide_sites)}
-    guide_tails = _tail_sums(traces.guide_sites, traces.guide.by_name())
+    guide_sites = _provisional_last(traces.guide_sites)
+    order = {site["name"]: index for index, site in enumerate(guide_sites)}
+    guide_tails = _tail_sums(guide_sites, traces.guide.by_name())
     model_tails = _tail_sums(traces.model_sites, traces.model.by_name())
     known_from = _known_from(traces.model_sites, order)
     costs = {}
@@ -43,12 +46,23 @@ def downstream_costs(traces: ScoredTraces) -> dict[str, Tensor]:
         if group.role != "score":
             continue
         for name in group.names:
-            index = 0 if traces.guide_sites[order[name]]["is_observed"] else order[name]
+            index = 0 if guide_sites[order[name]]["is_observed"] else order[name]
             start = bisect_left(known_from, index)
             costs[name] = (
                 model_tails[start] - guide_tails[index] if start < len(known_from) else -guide_tails[index]
             )
     return costs
+
+
+def _provisional_last(guide_sites: Sequence[Site]) -> list[Site]:
+    """Moves draws behind the statement that decides whether they are used."""
+    order = {site["name"]: index for index, site in enumerate(guide_sites)}
+
+    def known(site: Site) -> tuple[int, bool]:
+        late = isinstance(site["fn"], Provisional)
+        return order[site["fn"].decision.name if late else site["name"]], late
+
+    return sorted(guide_sites, key=known)
 
 
 def _tail_sums(sites: Sequence[Site], scores: Mapping[str, tuple[Tensor, Tensor]]) -> Tensor:

@@ -38,7 +38,7 @@ class FrameLogWeights(NamedTuple):
 def frame_of(site: Site) -> int:
     """Returns the frame that a site is in: the first part of its name, cut at `/`, that is an integer.
 
-    So `x/4`, `propagation/z_where/4/0` and the factor `discovery/unused/4` are in frame 4: names are
+    So `x/4`, `propagation/z_where/4/0` and a factor `discovery/cost/4` are in frame 4: names are
     `phase/variable/t/i`, of which phase and slot may be missing. Where names are others, the statement says
     `infer={"frame": t}`, which comes before the name.
 

@@ -5,11 +5,14 @@ from typing import Any, final
 
 import torch
 from pyro import poutine
+from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_factor
 from torch import Tensor
 
+from ...models.components.provisional import Provisional
 from .base import Estimate, MultiSampleELBO, Program
+from .baselines import site_mask
 from .diagnostics import summarise
 from .errors import DreamError, TooFewParticlesError, UnsupportedSiteError
 from .layout import Layout, Site
@@ -124,10 +127,29 @@ class ReweightedWakeSleep(MultiSampleELBO):
         else:
             args = self.dream(dreamt)
         with _Detach():
-            sites = random_sites(run_program(guide, layout, args, kwargs, replay(trace)))
+            sites = random_sites(run_program(guide, layout, args, kwargs, _dreamt(trace)))
         log_q = score_guide(sites, layout).total("path", "score")
         assert log_q is not None
         return log_q.squeeze(0)
+
+
+def _dreamt(trace: Trace) -> Callable[[Site], Tensor | None]:
+    """What the model made up; where that is not used, what the guide draws to decide that it is not.
+
+    Such a draw of the guide's is an auxiliary variable, and what the model draws in its place means nothing.
+    """
+    made_up = replay(trace)
+
+    def choose(site: Site) -> Tensor | None:
+        value, fn = made_up(site), site["fn"]
+        if value is None or not isinstance(fn, Provisional):
+            return value
+        mask = site_mask(trace.nodes[site["name"]])
+        if isinstance(mask, bool):
+            return value if mask else None
+        return torch.where(mask[(..., *[None] * fn.event_dim)], value, fn.sample())
+
+    return choose
 
 
 class _Detach(Messenger):

@@ -24,7 +24,7 @@ class Rows:
     """
 
     def __init__(self, present: Tensor) -> None:
-        self.shape = present.shape
+        self.shape = torch.Size(present.shape)  # a plain tuple under Pyro's tracking of provenance
         self.index = (present > 0).flatten().nonzero().squeeze(-1)
         # Networks see at least one row, whose result `put` drops: many operations refuse to see none.
         self._taken = self.index if len(self.index) else self.index.new_zeros(1)

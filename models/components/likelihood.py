@@ -31,7 +31,9 @@ class GaussianImage(TorchDistribution):
             raise ValueError(f"`scale` must be positive, but got {scale}.")
         self.loc = loc
         self.scale = float(scale)
-        super().__init__(loc.shape[:-3], loc.shape[-3:], validate_args=validate_args)
+        # Under Pyro's tracking of provenance a tensor's shape is a plain tuple.
+        shape = torch.Size(loc.shape)
+        super().__init__(shape[:-3], shape[-3:], validate_args=validate_args)
 
     def expand(self, batch_shape: torch.Size, _instance: GaussianImage | None = None) -> GaussianImage:
         """The same distribution with a larger batch shape."""
@@ -42,6 +44,16 @@ class GaussianImage(TorchDistribution):
         super(GaussianImage, new).__init__(batch_shape, self.event_shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean image, `(..., C, H, W)`."""
+        return self.loc
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance of every pixel, `(..., C, H, W)`."""
+        return torch.full_like(self.loc, self.scale**2)
 
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
         """Draw images, differentiable in `loc`."""

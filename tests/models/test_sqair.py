@@ -302,7 +302,7 @@ def test_impossible_slots_change_nothing_and_unused_draws_leave_the_guide():
 
 
 def frame_of(name: str) -> int:
-    """The frame of `x/t`, `phase/variable/t/i` and `phase/unused/t`."""
+    """The frame of `x/t` and `phase/variable/t/i`."""
     parts = name.split("/")
     return int(parts[1] if len(parts) == 2 else parts[2])
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from whatwhere.examples.sqair import NetworkConfig, PriorConfig, build
 from whatwhere.inference.objectives import IWAE, OVIS, VIMCO, NoGradientError, SQAIRSignal
+from whatwhere.models.components.provisional import Decision, Provisional
 
 
 def normal(value, loc, scale):
@@ -113,6 +114,23 @@ class DrawnBeforePresence(Chain):
         return prior + normal(torch.tensor(self.x), present * where, 0.9)
 
 
+class DecidedLater(DrawnBeforePresence):
+    """The same with a provisional draw instead of a factor."""
+
+    def guide(self, size):
+        v, present = self.v, Decision("present")
+        with pyro.plate("data", size, dim=-1):
+            where = pyro.sample("where", Provisional(dist.Normal(v[0], v[1].exp()), present))
+            present.settle(pyro.sample("present", dist.Bernoulli(logits=v[2] + v[3] * where)) > 0)
+
+    def values(self, noise, bits):
+        return {"where": lambda fn: fn.base_dist.loc + fn.base_dist.scale * noise[0], "present": bits[0]}
+
+    def log_q(self, draws):
+        density, presence, factor = super().log_q(draws)
+        return density + factor, presence, 0.0
+
+
 class Quadrature:
     """All combinations of Gauss-Hermite nodes and of bits, of K particles, one beside the other as data."""
 
@@ -153,7 +171,7 @@ class Quadrature:
         return gradients_of(-loss, self.pair.parameters)
 
 
-PAIRS = [(Chain, 12), (DrawnBeforePresence, 40)]
+PAIRS = [(Chain, 12), (DrawnBeforePresence, 40), (DecidedLater, 40)]
 
 
 @pytest.mark.parametrize(("pair", "nodes"), PAIRS)

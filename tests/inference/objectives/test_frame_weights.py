@@ -144,7 +144,7 @@ def test_effective_sample_size_is_that_of_products_of_weights():
     [
         ("x/4", {}, 4),
         ("propagation/z_where/4/0", {}, 4),
-        ("discovery/unused/10", {}, 10),
+        ("discovery/cost/10", {}, 10),
         ("z2/3", {}, 3),
         ("2/z/3", {}, 2),
         ("x/4", {"frame": 0}, 0),

@@ -20,6 +20,7 @@ from whatwhere.inference.objectives import (
     UnsupportedSiteError,
 )
 from whatwhere.models import AIR
+from whatwhere.models.components.provisional import Decision, Provisional
 
 
 def wake_target(toy, num_particles, gradients_of):
@@ -154,6 +155,39 @@ def test_sleep_phase_estimates_its_target(dream, gradients_of):
     loss, _ = objective.evaluate(model, weather.guide, torch.zeros(8, 2))
     got = gradients_of(-loss, [weather.v])
     torch.testing.assert_close(got, weather.sleep_target(gradients_of)[:1])
+
+
+class DecidedLater:
+    """A place is drawn by the guide, and then whether anything is there; nothing is observed."""
+
+    def __init__(self):
+        self.v = nn.Parameter(torch.tensor([2.0, -0.3, 0.2, 0.9]))
+
+    def guide(self):
+        v, present = self.v, Decision("present")
+        with pyro.plate("data", 40_000, dim=-1):
+            where = pyro.sample("where", Provisional(dist.Normal(v[0], v[1].exp()), present))
+            present.settle(pyro.sample("present", dist.Bernoulli(logits=v[2] + v[3] * where)) > 0)
+
+    def model(self):
+        with pyro.plate("data", 40_000, dim=-1):
+            present = pyro.sample("present", dist.Bernoulli(0.4))
+            with poutine.mask(mask=present > 0):
+                pyro.sample("where", dist.Normal(-0.5, 0.7))
+
+
+def test_asleep_the_guide_draws_itself_what_it_does_not_use(gradients_of):
+    """What the model draws where nothing is means nothing; E_{q(where)} log q(absent | where) is learned."""
+    pair = DecidedLater()
+    objective = ReweightedWakeSleep(1, sleep=1.0, reduction="mean")
+    got = gradients_of(-objective.evaluate(pair.model, pair.guide)[0], [pair.v])[0]
+    v, grid = pair.v, torch.linspace(-6, 6, 2001)
+    weight = dist.Normal(0.0, 1.0).log_prob(grid).exp() * 12 / 2000
+    there, elsewhere = -0.5 + 0.7 * grid, (v[0] + v[1].exp() * grid).detach()
+    present = dist.Normal(v[0], v[1].exp()).log_prob(there) + (v[2] + v[3] * there).sigmoid().log()
+    absent = (-v[2] - v[3] * elsewhere).sigmoid().log()
+    exact = gradients_of((weight * (0.4 * present + 0.6 * absent)).sum(), [v])[0]
+    torch.testing.assert_close(got, exact, rtol=0, atol=0.05)
 
 
 def test_share_of_sleep_mixes_the_two_gradients(toy, gradients_of):

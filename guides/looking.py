@@ -1,12 +1,23 @@
-"""What a glimpse says of the appearance of an object: shared by discovery and propagation."""
+"""What discovery and propagation share: how they say where to look, and what they see there."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..models.components.networks import LocScale, initialise
 from ..models.priors.discovery import MIN_SCALE
+
+
+class Placed(NamedTuple):
+    """Where a slot may be."""
+
+    hidden: Tensor
+    """State of the recurrent network that runs over slots, `(..., D)`."""
+    where: LocScale
+    """Parameters of `z_where`, `(..., 4)`."""
 
 
 class WhatEncoder(nn.Module):
