@@ -15,12 +15,13 @@ from .drawing import (
     upscale,
 )
 from .images import reconstruction_picture, sample_picture
-from .picture_files import save_gif, save_mp4, save_picture
+from .picture_files import PICTURE_FORMATS, save_gif, save_mp4, save_picture
 from .trackers import TrackedVideo, annotated_frames, iou_plot, success_plot, tracking_strips
 from .videos import draw_tracks, film_strip, tracking_pictures
 
 __all__ = [
     "Caption",
+    "PICTURE_FORMATS",
     "TrackedVideo",
     "annotated_frames",
     "default_factor",
