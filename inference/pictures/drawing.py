@@ -21,6 +21,7 @@ from torch import Tensor
 
 __all__ = [
     "FAINT_INK",
+    "LONGEST_NUMBER",
     "SLOT_COLOURS",
     "WRONG",
     "Caption",
@@ -57,6 +58,9 @@ WRONG: Colour = (200, 16, 46)
 
 FAINT_INK: Colour = (118, 118, 118)
 """Remarks."""
+
+LONGEST_NUMBER = "0000000"
+"""Of a frame, for which pages of a film have room."""
 
 _PAPER: Colour = (255, 255, 255)
 _INK: Colour = (32, 32, 32)
@@ -165,6 +169,7 @@ def grid(
     title: str = "",
     dividers: Collection[int] = (),
     legend: Sequence[Caption] = (),
+    room_for: str = "",
 ) -> Image.Image:
     """Lay out tiles of equal size in rows, with captions.
 
@@ -177,6 +182,7 @@ def grid(
         dividers: columns before which there is a vertical line, in a gap of `2 padding` pixels more.
         legend: what the colours mean, captions of a single line with their swatches; they follow each other
             in a line below the title.
+        room_for: the picture is so wide that this could be the title too, for pictures whose titles differ.
 
     Returns:
         A picture in mode `RGB` on white.
@@ -203,7 +209,9 @@ def grid(
     ]
     places = list(accumulate((_extent(entry)[0] + 3 * padding for entry in legend), initial=padding))
     page_width = max(
-        lefts[-1] + pitch[0], text_width(title, bold=True) + 2 * padding, places[-1] - 2 * padding
+        lefts[-1] + pitch[0],
+        *(text_width(words, bold=True) + 2 * padding for words in (title, room_for)),
+        places[-1] - 2 * padding,
     )
     page = Image.new("RGB", (page_width, top + len(rows) * pitch[1]), _PAPER)
     pen = ImageDraw.Draw(page)

@@ -62,9 +62,9 @@ class _Palette:
 
     def __init__(self, frames: Sequence[Image.Image]) -> None:
         self._index = np.full(1 << 24, -1, np.int16)  # of each colour that was met
-        self._colours = np.zeros(0, np.int32)
+        self._colours: Codes = np.zeros(0, np.int32)
         self._capacity = _COLOURS
-        distinct = np.zeros(0, np.int32)
+        distinct: Codes = np.zeros(0, np.int32)
         for frame in frames:
             distinct = np.union1d(distinct, _codes(frame))
             if len(distinct) > _COLOURS:

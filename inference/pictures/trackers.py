@@ -5,8 +5,8 @@ Frames count from 0. The predicted box and the true one keep their colours in al
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,17 @@ from torch import Tensor
 from ...models.components.boxes import iou
 from ..evaluation.overlaps import SUCCESS_THRESHOLDS, Floats, Overlaps
 from ..evaluation.trackers import spread_frames
-from .drawing import SLOT_COLOURS, Caption, Colour, default_factor, draw_boxes, grid, stack, upscale
+from .drawing import (
+    LONGEST_NUMBER,
+    SLOT_COLOURS,
+    Caption,
+    Colour,
+    default_factor,
+    draw_boxes,
+    grid,
+    stack,
+    upscale,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +48,6 @@ ATTENTION, PREDICTED, TRUE = SLOT_COLOURS[:3]
 """Colours of the attention window, the predicted and the true box."""
 
 _HEAT: Colour = (213, 94, 0)
-_HEAT_OPACITY = 0.7
 _PREDICTED_LINE, _THIN_LINE = 3, 2
 _STRIP_SIDE, _PAGE_SIDE = 160, 240  # about the side of a frame, side by side and alone
 _LINE_COLOURS: tuple[Colour, ...] = (PREDICTED, (0, 114, 178), TRUE, (204, 121, 167), (90, 90, 90))
@@ -65,7 +74,7 @@ class TrackedVideo(NamedTuple):
     attention: Tensor | None = None
     """Where it looked, boxes `(T, 4)`, if that is not the predicted box."""
     heat: Tensor | None = None
-    """Soft masks `(T, h, w)` in [0, 1], spread over the attention window, or else the predicted box."""
+    """Soft masks `(T, h, w)` in [0, 1] of the attention window, or else the predicted box."""
 
 
 def tracking_strips(
@@ -79,7 +88,8 @@ def tracking_strips(
     """Videos below one another, time from left to right, with boxes and what was seen.
 
     Each frame has its number above and, where the true box is known, the intersection over union below, in
-    red if it is 0.00. Below that is the glimpse, framed in the colour of the window it was read from.
+    red if it is 0.00. Below that are the soft mask, the brighter the nearer to 1, and the glimpse, framed in
+    the colour of the window it was read from.
 
     Args:
         videos: at least one. They may differ in length and size.
@@ -112,36 +122,39 @@ def tracking_strips(
     return grid(tiles, labels, title=title, legend=_legend(videos))
 
 
-def annotated_frames(tracked: TrackedVideo, factor: int | None = None, title: str = "") -> list[Image.Image]:
-    """One picture for each frame, for `save_gif`: the frame with boxes and, beside it, the glimpse.
+def annotated_frames(
+    tracked: TrackedVideo, factor: int | None = None, title: str = "", first: int = 0
+) -> Iterator[Image.Image]:
+    """One picture for each frame, for `save_gif`: the frame with boxes; beside it soft mask and glimpse.
 
     A line above has the number of the frame and, where the true box is known, the intersection over union.
-    Pictures are of equal size, with frames at the same place.
+    Pictures are of equal size, with frames at the same place, those of parts of a long video too. They are
+    drawn as they are asked for, so that a film need not fit into memory.
 
     Args:
-        tracked: the video.
+        tracked: the video, or a part of it.
         factor: by which frames are enlarged; by default, to about 240 pixels.
         title: goes before the number of the frame.
+        first: number of the first frame.
 
     Raises:
         ValueError: if there is no frame, or shapes do not agree.
     """
     _check("tracked", tracked)
-    factor = factor or default_factor(tracked.video, _PAGE_SIDE)
+    return _pages(tracked, factor or default_factor(tracked.video, _PAGE_SIDE), title, first)
+
+
+def _pages(tracked: TrackedVideo, factor: int, title: str, first: int) -> Iterator[Image.Image]:
+    def line(number: int | str, overlap: str) -> str:
+        return ", ".join(filter(None, (title, f"frame {number}", overlap)))
+
     legend = _legend([tracked])
-    pages = []
+    longest = line(LONGEST_NUMBER, "" if tracked.truth is None else "not there")
     for t in range(len(tracked.video)):
         tiles = [_frame(tracked, t, factor)]
-        if tracked.glimpses is not None:
-            seen = _glimpse(tracked, t, tiles[0].size)
-            page = Image.new("RGB", tiles[0].size, "white")
-            page.paste(seen, ((page.width - seen.width) // 2, (page.height - seen.height) // 2))
-            tiles.append(page)
-        words = ", ".join(filter(None, (title, f"frame {t}", _overlap_words(tracked, t))))
-        pages.append(grid([tiles], title=words, legend=legend))
-    # A long line widens its page.
-    width = max(page.width for page in pages)
-    return [ImageOps.expand(page, (0, 0, width - page.width, 0), "white") for page in pages]
+        tiles += [_centred(part, tiles[0].size) for part in _seen(tracked, t, tiles[0].size)]
+        words = line(first + t, _overlap_words(tracked, t))
+        yield grid([tiles], title=words, legend=legend, room_for=longest)
 
 
 def iou_plot(curves: Mapping[str, Curve], title: str = "") -> Image.Image:
@@ -209,18 +222,15 @@ def _tile(tracked: TrackedVideo, t: int, factor: int) -> Image.Image:
     if tracked.truth is not None:
         words = _overlap_words(tracked, t)
         parts.append(Caption("", words, wrong=words == "IoU 0.00"))
-    if tracked.glimpses is not None:
-        parts.append(_glimpse(tracked, t, frame.size))
+    parts += _seen(tracked, t, frame.size)
     return stack(parts)
 
 
 def _frame(tracked: TrackedVideo, t: int, factor: int) -> Image.Image:
     picture = upscale(_grey_values(tracked.video[t]), factor)
-    window = tracked.boxes if tracked.attention is None else tracked.attention
-    if tracked.heat is not None:
-        picture = _heated(picture, tracked.heat[t], window[t] * factor)
     if tracked.attention is not None:
-        picture = draw_boxes(picture, window[t : t + 1], colours=[ATTENTION], factor=factor, line=_THIN_LINE)
+        window = tracked.attention[t : t + 1]
+        picture = draw_boxes(picture, window, colours=[ATTENTION], factor=factor, line=_THIN_LINE)
     predicted = tracked.boxes[t : t + 1]
     picture = draw_boxes(picture, predicted, colours=[PREDICTED], factor=factor, line=_PREDICTED_LINE)
     if tracked.truth is not None and _is_present(tracked, t):
@@ -230,31 +240,31 @@ def _frame(tracked: TrackedVideo, t: int, factor: int) -> Image.Image:
     return picture
 
 
-def _glimpse(tracked: TrackedVideo, t: int, size: tuple[int, int]) -> Image.Image:
-    """What was seen, as large as fits into `size` (width, height), in a frame of the window's colour."""
-    glimpse = _grey_values(cast(Tensor, tracked.glimpses)[t])
-    height, width = glimpse.shape[-2:]
-    picture = upscale(glimpse, max(1, min(size[0] // width, size[1] // height))).convert("RGB")
+def _seen(tracked: TrackedVideo, t: int, size: tuple[int, int]) -> list[Image.Image]:
+    """The soft mask and the glimpse, as far as there are any, as large as fit into `size`."""
+    seen = []
+    if tracked.heat is not None:
+        shades = tracked.heat[t].detach().cpu().clamp(0, 1) * torch.tensor(_HEAT)[:, None, None] / 255
+        seen.append(_framed(shades, _HEAT, size))
+    if tracked.glimpses is not None:
+        colour = PREDICTED if tracked.attention is None else ATTENTION
+        seen.append(_framed(_grey_values(tracked.glimpses[t]), colour, size))
+    return seen
+
+
+def _framed(image: Tensor, colour: Colour, size: tuple[int, int]) -> Image.Image:
+    """An image `(C, h, w)` as large as fits into `size` (width, height), in a frame."""
+    height, width = image.shape[-2:]
+    picture = upscale(image, max(1, min(size[0] // width, size[1] // height))).convert("RGB")
     picture.thumbnail(size, Image.Resampling.BOX)  # where it is larger than the frame
-    colour = PREDICTED if tracked.attention is None else ATTENTION
-    return ImageOps.expand(ImageOps.crop(picture, _THIN_LINE), _THIN_LINE, colour)
+    edge = torch.tensor([[0, 0, *picture.size]])
+    return draw_boxes(picture, edge, colours=[colour], line=_THIN_LINE)
 
 
-def _heated(picture: Image.Image, heat: Tensor, box: Tensor) -> Image.Image:
-    """Colours a box of a picture, each cell of a soft mask as strongly as its value."""
-    pixels = np.array(picture.convert("RGB"))
-    left, top, width, height = box.detach().cpu().double().tolist()
-    if not (np.isfinite([left, top, width, height]).all() and min(width, height) > 0):
-        return picture
-    rows, columns = heat.shape
-    y = np.floor((np.arange(picture.height) + 0.5 - top) / height * rows)
-    x = np.floor((np.arange(picture.width) + 0.5 - left) / width * columns)
-    ys, xs = np.flatnonzero((y >= 0) & (y < rows)), np.flatnonzero((x >= 0) & (x < columns))
-    values = heat.detach().cpu().double().nan_to_num(0).clamp(0, 1).numpy()
-    share = _HEAT_OPACITY * values[np.ix_(y[ys].astype(int), x[xs].astype(int))][..., None]
-    inside = np.ix_(ys, xs)
-    pixels[inside] = np.rint((1 - share) * pixels[inside] + share * np.array(_HEAT))
-    return Image.fromarray(pixels)
+def _centred(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    page = Image.new("RGB", size, "white")
+    page.paste(picture, ((size[0] - picture.width) // 2, (size[1] - picture.height) // 2))
+    return page
 
 
 def _overlap_words(tracked: TrackedVideo, t: int) -> str:

@@ -6,13 +6,23 @@ An object has the colour of its identity, in whichever slot it is. Frames count 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ..evaluation.tracking_metrics import Tracks
-from .drawing import Caption, default_factor, draw_boxes, font, grid, slot_colour, upscale
+from .drawing import (
+    LONGEST_NUMBER,
+    Caption,
+    default_factor,
+    draw_boxes,
+    font,
+    grid,
+    slot_colour,
+    text_width,
+    upscale,
+)
 
 __all__ = ["draw_tracks", "film_strip", "tracking_pictures"]
 
@@ -73,11 +83,13 @@ def tracking_pictures(
     captions: Sequence[str] | None = None,
     names: tuple[str, str] = ("input", "reconstruction"),
     factor: int | None = None,
-) -> list[Image.Image]:
+    first: int = 0,
+) -> Iterator[Image.Image]:
     """One picture for each frame: the frame with its objects and, beside it, what the model makes of it.
 
     A line above has the number of the frame and that of its objects. Pictures are of equal size, with frames
-    at the same place, as `save_gif` needs them.
+    at the same place, as `save_gif` needs them; those of parts of a long video too, if their longest captions
+    are the same. They are drawn as they are asked for, so that a film need not fit into memory.
 
     Args:
         video: `(T, C, H, W)`, C = 1 or 3, in [0, 1]; what lies outside is shown as the nearer of the two.
@@ -88,6 +100,7 @@ def tracking_pictures(
         captions: a remark on each frame.
         names: of `video` and `canvas`, written above them.
         factor: by which frames are enlarged; by default, to about 240 pixels.
+        first: number of the first frame.
 
     Raises:
         ValueError: if shapes do not agree, or there is no frame.
@@ -101,17 +114,32 @@ def tracking_pictures(
         )
     if captions is not None and len(captions) != len(video):
         raise ValueError(f"`captions` must be {len(video)}, but are {len(captions)}.")
-    factor = factor or default_factor(video, _TILE_SIZE)
-    shown = [video] if canvas is None else [video, canvas]
-    rows = zip(*(_frames(frames, tracks, factor) for frames in shown), strict=True)
-    heads = None if canvas is None else names
-    pages = []
-    for number, (tiles, count) in enumerate(zip(rows, (present > 0).sum(-1).tolist(), strict=True)):
-        remark = captions[number] if captions is not None else ""
-        pages.append(grid([tiles], None, heads, title=_title(number, count, remark)))
-    # A long line widens its page.
-    width = max(page.width for page in pages)
-    return [ImageOps.expand(page, (0, 0, width - page.width, 0), "white") for page in pages]
+    return _pages(
+        tracks,
+        [video] if canvas is None else [video, canvas],
+        None if canvas is None else names,
+        captions or [""] * len(video),
+        factor or default_factor(video, _TILE_SIZE),
+        first,
+    )
+
+
+def _pages(
+    tracks: Tracks,
+    shown: Sequence[Tensor],
+    heads: Sequence[str] | None,
+    remarks: Sequence[str],
+    factor: int,
+    first: int,
+) -> Iterator[Image.Image]:
+    longest = max(
+        (_title(LONGEST_NUMBER, 10, remark) for remark in remarks), key=lambda x: text_width(x, True)
+    )
+    for t, (remark, boxes, here, names) in enumerate(zip(remarks, *tracks, strict=True)):
+        pictures = (upscale(frames[t], factor) for frames in shown)
+        tiles = [draw_tracks(picture, boxes, here, names, factor) for picture in pictures]
+        title = _title(first + t, int((here > 0).sum()), remark)
+        yield grid([tiles], None, heads, title=title, room_for=longest)
 
 
 def film_strip(
@@ -157,7 +185,7 @@ def film_strip(
     return grid(tiles, labels, heads, title=title, dividers=[number for number in marks if number > 0])
 
 
-def _title(number: int, count: int, remark: str) -> str:
+def _title(number: int | str, count: int, remark: str) -> str:
     aside = f" ({remark})" if remark else ""
     return f"frame {number}{aside}: {count} object{'' if count == 1 else 's'}"
 

@@ -222,8 +222,8 @@ def test_bytes_are_shown_as_the_same_grey_values():
 def test_pages_are_of_equal_size_one_for_each_frame(tmp_path: Path):
     truth = boxes(12, 2, 3, 6, 4)
     truth[5:, 0] = 18
-    pages = annotated_frames(tracked(12, truth=truth, glimpses=torch.rand(12, 1, 5, 5)), title="a ball")
-    long = annotated_frames(tracked(12), factor=2, title="words that are wider than the frame and its legend")
+    pages = list(annotated_frames(tracked(12, truth=truth, glimpses=torch.rand(12, 1, 5, 5)), title="a ball"))
+    long = list(annotated_frames(tracked(12), factor=2, title="words that are wider than all the rest"))
     assert len({page.size for page in pages}) == len({page.size for page in long}) == 1
     for t, page in enumerate(pages):
         assert (page_tile(page)[0, 0] == 8 * t).all()
@@ -233,7 +233,7 @@ def test_pages_are_of_equal_size_one_for_each_frame(tmp_path: Path):
 
 def test_all_boxes_of_a_page_have_their_colours():
     fields = {"truth": boxes(2, 3, 3, 4, 5), "attention": boxes(2, 0.25, 1, 12, 12.5)}
-    page = annotated_frames(tracked(2, **fields))[1]
+    _, page = annotated_frames(tracked(2, **fields))
     expected = np.full((240, 240, 3), 8, np.uint8)
     rectangle(expected, 3, 12, 147, 162, 2, ATTENTION)
     rectangle(expected, 24, 36, 96, 84, 3, PREDICTED)
@@ -242,7 +242,7 @@ def test_all_boxes_of_a_page_have_their_colours():
 
 
 def test_the_glimpse_is_beside_the_frame_in_the_middle():
-    page = annotated_frames(tracked(1, glimpses=torch.full((1, 1, 2, 8), 0.2)))[0]
+    (page,) = annotated_frames(tracked(1, glimpses=torch.full((1, 1, 2, 8), 0.2)))
     beside = page_tile(page, 1)
     expected = np.full((240, 240, 3), 255, np.uint8)
     expected[90:150] = 51
@@ -251,31 +251,69 @@ def test_the_glimpse_is_beside_the_frame_in_the_middle():
 
 
 @pytest.mark.parametrize("with_attention", [False, True])
-def test_the_soft_mask_colours_its_window_cell_by_cell(with_attention: bool):
-    """A cell of value v mixes 0.7 v of the mask's colour with the frame."""
+def test_the_soft_mask_is_beside_the_frame_and_covers_nothing_of_it(with_attention: bool):
+    """A cell of value v is v times the mask's colour; the glimpse comes after it."""
     heat = torch.tensor([[0.0, 0.5, 1.0], [2.0, math.nan, 0.25]])
-    # Partly outside; 12 times as large it begins at (-17.6, 156.4), before the middle of a pixel.
-    window = boxes(1, -1.5 + 0.4 / 12, 13 + 0.4 / 12, 12, 9)
-    one = TrackedVideo(torch.full((1, 1, 20, 20), 0.2), window, heat=heat[None])
-    if with_attention:
-        one = one._replace(boxes=boxes(1, 2, 3, 6, 4), attention=window)
-    values = heat.nan_to_num(0).clamp(0, 1).tolist()
-    large = np.full((300, 300, 3), 51, np.uint8)  # the frame and 18 pixels left of it
-    for y, x in itertools.product(range(108), range(144)):
-        share = 0.7 * values[y // 54][x // 48]
-        large[156 + y, x] = np.rint((1 - share) * 51 + share * np.array([213, 94, 0]))
-    rectangle(large, 0, 156, 144, 264, *((2, ATTENTION) if with_attention else (3, PREDICTED)))
-    if with_attention:
-        rectangle(large, 18 + 24, 36, 18 + 96, 84, 3, PREDICTED)
-    np.testing.assert_array_equal(page_tile(annotated_frames(one)[0]), large[:240, 18:258])
+    attention = boxes(1, 1, 1, 9, 9) if with_attention else None
+    one = tracked(1, attention=attention)
+    (plain,), (page,) = (
+        annotated_frames(video)
+        for video in (one, one._replace(heat=heat[None], glimpses=torch.full((1, 1, 4, 4), 0.2)))
+    )
+    np.testing.assert_array_equal(page_tile(page), page_tile(plain))
+    expected = np.full((240, 240, 3), 255, np.uint8)
+    for y, x in itertools.product(range(160), range(240)):
+        value = heat.nan_to_num(0).clamp(0, 1)[y // 80, x // 80].item()
+        expected[40 + y, x] = np.rint(np.float32(value) * np.array([213, 94, 0], np.float32))
+    rectangle(expected, 0, 40, 240, 200, 2, (213, 94, 0))
+    np.testing.assert_allclose(page_tile(page, 1).astype(int), expected, atol=1)  # a half may be rounded
+    assert (page_tile(page, 2)[2:-2, 2:-2] == 51).all()
 
 
-@pytest.mark.parametrize("box", [(math.nan, 1, 5, 5), (1, 1, -5, 5), (1, 1, math.inf, 5), (50, 50, 5, 5)])
-def test_a_soft_mask_without_a_place_is_not_drawn(box: tuple[float, ...]):
-    page = annotated_frames(tracked(1, heat=torch.ones(1, 2, 2), attention=boxes(1, *box)))[0]
-    expected = np.zeros((240, 240, 3), np.uint8)
-    rectangle(expected, 24, 36, 96, 84, 3, PREDICTED)
-    np.testing.assert_array_equal(page_tile(page), expected)
+def test_the_soft_mask_of_a_strip_is_between_overlap_and_glimpse():
+    fields = {"heat": torch.ones(6, 2, 2), "glimpses": torch.full((6, 1, 4, 4), 0.2)}
+    truth = boxes(6, 2, 3, 6, 4)
+    plain = tracking_strips([tracked(truth=truth)], frames=[4])
+    picture = tracking_strips([tracked(truth=truth, **fields)], frames=[4])
+    height = LINE + 4 + SIDE + 4 + LINE
+    tile = np.array(strip_tile(picture, 0, 0, height + 2 * (4 + SIDE)))
+    np.testing.assert_array_equal(tile[:height], np.array(strip_tile(plain, 0, 0, height)))
+    mask, glimpse = tile[height + 4 : height + 4 + SIDE], tile[-SIDE:]
+    assert (mask == (213, 94, 0)).all()
+    assert (glimpse[2:-2, 2:-2] == 51).all()
+
+
+def test_pages_of_parts_of_a_video_are_those_of_the_whole():
+    one = tracked(12, truth=boxes(12, 2, 3, 6, 4))
+    part = one._replace(video=one.video[8:11], boxes=one.boxes[8:11], truth=one.truth[8:11])
+    for factor in (None, 1):  # where the line is wider than the frame
+        whole = list(annotated_frames(one, factor, "a ball"))
+        parts = annotated_frames(part, factor, "a ball", first=8)
+        for mine, other in zip(whole[8:11], parts, strict=True):
+            np.testing.assert_array_equal(np.array(mine), np.array(other))
+
+
+def test_pages_are_drawn_as_they_are_asked_for(monkeypatch: pytest.MonkeyPatch):
+    drawn = []
+    monkeypatch.setattr(tracker_pictures, "grid", lambda *args, **kwargs: drawn.append(args) or grid(*args))
+    pages = annotated_frames(tracked(6))
+    assert not drawn
+    next(pages)
+    assert len(drawn) == 1
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 3), (2, 2)])
+def test_frames_of_a_pixel_can_be_shown(size: tuple[int, int]):
+    one = TrackedVideo(
+        torch.zeros(1, 1, *size),
+        boxes(1, 0, 0, 1, 1),
+        glimpses=torch.zeros(1, 1, *size),
+        heat=torch.zeros(1, 1, 1),
+    )
+    for factor in (None, 1):
+        (page,) = annotated_frames(one, factor)
+        assert count(page, PREDICTED) > 0
+        assert tracking_strips([one], factor=factor).width > 8
 
 
 # Plots

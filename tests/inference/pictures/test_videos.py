@@ -177,7 +177,9 @@ class Clip:
 
 def pictures(factor: int | None = 2, **changes: Any) -> list[Image.Image]:
     names = ("video", "boxes", "present", "identities")
-    return tracking_pictures(**{**{name: getattr(Clip, name) for name in names}, **changes}, factor=factor)
+    return list(
+        tracking_pictures(**{**{name: getattr(Clip, name) for name in names}, **changes}, factor=factor)
+    )
 
 
 def tiles(page: Image.Image, size: tuple[int, int], count: int = 1) -> list[Image.Image]:
@@ -240,11 +242,19 @@ def test_pictures_are_of_equal_size_and_make_an_animation(tmp_path: Path):
         assert stored.n_frames == 3
 
 
+def test_pages_of_parts_of_a_video_are_those_of_the_whole():
+    fields = {name: getattr(Clip, name) for name in ("video", "boxes", "present", "identities")}
+    whole = list(tracking_pictures(**fields, factor=1))
+    parts = tracking_pictures(**{name: value[1:] for name, value in fields.items()}, factor=1, first=1)
+    for one, other in zip(whole[1:], parts, strict=True):
+        assert np.array_equal(np.array(one), np.array(other))
+
+
 def test_values_are_clamped_and_colours_kept():
     video = torch.tensor([-1.0, 0.4, 2.0])[:, None, None].expand(2, 3, 20, 30)
-    page = tracking_pictures(
+    _, page = tracking_pictures(
         video, torch.zeros(2, 0, 4), torch.zeros(2, 0), torch.zeros(2, 0).long(), factor=1
-    )[1]
+    )
     assert coloured(tiles(page, (30, 20))[0], (0, 102, 255)).all()
 
 
