@@ -22,6 +22,7 @@ from typing import Any
 
 __all__ = [
     "FieldError",
+    "MissingPackageError",
     "UserError",
     "at_least",
     "finite",
@@ -37,6 +38,10 @@ __all__ = [
 
 class UserError(Exception):
     """Something that its user can mend: an option, a file, the machine. Programs show the message alone."""
+
+
+class MissingPackageError(UserError, RuntimeError):
+    """An optional package is needed and not installed; the message says how to install it."""
 
 
 class FieldError(UserError, ValueError):

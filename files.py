@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from .checks import MissingPackageError
+
 __all__ = ["atomic_path", "atomic_write", "import_av"]
 
 
@@ -58,12 +60,12 @@ def import_av() -> Any:
     """PyAV, which reads and writes video files, and need not be installed.
 
     Raises:
-        RuntimeError: if it is not.
+        MissingPackageError: if it is not.
     """
     try:
         import av
     except ImportError as error:
-        raise RuntimeError("video files need PyAV: pip install 'whatwhere[video]'.") from error
+        raise MissingPackageError("video files need PyAV: pip install 'whatwhere[video]'.") from error
     return av
 
 

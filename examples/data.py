@@ -38,6 +38,7 @@ import numpy as np
 
 from whatwhere.datasets import JoinedVideos, VideoStore, check, contact_sheet, save_video_parts
 from whatwhere.datasets.storage import FRAME_LABELS, VideoData
+from whatwhere.examples.common.program import exit_code, usage_errors
 from whatwhere.examples.parts.data_generated import add_generating_commands
 from whatwhere.examples.parts.data_imported import add_importing_commands
 from whatwhere.files import atomic_path
@@ -47,17 +48,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
     Returns:
-        0, or 1 if `check` found a problem, or 2 after an error, which is told in one line on the standard
-        error.
+        0, or 1 if `check` found a problem; else see `exit_code`.
     """
     parser = build_parser()
     arguments = parser.parse_args(argv)
-    try:
-        result: int = arguments.run(arguments)
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"{parser.prog} {arguments.command}: error: {error}", file=sys.stderr)
-        return 2
-    return result
+
+    def work() -> int:
+        with usage_errors():
+            result: int = arguments.run(arguments)
+        return result
+
+    return exit_code(f"{parser.prog} {arguments.command}", work)
 
 
 class Parser(argparse.ArgumentParser):

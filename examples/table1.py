@@ -23,7 +23,7 @@ from torch import Tensor
 
 from whatwhere.datasets import DataError, present
 from whatwhere.examples import sqair, vrnn
-from whatwhere.examples.common.program import UsageError, set_threads
+from whatwhere.examples.common.program import exit_code, set_threads
 from whatwhere.examples.common.video_models import (
     DataConfig,
     Split,
@@ -413,14 +413,11 @@ def write_table(options: Table1Config, rows: dict[str, Row], failed: dict[str, s
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Make the table; mistakes of the user end in one line and exit code 2."""
+    """Make the table; see `exit_code` for how it ends."""
     prog = "whatwhere-table1"
-    options = parse_config(Table1Config, argv, prog=prog, description=__doc__)
-    try:
-        return make_table(options)
-    except (UsageError, DataError, CheckpointError, RuntimeError, OSError) as error:
-        print(f"{prog}: error: {error}", file=sys.stderr)
-        return 2
+    return exit_code(
+        prog, lambda: make_table(parse_config(Table1Config, argv, prog=prog, description=__doc__))
+    )
 
 
 if __name__ == "__main__":

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -11,12 +15,14 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import nn
 
-from whatwhere.datasets import DataError
+from whatwhere import __version__, checks
+from whatwhere.checks import UserError
+from whatwhere.examples.common.launch import INTERRUPTED
 from whatwhere.inference.training import (
     CheckpointError,
-    NonFiniteError,
     Process,
     Trainer,
+    check_device,
     from_primitives,
     load_checkpoint,
     parse_config,
@@ -27,7 +33,11 @@ from whatwhere.inference.training import (
 Config = TypeVar("Config")
 
 
-class UsageError(ValueError):
+BROKEN_PIPE = 141
+"""Exit code of a program whose reader has gone, as that of a shell: 128 and the number of the signal."""
+
+
+class UsageError(UserError, ValueError):
     """Options that do not go together, or do not fit the data."""
 
 
@@ -54,6 +64,10 @@ class RunConfig:
     """`cpu`, `cuda`, or `auto`."""
     threads: int | None = runtime_field(None)
     """Threads of the CPU a process uses; by default what PyTorch chooses."""
+
+    def __post_init__(self) -> None:
+        check_device(self.device)
+        checks.positive(self, "threads")
 
 
 def train_to_end(trainer: Trainer, resume: bool, process: Process, report: Callable[[], object]) -> int:
@@ -136,10 +150,21 @@ def set_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Take `ValueError`s for mistakes of the user: for the part of a program that builds what options say."""
+    try:
+        yield
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
 def run_program(
     name: str, description: str, commands: Mapping[str, Command], argv: Sequence[str] | None = None
 ) -> int:
-    """Run a command; mistakes of the user end in one line and exit code 2.
+    """Run a command; see `exit_code` for how it ends.
 
     Args:
         name: of the program.
@@ -157,8 +182,61 @@ def run_program(
         return 0 if wants_help else 2
     command, rest = commands[arguments[0]], arguments[1:]
     prog = f"{name} {arguments[0]}"
+    return exit_code(
+        prog,
+        lambda: command.run(parse_config(command.config, rest, presets=command.presets, prog=prog)),
+    )
+
+
+def exit_code(prog: str, work: Callable[[], int]) -> int:
+    """Do a program's work, and say in one line what ended it before its time.
+
+    A mistake of the user (`UserError`, files and devices that fail, too little memory) ends in one line and
+    exit code 2, an interruption in one line and 130. What is left is a fault of the program: it keeps its
+    traceback, is followed by a line that asks for a report, and has exit code 1. Warnings take one line each.
+
+    Args:
+        prog: the program's name, in front of every line.
+        work: returns the exit code where nothing of that happens.
+    """
+    with _warnings_in_a_line(prog):
+        try:
+            return work()
+        except KeyboardInterrupt:
+            return _end(prog, "interrupted", INTERRUPTED)
+        except BrokenPipeError:  # who read what is printed has gone, `head` for instance
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return BROKEN_PIPE
+        except (UserError, OSError) as error:
+            return _end(prog, f"error: {error}", 2)
+        except Exception as error:
+            if _lacks_memory(error):
+                return _end(prog, f"error: not enough memory: {error}", 2)
+            traceback.print_exc()
+            line = f"this is a fault of whatwhere {__version__}: please report it, with the lines above"
+            return _end(prog, line, 1)
+
+
+def _end(prog: str, message: str, code: int) -> int:
+    print(f"{prog}: {_in_a_line(message)}", file=sys.stderr)
+    return code
+
+
+def _in_a_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _lacks_memory(error: Exception) -> bool:
+    allocator = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    return allocator or isinstance(error, MemoryError | torch.cuda.OutOfMemoryError)
+
+
+@contextmanager
+def _warnings_in_a_line(prog: str) -> Iterator[None]:
+    """Leave out where in the source a warning comes from, which tells a user nothing."""
+    usual = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_, **__: f"{prog}: warning: {_in_a_line(str(message))}\n"
     try:
-        return command.run(parse_config(command.config, rest, presets=command.presets, prog=prog))
-    except (UsageError, DataError, CheckpointError, NonFiniteError, RuntimeError, OSError) as error:
-        print(f"{prog}: error: {error}", file=sys.stderr)
-        return 2
+        yield
+    finally:
+        warnings.formatwarning = usual

@@ -17,7 +17,7 @@ from .config import (
     runtime_field,
     to_primitives,
 )
-from .distributed import Process, join_processes, select_device, unwrap
+from .distributed import DeviceError, Process, check_device, join_processes, select_device, unwrap
 from .interrupts import SignalWatch
 from .memory import keep_freed_memory
 from .nonfinite import (
@@ -51,6 +51,7 @@ __all__ = [
     "Constant",
     "Cosine",
     "Curriculum",
+    "DeviceError",
     "Difference",
     "ExponentialDecay",
     "JSONLog",
@@ -69,6 +70,7 @@ __all__ = [
     "TrainingResult",
     "TriggeredCurriculum",
     "Warmup",
+    "check_device",
     "clip_gradients",
     "differences",
     "field_docs",

@@ -25,12 +25,15 @@ import ast
 import dataclasses
 import inspect
 import itertools
+import re
 import sys
 import textwrap
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from ...checks import FieldError
 
 __all__ = [
     "Difference",
@@ -47,6 +50,7 @@ T = TypeVar("T")
 
 _MISSING = dataclasses.MISSING
 _SCALARS = (bool, int, float, str, Path)
+_NEGATIVE_NUMBER = re.compile(r"-(\d[\d_]*\.?\d*|\.\d+)(e[-+]?\d+)?$|-inf(inity)?$|-nan$", re.IGNORECASE)
 
 
 def runtime_field(default: Any) -> Any:
@@ -166,10 +170,22 @@ def _parse_scalar(annotation: Any, text: str) -> Any:
         if text.lower() not in ("true", "false"):
             raise ValueError(f"expected true or false, got {text!r}")
         return text.lower() == "true"
+    if annotation is Path:
+        return _parse_path(text)
     try:
         return annotation(text)
     except ValueError:
         raise ValueError(f"expected {annotation.__name__}, got {text!r}") from None
+
+
+def _parse_path(text: str) -> Path:
+    """A path; the shell leaves a `~` behind `=` to the program."""
+    if not text:
+        raise ValueError("expected a path, got ''")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ValueError(f"expected a path of a user who has a home, got {text!r}") from None
 
 
 def _parse(annotation: Any, given: Any) -> Any:
@@ -186,7 +202,14 @@ def _parse(annotation: Any, given: Any) -> Any:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line: a usage text of forty options would hide what went wrong."""
+    """A parser whose errors are one line: a usage text of forty options would hide what went wrong.
+
+    What `float` reads is a value and not an option, `-1e0` and `-inf` included.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._negative_number_matcher = _NEGATIVE_NUMBER
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message} (--help lists the options)\n")
@@ -307,7 +330,17 @@ def _build(cls: type[T], values: Mapping[tuple[str, ...], Any], prefix: tuple[st
             arguments[field.name] = (
                 values[path] if path in values else _build(hints[field.name], values, path)
             )
-    return cls(**arguments)
+    return _construct(cls, arguments, prefix)
+
+
+def _construct(cls: type[T], arguments: Mapping[str, Any], path: Sequence[str]) -> T:
+    """Make a dataclass that is the field `path` of another; its own errors tell so."""
+    try:
+        return cls(**arguments)
+    except FieldError as error:
+        raise error.inside(".".join(path)) if path else error from None
+    except ValueError as error:
+        raise ValueError(f"`{'.'.join(path)}`: {error}") if path else error from None
 
 
 def to_primitives(config: Any) -> dict[str, Any]:
@@ -367,7 +400,7 @@ def _from_primitives(cls: type[T], primitives: Mapping[str, Any], prefix: str) -
             arguments[name] = _restore(hints[name], primitives[name], prefix + name)
         elif field.default is _MISSING and field.default_factory is _MISSING:
             raise ValueError(f"field `{prefix}{name}` of `{cls.__name__}` is missing")
-    return cls(**arguments)
+    return _construct(cls, arguments, prefix.split(".")[:-1])
 
 
 def _restore(annotation: Any, value: Any, name: str) -> Any:

@@ -9,6 +9,7 @@ gloo, on CUDA devices through NCCL.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,12 +19,28 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-__all__ = ["Process", "join_processes", "select_device", "unwrap"]
+from ...checks import FieldError, UserError
+
+__all__ = ["DeviceError", "Process", "check_device", "join_processes", "select_device", "unwrap"]
+
+
+class DeviceError(UserError, RuntimeError):
+    """The device asked for is not there, or the processes do not find each other."""
 
 
 def unwrap(module: nn.Module) -> nn.Module:
     """Return the module inside DistributedDataParallel, or `module` itself where it is not wrapped."""
     return module.module if isinstance(module, DistributedDataParallel) else module
+
+
+def check_device(name: str) -> None:
+    """Refuse what names no device, whether or not there is one; see `select_device`.
+
+    Raises:
+        ValueError: the name is another one.
+    """
+    if not re.fullmatch(r"cpu|auto|cuda(:[0-9]+)?", name):
+        raise FieldError("device", "must be 'cpu', 'cuda', 'cuda:N' or 'auto'", name)
 
 
 def select_device(name: str) -> torch.device:
@@ -35,23 +52,22 @@ def select_device(name: str) -> torch.device:
 
     Raises:
         ValueError: another name.
-        RuntimeError: a GPU is asked for and there is none, or not as many as processes on this machine.
+        DeviceError: a GPU is asked for and there is none, or not as many as processes on this machine.
     """
+    check_device(name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cpu":
         return torch.device("cpu")
-    kind, _, index = name.partition(":")
-    if kind != "cuda" or (index and not index.isdigit()) or name.endswith(":"):
-        raise ValueError(f"`device` must be 'cpu', 'cuda', 'cuda:N' or 'auto', got {name!r}")
+    index = name.partition(":")[2]
     if not torch.cuda.is_available():
         reason = "" if torch.version.cuda else f" (torch {torch.__version__} is a build without CUDA)"
-        raise RuntimeError(
+        raise DeviceError(
             f"`device` is {name!r}, but there is no GPU that PyTorch can use{reason}; use 'cpu'"
         )
     number, count = int(index or os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
     if number >= count:
-        raise RuntimeError(
+        raise DeviceError(
             f"`device` is {name!r} and this process needs GPU {number}, but there are {count} GPUs"
         )
     return torch.device("cuda", number)
@@ -129,14 +145,12 @@ def join_processes(device: str = "auto") -> Iterator[Process]:
         this process's place.
 
     Raises:
-        RuntimeError: see `select_device`; or only one of the environment variables is set.
+        DeviceError: see `select_device`; or only one of the environment variables is set.
     """
     chosen = select_device(device)
     names = [name for name in ("RANK", "WORLD_SIZE") if name in os.environ]
     if len(names) == 1:
-        raise RuntimeError(
-            f"`{names[0]}` is set without its partner; start several processes with `torchrun`"
-        )
+        raise DeviceError(f"`{names[0]}` is set without its partner; start several processes with `torchrun`")
     with ExitStack() as stack:
         if chosen.type == "cuda":
             stack.enter_context(torch.cuda.device(chosen))

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from ...checks import MissingPackageError
 from ...files import atomic_write
 
 __all__ = ["JSONLog", "LogSink", "TensorBoardLog", "read_log"]
@@ -126,14 +127,14 @@ class TensorBoardLog:
         step: the step the run continues from; TensorBoard hides what an earlier part wrote after it.
 
     Raises:
-        RuntimeError: tensorboard is not installed.
+        MissingPackageError: tensorboard is not installed.
     """
 
     def __init__(self, folder: str | Path, step: int = 0) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise RuntimeError(
+            raise MissingPackageError(
                 "`tensorboard` is asked for, but it is not installed: pip install 'whatwhere[logging]'"
             ) from error
         self._writer = SummaryWriter(str(folder), purge_step=step + 1 if step else None)

@@ -280,7 +280,7 @@ class Trainer:
             CheckpointError: the folder holds a checkpoint that this trainer was not resumed from.
             NonFiniteError: too many steps in a row were not finite, or a parameter is not.
             OSError: the log or a checkpoint cannot be written.
-            RuntimeError: TensorBoard is asked for and not installed.
+            MissingPackageError: TensorBoard is asked for and not installed.
             ValueError: the objective returns something else, or no parameter has a gradient.
         """
         self._refuse_to_overwrite()

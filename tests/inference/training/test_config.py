@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Optional
@@ -89,6 +90,10 @@ def test_defaults_are_those_of_the_class_and_of_the_default_of_a_nested_one():
         ("--parts none", {"parts": None}),
         ("--parts", {"parts": ()}),
         ("--size 3 4", {"size": (3, 4.0)}),
+        ("--size -3 -4e0", {"size": (-3, -4.0)}),
+        ("--size -1_000 -.5E+1", {"size": (-1000, -5.0)}),
+        ("--rate -1e-3", {"rate": -1e-3}),
+        ("--rate -inf", {"rate": -math.inf}),
         ("--layers 7", {"layers": (7,)}),
         ("--layers", {"layers": ()}),
         ("--loop.steps 7", {"loop": LongLoop(steps=7, rate=0.2)}),

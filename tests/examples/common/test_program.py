@@ -1,0 +1,192 @@
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from whatwhere import checks
+from whatwhere.checks import MissingPackageError
+from whatwhere.datasets import DataError
+from whatwhere.examples.common.program import (
+    Command,
+    RunConfig,
+    UsageError,
+    run_program,
+    usage_errors,
+)
+from whatwhere.inference.training import CheckpointError, DeviceError, NonFiniteError
+
+
+@dataclass(frozen=True)
+class Inner:
+    rate: float = 0.1
+
+    def __post_init__(self) -> None:
+        checks.positive(self, "rate")
+
+
+@dataclass(frozen=True)
+class Config(RunConfig):
+    """Do nothing."""
+
+    inner: Inner = Inner()
+    """A group."""
+
+
+def program(work: Callable[[Config], int], *argv: str) -> int:
+    return run_program("prog", "What it is.", {"do": Command(Config, work)}, ["do", *argv])
+
+
+def never(config: Config) -> int:
+    raise AssertionError("work started")
+
+
+def fail(error: BaseException) -> Callable[[Config], int]:
+    def work(config: Config) -> int:
+        raise error
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ("--device banana", "`device` must be 'cpu', 'cuda', 'cuda:N' or 'auto', got 'banana'"),
+        ("--device mps", "`device` must be 'cpu', 'cuda', 'cuda:N' or 'auto', got 'mps'"),
+        ("--device cuda:", "`device` must be 'cpu', 'cuda', 'cuda:N' or 'auto', got 'cuda:'"),
+        ("--threads 0", "`threads` must be positive, got 0"),
+        ("--inner.rate nan", "`inner.rate` must be positive and finite, got nan"),
+        ("--inner.rate -1e-3", "`inner.rate` must be positive, got -0.001"),
+        ("--inner.rate -inf", "`inner.rate` must be positive and finite, got -inf"),
+        ("--output=", "option --output: expected a path, got ''"),
+        ("--output=~nobody-of-this-name/x", "expected a path of a user who has a home"),
+    ],
+)
+def test_a_configuration_is_checked_before_work_starts(
+    capsys: pytest.CaptureFixture[str], argv: str, message: str
+):
+    with pytest.raises(SystemExit) as ended:
+        program(never, *argv.split())
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("prog do: error: ")
+    assert message in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UsageError("no\nline"),
+        DataError("no\nline"),
+        CheckpointError("no\nline"),
+        NonFiniteError("no\nline"),
+        DeviceError("no\nline"),
+        MissingPackageError("no\nline"),
+        OSError("no\nline"),
+    ],
+)
+def test_a_mistake_of_the_user_is_one_line(capsys: pytest.CaptureFixture[str], error: Exception):
+    assert program(fail(error)) == 2
+    assert capsys.readouterr().err == "prog do: error: no line\n"
+
+
+def test_a_lack_of_memory_is_one_line(capsys: pytest.CaptureFixture[str]):
+    assert program(lambda config: int(torch.empty(2**60).sum())) == 2
+    assert program(fail(MemoryError("Unable to allocate 8 EiB"))) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith("prog do: error: not enough memory: ") for line in lines)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("shapes"), ValueError("shapes"), AssertionError(), KeyError(1)]
+)
+def test_an_internal_error_keeps_its_traceback_and_asks_for_a_report(
+    capsys: pytest.CaptureFixture[str], error: Exception
+):
+    assert program(fail(error)) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[-2].startswith(type(error).__name__)
+    assert "please report it" in lines[-1]
+
+
+def test_an_interruption_is_one_line(capsys: pytest.CaptureFixture[str]):
+    assert program(fail(KeyboardInterrupt())) == 130
+    assert capsys.readouterr().err == "prog do: interrupted\n"
+
+
+def test_what_does_not_fit_while_a_program_is_built_is_a_mistake_of_the_user():
+    with pytest.raises(UsageError, match=r"^`size` is wrong$"), usage_errors():
+        raise ValueError("`size` is wrong")
+    with pytest.raises(DataError), usage_errors():
+        raise DataError("file")
+    with pytest.raises(RuntimeError), usage_errors():
+        raise RuntimeError("shapes")
+
+
+def test_paths_of_the_home_are_expanded(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", "/somewhere")
+    found = []
+    assert program(lambda config: found.append(config.output) or 0, "--output=~/x") == 0
+    assert found == [Path("/somewhere/x")]
+
+
+def run_python(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    search = os.pathsep.join([environment.pop("PYTHONPATH", ""), *sys.path])
+    variables = {**os.environ, **environment, "PYTHONPATH": search}
+    return subprocess.run([sys.executable, *argv], env=variables, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("name", ["air", "sqair", "vrnn", "ratm", "hart", "table1", "data"])
+def test_an_interruption_while_a_program_is_imported_is_one_line(tmp_path: Path, name: str):
+    """Interrupted at the first heavy import, once by each way to start a program."""
+    for module in ("torch", "numpy"):
+        (tmp_path / f"{module}.py").write_text("raise KeyboardInterrupt\n")
+    code = f"import sys; from whatwhere.examples.common.launch import {name}; sys.exit({name}())"
+    for arguments, prog in (
+        (["-c", code], f"whatwhere-{name}"),
+        (["-m", f"whatwhere.examples.{name}"], "whatwhere"),
+    ):
+        done = run_python(*arguments, PYTHONPATH=str(tmp_path))
+        assert done.returncode == 130
+        assert done.stderr == f"{prog}: interrupted\n"
+
+
+def test_other_errors_at_import_keep_their_traceback(tmp_path: Path):
+    (tmp_path / "torch.py").write_text("raise ImportError('broken')\n")
+    done = run_python("-m", "whatwhere.examples.air", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.startswith("Traceback")
+    assert done.stderr.endswith("ImportError: broken\n")
+
+
+def test_a_warning_is_one_line():
+    code = (
+        "import sys, warnings; from whatwhere.examples.common.program import exit_code\n"
+        "sys.exit(exit_code('prog', lambda: warnings.warn('two\\nlines') or 0))"
+    )
+    done = run_python("-c", code)
+    assert done.returncode == 0
+    assert done.stderr == "prog: warning: two lines\n"
+
+
+def test_a_reader_that_goes_ends_the_program_without_a_word():
+    code = (
+        "import sys; from whatwhere.examples.common.program import exit_code\n"
+        "sys.exit(exit_code('prog', lambda: [print('x' * 100) for _ in range(10_000)] and 0))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(60) == 141
