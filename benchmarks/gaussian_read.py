@@ -23,13 +23,8 @@ from torch import Tensor
 
 from whatwhere.inference.training import keep_freed_memory, parse_config
 from whatwhere.models.components.attention import Size, crop
-from whatwhere.models.components.gaussian_read import (
-    GaussianWindow,
-    boxes_to_window,
-    gaussian_filters,
-    gaussian_read,
-    smooth_knee_sigma,
-)
+from whatwhere.models.components.gaussian_read import gaussian_filters, gaussian_read
+from whatwhere.models.components.gaussian_windows import GaussianWindow, boxes_to_window, smooth_knee_sigma
 
 from .footprint import saved_bytes
 from .harness import measure

@@ -24,9 +24,10 @@ from torch import Tensor, nn
 from whatwhere.inference.local_parameters import local_parameters
 from whatwhere.inference.supervised import HARTObjective
 from whatwhere.inference.training import keep_freed_memory, make_optimizer, parse_config
+from whatwhere.models import HART, HARTState, kitti_hart, small_hart
 from whatwhere.models.components.attention import Size
-from whatwhere.models.components.gaussian_read import GaussianWindow, gaussian_filters, gaussian_read
-from whatwhere.models.hart import HART, HARTState, kitti_hart, small_hart
+from whatwhere.models.components.gaussian_read import gaussian_filters, gaussian_read
+from whatwhere.models.components.gaussian_windows import GaussianWindow
 
 from .air import Contender, describe, settle
 from .footprint import Step, count_operations, peak_memory, saved_bytes

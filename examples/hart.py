@@ -50,14 +50,14 @@ from whatwhere.inference.training import (
     runtime_field,
     select_device,
 )
-from whatwhere.models.components.gaussian_read import (
+from whatwhere.models import HART, kitti_hart, kth_hart, small_hart
+from whatwhere.models.components.gaussian_windows import (
     PolynomialSigma,
     SigmaRule,
     released_sigma,
     smooth_knee_sigma,
 )
 from whatwhere.models.components.visual_cortex import batch_normalisation, group_normalisation
-from whatwhere.models.hart import HART, kitti_hart, kth_hart, small_hart
 
 PRETRAINED = Path(__file__).parent / "pretrained" / "hart-general.pt"
 """A checkpoint that comes with the package; how it was made and how good it is stands beside it."""

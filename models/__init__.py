@@ -5,7 +5,8 @@ A new model is a file here, its inference half one of the same name in `guides`.
 """
 
 from .air import AIR, Scene, Slots, sum_present
-from .hart import HART, HARTCell, HARTFrame, HARTState, HARTTracks, kitti_hart, kth_hart, small_hart
+from .hart import HART, HARTTracks, kitti_hart, kth_hart, small_hart
+from .hart_cell import HARTCell, HARTFrame, HARTState
 from .ratm import (
     RATM,
     AbsoluteAttention,

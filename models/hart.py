@@ -48,33 +48,20 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import pyro
 import torch
-import torch.nn.functional as F
 from pyro.nn import PyroModule
 from pyro.poutine.runtime import am_i_wrapped
 from torch import Tensor, nn
 
-from .components.attention import Size, clip_straight_through
-from .components.boxes import box_within_image
-from .components.dynamic_filters import DynamicFilterLayer
+from .components.attention import Size
 from .components.feature_extractors import ConvPoolFeatures, human_features
-from .components.gaussian_read import (
-    HART_EPSILON,
-    GaussianWindow,
-    SigmaRule,
-    boxes_to_window,
-    gaussian_read,
-    hart_boxes,
-    smooth_knee_sigma,
-)
-from .components.initialisers import glorot_uniform
+from .components.gaussian_read import HART_EPSILON, gaussian_read
 from .components.inputs import require_first_boxes, require_pixels
-from .components.networks import fill_output_bias, mlp
 from .components.plates import Plate
-from .components.recurrent import LSTMState, ZoneoutLSTM
+from .components.recurrent import ZoneoutLSTM
 from .components.visual_cortex import (
     AlexNetV1,
     ClassifierV1,
@@ -85,19 +72,7 @@ from .components.visual_cortex import (
     batch_normalisation,
     group_normalisation,
 )
-
-Init = Literal["released", "modern"]
-"""First values of parameters: `released` as in the authors' program, which draws biases too; `modern` has
-biases of 0, and of 1 for the forget gate."""
-
-Units = Literal["frame", "window"]
-"""What steps of the attention, corrections of boxes and margins are measured by: the sides of the frame, as
-in the paper; or of the window that was read (the margin, of the object's box)."""
-
-_LARGEST_BIAS: dict[Units, float] = {"frame": 0.25, "window": 0.9}
-_FIRST_STEP: dict[Units, float] = {"frame": -2.5, "window": -1.0}
-"""First values of kappa: steps of at most 0.076 of the frame, and 0.27 of the window."""
-_SMALLEST = 1.0  # pixels
+from .hart_cell import HARTCell, HARTFrame, map_shape
 
 
 class HARTTracks(NamedTuple):
@@ -120,230 +95,6 @@ class HARTTracks(NamedTuple):
     def masks(self) -> Tensor | None:
         """Location maps s in [0, 1], `(B, T, r, c)`."""
         return None if self.mask_logits is None else self.mask_logits.sigmoid()
-
-
-class HARTState(NamedTuple):
-    """What is kept from frame to frame."""
-
-    attention: Tensor
-    """Box of the window to be read next, `(B, 4)`, in pixels."""
-    appearance: Tensor
-    """What the object looks like, alpha, `(B, D)`."""
-    lstm: LSTMState
-    """Fields `(B, D)`."""
-
-
-class HARTFrame(NamedTuple):
-    """What happened in a frame."""
-
-    attention: Tensor
-    """Box of the window that was read, `(B, 4)`, in pixels."""
-    glimpse: Tensor
-    """`(B, C, h, w)`, in [0, 1]."""
-    mask_logits: Tensor | None
-    """`(B, r, c)`."""
-    filters: Tensor | None
-    """`(B, F)`."""
-    evidence: Tensor
-    """z, of which attention and box are read out, `(B, D)` or `(B, D + Q)`."""
-
-
-class HARTCell(nn.Module):
-    """One frame of HART: the whole network, a plain module.
-
-    The box is read out apart, by `boxes`: it is not fed back, so a video needs a single product of matrices.
-
-    Args:
-        image_shape: channels, height and width of a frame.
-        glimpse_size: height and width of a glimpse.
-        v1: maps glimpses `(B, C, h, w)` in [0, 1] to `(B, *v1.map_shape)`.
-        ventral: what is in the glimpse.
-        dorsal: where the object is in it. None removes appearance attention: the mask is 1 everywhere, and z
-            is the output of the LSTM alone.
-        lstm: takes the features v; its output describes the appearance.
-        sigma: width of the Gaussians, given the stride.
-        mask_features: Q, features of the mask in z.
-        head_size: width of the hidden layers that attention and box are read out by.
-        margin: by how much the first windows are larger than the first boxes, on each side, in `units`; the
-            first value of beta. The program's is 0.
-        init: see `Init`.
-        units: see `Units`.
-        bounded: keep the windows' middles in the frame, and windows no larger than it, with straight-through
-            gradients.
-        detached: let no gradient pass from frame to frame through what windows show or where they are, only
-            through the LSTM: each step of a window answers for the next frame alone. The other gradients
-            explode in long or hard videos.
-
-    Raises:
-        ValueError: if the parts do not fit together.
-    """
-
-    _frame: Tensor
-    _where_scale: Tensor
-
-    def __init__(
-        self,
-        image_shape: tuple[int, int, int],
-        glimpse_size: Size,
-        v1: nn.Module,
-        ventral: VentralStream,
-        dorsal: DorsalStream | None,
-        lstm: ZoneoutLSTM,
-        sigma: SigmaRule = smooth_knee_sigma,
-        mask_features: int = 10,
-        head_size: int = 100,
-        margin: float = 0.0,
-        init: Init = "released",
-        units: Units = "frame",
-        bounded: bool = False,
-        detached: bool = False,
-    ) -> None:
-        super().__init__()
-        channels, rows, columns = _map_shape(v1)
-        for name, got, expected in (
-            ("ventral.in_channels", ventral.in_channels, channels),
-            ("dorsal.in_channels", dorsal and dorsal.in_channels, channels),
-            ("dorsal.control_size", dorsal and dorsal.control_size, lstm.hidden_size),
-        ):
-            if got is not None and got != expected:
-                raise ValueError(f"`{name}` must be {expected}, as the part before has, but got {got}.")
-        if units not in _LARGEST_BIAS:
-            raise ValueError(f'`units` must be "frame" or "window", got {units!r}')
-        if not 0 <= margin < _LARGEST_BIAS[units] / 2:
-            raise ValueError(f"`margin` must be in [0, {_LARGEST_BIAS[units] / 2}), got {margin}")
-        if init not in ("released", "modern"):
-            raise ValueError(f'`init` must be "released" or "modern", got {init!r}')
-        self.glimpse_size = glimpse_size
-        self.sigma = sigma
-        self.units, self.bounded, self.detached = units, bounded, detached
-        self.v1, self.ventral, self.dorsal, self.lstm = v1, ventral, dorsal, lstm
-        self.features = nn.Linear(ventral.channels * rows * columns + 6, lstm.input_size)
-        self.first_features = nn.Linear(lstm.input_size, lstm.input_size)
-        self.first_hidden = nn.Linear(lstm.hidden_size, lstm.hidden_size)
-        self.first_cell = nn.Linear(lstm.hidden_size, lstm.hidden_size)
-        evidence = lstm.hidden_size
-        self.mask_features: nn.Linear | None = None
-        if dorsal is not None:
-            self.mask_features = nn.Linear(rows * columns, mask_features)
-            evidence += mask_features
-        self.attention_head = mlp([evidence, head_size, 4], nn.ELU)
-        self.box_head = mlp([evidence, head_size, 4], nn.ELU)
-        self.step_size = nn.Parameter(torch.full((4,), _FIRST_STEP[units]))  # kappa
-        self.bias = nn.Parameter(torch.empty(4))  # theta
-        self.register_buffer("_frame", torch.empty(4), persistent=False)
-        self.register_buffer("_where_scale", torch.empty(6), persistent=False)
-        self.image_shape = torch.Size(image_shape)
-        self.set_image_size(self.image_size)
-        self._initialise(margin, init)
-
-    def _initialise(self, margin: float, init: Init) -> None:
-        new = [self.features, self.first_features, self.first_hidden, self.first_cell]
-        new += [] if self.mask_features is None else [self.mask_features]
-        glorot_uniform(*new, self.attention_head, self.box_head)
-        for head in (self.attention_head, self.box_head):
-            # Boxes and windows rest where they are at first.
-            nn.init.uniform_(head[-1].get_parameter("weight"), -1e-3, 1e-3)
-            fill_output_bias(head, 0.0)
-        share = torch.tensor([-margin, -margin, 2 * margin, 2 * margin]) / _LARGEST_BIAS[self.units]
-        with torch.no_grad():
-            self.bias.copy_(share.atanh() + torch.empty(4).uniform_(-1e-3, 1e-3))
-        if init == "modern":
-            _set_biases(self)
-
-    @property
-    def image_size(self) -> Size:
-        """Height and width of a frame."""
-        return self.image_shape[1], self.image_shape[2]
-
-    def set_image_size(self, image_size: Size) -> None:
-        """Be for frames of another height and width from now on, see `HART.resized`."""
-        height, width = (float(side) for side in image_size)
-        self.image_shape = torch.Size((self.image_shape[0], *image_size))
-        self._frame.copy_(torch.tensor([width, height, width, height]))
-        self._where_scale.copy_(_where_scale(image_size, self.glimpse_size))
-
-    def margin(self) -> Tensor:
-        """Beta, `(4,)`: by how much a window's left, top, width and height differ from an object's box.
-
-        In pixels, or in units of the box.
-        """
-        share = _LARGEST_BIAS[self.units] * self.bias.tanh()
-        return hart_boxes(share, self.image_size) if self.units == "frame" else share
-
-    def windows_around(self, boxes: Tensor) -> Tensor:
-        """Boxes of the windows that show objects with boxes `(..., 4)`: `b + beta`."""
-        margin = self.margin()
-        return self._kept(boxes + (margin if self.units == "frame" else margin * _sides(boxes)))
-
-    def boxes_within(self, windows: Tensor) -> Tensor:
-        """Boxes of the objects that windows `(..., 4)` are around: `a - beta`."""
-        margin = self.margin()
-        if self.units == "frame":
-            return windows - margin
-        extent = windows[..., 2:] / (1 + margin[2:])
-        return torch.cat([windows[..., :2] - margin[:2] * extent, extent], dim=-1)
-
-    def _kept(self, windows: Tensor) -> Tensor:
-        return _at_least_a_pixel(box_within_image(windows, self.image_size) if self.bounded else windows)
-
-    def start(self, frame: Tensor, first_box: Tensor) -> HARTState:
-        """The state before the first frame.
-
-        Args:
-            frame: the first one, `(B, C, H, W)`.
-            first_box: of the object in it, `(B, 4)`, in pixels.
-        """
-        first_box = first_box.to(self.step_size)
-        glimpse, where = self._read(frame, first_box)
-        ventral = self.ventral(self.v1(glimpse))
-        features = self.first_features(self._features(ventral, where)).relu()
-        appearance, (hidden, cell) = self.lstm(features, self.lstm.initial_state(features))
-        first = LSTMState(self.first_hidden(hidden).relu(), self.first_cell(cell).relu())
-        return HARTState(self.windows_around(first_box), appearance, first)
-
-    def forward(self, frame: Tensor, state: HARTState) -> tuple[HARTState, HARTFrame]:
-        """Look at a frame `(B, C, H, W)`: the next state, and what was seen."""
-        window = state.attention.detach() if self.detached else state.attention
-        glimpse, where = self._read(frame, window)
-        maps = self.v1(glimpse)
-        ventral = self.ventral(maps)
-        logits = filters = None
-        if self.dorsal is not None:
-            logits, filters = self.dorsal(maps, state.appearance)
-            mask = logits.sigmoid()
-            ventral = ventral * mask.unsqueeze(1)
-        output, lstm = self.lstm(self._features(ventral, where), state.lstm)
-        evidence = output
-        if self.mask_features is not None:
-            evidence = torch.cat([output, F.elu(self.mask_features(mask.flatten(1)))], dim=-1)
-        step = self.step_size.sigmoid() * _read_out(self.attention_head, evidence)
-        step = hart_boxes(step, self.image_size) if self.units == "frame" else step * _sides(window)
-        attention = self._kept(window + step)
-        seen = HARTFrame(state.attention, glimpse, logits, filters, evidence)
-        return HARTState(attention, output, lstm), seen
-
-    def boxes(self, attention: Tensor, evidence: Tensor) -> Tensor:
-        """The object's boxes after the first frame, `(..., 4)` in pixels.
-
-        Args:
-            attention: of the frames, `(..., 4)`.
-            evidence: of the same frames, `(..., Z)`.
-        """
-        unit = self._frame if self.units == "frame" else _sides(attention)
-        return _at_least_a_pixel(self.boxes_within(attention) + _read_out(self.box_head, evidence) * unit)
-
-    def window(self, boxes: Tensor) -> GaussianWindow:
-        """The filters over boxes `(..., 4)`: the first and the last lie on their borders."""
-        return boxes_to_window(boxes, self.glimpse_size, self.sigma)
-
-    def _read(self, frame: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """Glimpses of a frame, and six numbers that tell where they are."""
-        window = self.window(boxes)
-        where = torch.cat([boxes[..., :2], window.sigma, window.stride], dim=-1) * self._where_scale
-        return gaussian_read(frame, window, self.glimpse_size, HART_EPSILON), where
-
-    def _features(self, ventral: Tensor, where: Tensor) -> Tensor:
-        return F.elu(self.features(torch.cat([ventral.flatten(1), where.to(ventral.dtype)], dim=-1)))
 
 
 class HART(PyroModule):
@@ -513,7 +264,7 @@ def _assemble(
     normalisation: Normalisation,
     options: Mapping[str, Any],
 ) -> HART:
-    channels = _map_shape(v1)[0]
+    channels = map_shape(v1)[0]
     cell = HARTCell(
         image_shape,
         glimpse_size,
@@ -539,48 +290,3 @@ def _state(tracks: HARTTracks) -> None:
 
 def _stack(fields: tuple[Any, ...]) -> Any:
     return None if fields[0] is None else torch.stack(fields, dim=1)
-
-
-def _map_shape(v1: nn.Module) -> torch.Size:
-    shape = getattr(v1, "map_shape", None)
-    if not isinstance(shape, torch.Size) or len(shape) != 3:
-        raise ValueError(f"`v1.map_shape` must be three numbers, channels, rows and columns, got {shape}.")
-    return shape
-
-
-def _where_scale(size: Size, glimpse_size: Size) -> Tensor:
-    """What makes corner, width of the Gaussians and stride numbers of order 1, x before y."""
-    height, width = size
-    across, down = (glimpse_size[1] - 1) / width, (glimpse_size[0] - 1) / height
-    return torch.tensor([1 / width, 1 / height, across, down, across, down])
-
-
-def _read_out(head: nn.Module, evidence: Tensor) -> Tensor:
-    """Four numbers in [-1, 1]; half precision would round a way of 50 pixels by 0.2."""
-    with torch.autocast(evidence.device.type, enabled=False):
-        return head(evidence.to(next(head.parameters()).dtype)).tanh()
-
-
-def _sides(boxes: Tensor) -> Tensor:
-    """`(width, height, width, height)` of boxes, what their four numbers are measured by."""
-    extent = boxes[..., 2:]
-    return torch.cat([extent, extent], dim=-1)
-
-
-def _at_least_a_pixel(boxes: Tensor) -> Tensor:
-    corner, extent = boxes.split(2, dim=-1)
-    return torch.cat([corner, clip_straight_through(extent, _SMALLEST)], dim=-1)
-
-
-@torch.no_grad()
-def _set_biases(cell: HARTCell) -> None:
-    """Biases of `Init` "modern", but for V1's. The constant part of dynamic filters is no bias, and stays."""
-    layers = [layer for name, part in cell.named_children() if name != "v1" for layer in part.modules()]
-    dynamic = [layer for layer in layers if isinstance(layer, DynamicFilterLayer)]
-    for layer in layers:
-        constant_filters = any(layer is other.weight for other in dynamic)
-        if isinstance(layer, nn.Linear | nn.Conv2d) and layer.bias is not None and not constant_filters:
-            layer.bias.zero_()
-    for other in dynamic:
-        other.static_bias.zero_()
-    cell.lstm.fill_forget_bias(1.0)

@@ -22,12 +22,11 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from .components.attention import Size
-from .components.gaussian_read import (
-    RATM_EPSILON,
+from .components.gaussian_read import RATM_EPSILON, gaussian_read
+from .components.gaussian_windows import (
     GaussianWindow,
     SigmaRule,
     boxes_to_window,
-    gaussian_read,
     ratm_kth_parameters,
     ratm_kth_window,
     ratm_parameters,

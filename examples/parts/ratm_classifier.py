@@ -44,12 +44,8 @@ from whatwhere.models.components.feature_extractors import (
     human_classifier,
     load_released_human_weights,
 )
-from whatwhere.models.components.gaussian_read import (
-    RATM_EPSILON,
-    boxes_to_window,
-    gaussian_read,
-    smooth_knee_sigma,
-)
+from whatwhere.models.components.gaussian_read import RATM_EPSILON, gaussian_read
+from whatwhere.models.components.gaussian_windows import boxes_to_window, smooth_knee_sigma
 
 
 @dataclass(frozen=True)

@@ -76,3 +76,9 @@ def site_mask(site: Site) -> Tensor | bool:
     if isinstance(fn, MaskedDistribution):
         mask = mask & fn._mask
     return mask
+
+
+def value_mask(site: Site) -> Tensor | bool:
+    """The same with the event's dimensions, of size 1: broadcastable to the value of the site."""
+    mask = site_mask(site)
+    return mask if isinstance(mask, bool) else mask.reshape(*mask.shape, *[1] * site["fn"].event_dim)

@@ -58,7 +58,7 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from .baselines import site_mask
+from .baselines import value_mask
 from .errors import NoGradientError
 from .layout import Layout, Site
 from .log_weights import ScoredTraces, run_and_score
@@ -166,10 +166,10 @@ def _factors(traces: ScoredTraces) -> Tensor | None:
 
 def _where_it_counts(slope: Tensor, site: Site) -> Tensor:
     """Zero for draws whose log-probability is masked: there is no density to be reparameterised once more."""
-    mask = site_mask(site)
+    mask = value_mask(site)
     if isinstance(mask, bool):
         return slope if mask else torch.zeros_like(slope)
-    return slope.masked_fill(~mask[(..., *[None] * site["fn"].event_dim)], 0.0)
+    return slope.masked_fill(~mask, 0.0)
 
 
 def _per_datum(values: Tensor, site: Site, layout: Layout) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...models.components.provisional import Provisional
 from .base import Estimate, MultiSampleELBO, Program
-from .baselines import site_mask
+from .baselines import value_mask
 from .diagnostics import summarise
 from .errors import DreamError, TooFewParticlesError, UnsupportedSiteError
 from .layout import Layout, Site
@@ -144,10 +144,10 @@ def _dreamt(trace: Trace) -> Callable[[Site], Tensor | None]:
         value, fn = made_up(site), site["fn"]
         if value is None or not isinstance(fn, Provisional):
             return value
-        mask = site_mask(trace.nodes[site["name"]])
+        mask = value_mask(trace.nodes[site["name"]])
         if isinstance(mask, bool):
             return value if mask else None
-        return torch.where(mask[(..., *[None] * fn.event_dim)], value, fn.sample())
+        return torch.where(mask, value, fn.sample())
 
     return choose
 

@@ -41,12 +41,11 @@ from .feature_extractors import (
     load_released_human_weights,
 )
 from .frames import Frames
-from .gaussian_read import (
+from .gaussian_read import gaussian_filters, gaussian_read
+from .gaussian_windows import (
     GaussianWindow,
     PolynomialSigma,
     boxes_to_window,
-    gaussian_filters,
-    gaussian_read,
     hart_attention,
     hart_boxes,
     ratm_kth_parameters,

@@ -3,7 +3,8 @@ import torch
 from whatwhere.benchmarks import gaussian_read as benchmark
 from whatwhere.benchmarks.gaussian_read import GaussianReadBenchmark, Sizes, read_bilinear, read_dense
 from whatwhere.benchmarks.gaussian_read import read_floats as read_converted
-from whatwhere.models.components.gaussian_read import GaussianWindow, gaussian_read
+from whatwhere.models.components.gaussian_read import gaussian_read
+from whatwhere.models.components.gaussian_windows import GaussianWindow
 
 SMALL = Sizes(3, 2, (11, 14), (5, 6), torch.uint8)
 

@@ -8,8 +8,9 @@ import torch
 from whatwhere.benchmarks import hart
 from whatwhere.benchmarks.footprint import count_operations, saved_bytes
 from whatwhere.benchmarks.harness import Measurement, Samples
-from whatwhere.models.components.gaussian_read import GaussianWindow, gaussian_read
-from whatwhere.models.hart import small_hart
+from whatwhere.models import small_hart
+from whatwhere.models.components.gaussian_read import gaussian_read
+from whatwhere.models.components.gaussian_windows import GaussianWindow
 
 CPU = torch.device("cpu")
 

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from pyro import poutine
 from torch import Tensor, nn
 
+from whatwhere.models import HART, HARTCell, HARTTracks, kitti_hart, kth_hart, small_hart
 from whatwhere.models.components.boxes import iou
 from whatwhere.models.components.feature_extractors import human_features
-from whatwhere.models.components.gaussian_read import PolynomialSigma, released_sigma
+from whatwhere.models.components.gaussian_windows import PolynomialSigma, released_sigma
 from whatwhere.models.components.recurrent import LSTMState, ZoneoutLSTM
 from whatwhere.models.components.visual_cortex import (
     DorsalStream,
@@ -20,7 +21,6 @@ from whatwhere.models.components.visual_cortex import (
     batch_normalisation,
     group_normalisation,
 )
-from whatwhere.models.hart import HART, HARTCell, HARTTracks, kitti_hart, kth_hart, small_hart
 
 SHAPE = (2, 24, 32)
 HEIGHT, WIDTH = 24, 32

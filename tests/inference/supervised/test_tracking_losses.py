@@ -30,8 +30,7 @@ from whatwhere.inference.supervised.tracking_losses import (
 )
 from whatwhere.inference.training import Trainer, TrainingConfig, rms_clip_norm
 from whatwhere.inference.training.optimizers import RMSPropTF
-from whatwhere.models import hart
-from whatwhere.models.hart import HART, small_hart
+from whatwhere.models import HART, hart, small_hart
 
 SIZE = (40, 50)
 TARGET = (0.0, 0.0, 10.0, 10.0)
