@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from .checks import MissingPackageError
 
-__all__ = ["atomic_path", "atomic_write", "import_av"]
+__all__ = ["atomic_path", "atomic_write", "import_av", "user_path"]
 
 
 @contextmanager
@@ -54,6 +54,14 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a binary file for writing; `path` changes only when the block succeeds, see `atomic_path`."""
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         yield file
+
+
+def user_path(path: str | os.PathLike[str]) -> Path:
+    """The path, `~` at its beginning being the user's home; shells leave it alone in `--output=~/x`."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # no such user
+        return Path(path)
 
 
 def import_av() -> Any:

@@ -1,5 +1,6 @@
 """Generated and recorded data, how they are stored, and in which order they are fed to training.
 
+- `opening`: files that others wrote, with suspicion;
 - `storage`: videos with labels in memory, in a file, or made as they are read;
 - `feeding`: from stored videos to batches;
 - `generated`: digits, balls and clutter, from a recipe and a seed;
@@ -56,6 +57,7 @@ from .generated import (
     present,
     visible_count,
 )
+from .opening import LIMIT, check_claim
 from .recorded import (
     KITTI_CLASSES,
     KITTI_SIZES,
@@ -64,6 +66,7 @@ from .recorded import (
     OTB_RANGES,
     VIDEO_SUFFIXES,
     WEIZMANN_ACTIONS,
+    Frames,
     KITTIClip,
     KITTILabel,
     KITTIRecipe,
@@ -85,6 +88,7 @@ from .recorded import (
     load_scenes,
     load_tld,
     load_weizmann,
+    open_frames,
     otb_parts,
     read_kitti_labels,
     read_kth_annotation,
@@ -109,6 +113,10 @@ from .storage import (
 )
 
 __all__ = [
+    "LIMIT",
+    "check_claim",
+    "Frames",
+    "open_frames",
     "VideoBatch",
     "VideoData",
     "DataError",

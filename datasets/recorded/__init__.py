@@ -4,8 +4,10 @@
 `VideoData` or parts of it. May import `feeding` and `storage`. A reader of another data set is a file here.
 """
 
+from ..opening import VIDEO_SUFFIXES
 from .clips import load_clips
 from .folder import load_folder, load_images
+from .frames import Frames, open_frames
 from .kitti import KITTI_SIZES, KITTIRecipe, kitti_parts, load_kitti
 from .kitti_labels import (
     KITTI_CLASSES,
@@ -23,10 +25,11 @@ from .otb import OTB_RANGES, load_otb, otb_parts
 from .scene_clips import SceneRecipe, load_scenes, scene_parts
 from .target_clips import TargetClips
 from .tld import load_tld, tld_parts
-from .video_file import VIDEO_SUFFIXES, read_video
+from .video_file import read_video
 from .weizmann import WEIZMANN_ACTIONS, load_weizmann
 
 __all__ = [
+    "Frames",
     "KITTIClip",
     "KITTILabel",
     "KITTIRecipe",
@@ -55,6 +58,7 @@ __all__ = [
     "load_scenes",
     "load_tld",
     "load_weizmann",
+    "open_frames",
     "otb_parts",
     "read_kitti_labels",
     "read_kth_annotation",

@@ -6,17 +6,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from ..errors import DataError
+from ..opening.picture import Picture, is_image, read_image
+from ..storage.schema import HDF5_SUFFIXES
 from ..storage.store import load_video
 from ..storage.video import VideoData
-
-SUFFIXES = (".png", ".jpg", ".jpeg")
-"""Ends of the names of files that are read, in lower or upper case."""
-
-HDF5_SUFFIXES = (".h5", ".hdf5")
-"""Ends of the names of HDF5 files."""
 
 
 class FolderImages(NamedTuple):
@@ -105,61 +100,32 @@ def load_images(
     return load_video(path)
 
 
-def is_image(path: Path) -> bool:
-    """Whether there is a file whose name ends as that of an image that is read."""
-    return path.suffix.lower() in SUFFIXES and path.is_file()
-
-
-def read_image(path: Path, shape: tuple[int, int] | None, grey: bool) -> np.ndarray:
-    """One image from a file, see `image_array`.
-
-    Raises:
-        DataError: if the file cannot be read.
-    """
-    try:
-        with Image.open(path) as opened:
-            return image_array(ImageOps.exif_transpose(opened), shape, grey)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: cannot be read as an image ({error}).") from error
-
-
-def image_array(image: Image.Image, shape: tuple[int, int] | None, grey: bool) -> np.ndarray:
-    """One image `(H, W)` or `(H, W, 3)`, uint8, resized to `shape` (height, width) by averaging over areas.
-
-    Transparency is laid over black. With `grey` there is one channel, ITU-R 601 luma.
-    """
-    image = _convert(image, grey)
-    if shape is not None:
-        image = image.resize((shape[1], shape[0]), Image.Resampling.BOX)
-    return np.asarray(image)
-
-
-def _convert(image: Image.Image, grey: bool) -> Image.Image:
-    if image.mode.startswith("I;16") or image.mode == "I":
-        # Pillow would clip 16 bits to the lowest 8.
-        image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        black = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
-        opaque = Image.alpha_composite(black, rgba).convert("RGB")
-        return opaque.convert("L") if grey or image.mode == "LA" else opaque
-    return image.convert("L" if grey or image.mode in ("1", "L") else "RGB")
-
-
-def stack_images(arrays: Sequence[np.ndarray], names: Sequence[Path]) -> np.ndarray:
+def stack_images(arrays: Sequence[Picture], names: Sequence[Path]) -> np.ndarray:
     """Images `(M, C, H, W)`; grey ones among coloured ones get three equal channels.
 
     Raises:
         DataError: if they differ in size; the message has the name of the first that does.
     """
+    size = arrays[0].shape[:2]
     for array, name in zip(arrays, names, strict=True):
-        if array.shape[:2] != arrays[0].shape[:2]:
-            (height, width), (other_height, other_width) = arrays[0].shape[:2], array.shape[:2]
-            raise DataError(
-                f"{name}: {other_width} x {other_height} pixels, but {names[0].name} has {width} x {height}; "
-                "give a `size` to bring all images to it."
-            )
-    if all(array.ndim == 2 for array in arrays):
-        return np.stack(arrays)[:, None]
-    coloured = [array if array.ndim == 3 else np.repeat(array[..., None], 3, axis=-1) for array in arrays]
-    return np.ascontiguousarray(np.stack(coloured).transpose(0, 3, 1, 2))
+        if array.shape[:2] != size:
+            raise size_error(name, array, names[0], size)
+    channels = 1 if all(array.ndim == 2 for array in arrays) else 3
+    stacked = np.empty((len(arrays), channels, *size), np.uint8)
+    for number, array in enumerate(arrays):
+        stacked[number] = as_planes(array)
+    return stacked
+
+
+def as_planes(picture: Picture) -> np.ndarray:
+    """A picture as `(1, H, W)` or `(3, H, W)`."""
+    return picture[None] if picture.ndim == 2 else picture.transpose(2, 0, 1)
+
+
+def size_error(name: Path, picture: Picture, first: Path, size: tuple[int, ...]) -> DataError:
+    """What is wrong with a picture of another size than that of the first, (height, width)."""
+    (height, width), (other_height, other_width) = size, picture.shape[:2]
+    return DataError(
+        f"{name}: {other_width} x {other_height} pixels, but {first.name} has {width} x {height}; "
+        "give a `size` to bring all images to it."
+    )

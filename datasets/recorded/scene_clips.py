@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import DataError
+from ..opening.picture import is_image
 from ..storage.video import VideoData
-from .folder import is_image
 from .target_clips import (
     ClipFrames,
     ImageFiles,

@@ -16,11 +16,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..errors import DataError
+from ..opening.film import VIDEO_SUFFIXES
+from ..opening.picture import image_array, is_image, read_image
 from ..storage.generated_videos import Bytes
 from ..storage.store import part_length
 from ..storage.video import VideoData
-from .folder import image_array, is_image, read_image
-from .video_file import VIDEO_SUFFIXES, read_video
+from .video_file import read_video
 
 Size = tuple[int, int]
 Channels = Literal[1, 3]

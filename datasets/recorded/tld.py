@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
+from ..opening.picture import is_image
 from ..storage.video import VideoData
-from .folder import is_image
 from .target_clips import (
     ClipFrames,
     ImageFiles,

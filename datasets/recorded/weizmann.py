@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError
+from ..opening.archive import read_archive
 from ..storage.schema import naming
 from ..storage.video import VideoData
-from .clips import read_archive
 
 WEIZMANN_ACTIONS = ("bend", "jack", "jump", "pjump", "run", "side", "skip", "walk", "wave1", "wave2")
 """All actions; their places in this tuple are their classes."""

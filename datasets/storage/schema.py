@@ -34,6 +34,9 @@ SCHEMA = "whatwhere/video"
 SCHEMA_VERSION = 1
 """The version of the schema that is written, and the newest that is read."""
 
+HDF5_SUFFIXES = (".h5", ".hdf5")
+"""Ends of the names of HDF5 files."""
+
 _BLOCK_BYTES = 32 * 1024**2
 # What h5py raises for damaged files, depending on where the damage is.
 _H5PY_ERRORS = (OSError, RuntimeError, KeyError)
@@ -63,17 +66,23 @@ class Source:
         for problem in shape_problems(self.shape):
             raise DataError(problem)
 
-    def read(self, start: int, stop: int, frames: int | None = None) -> npt.NDArray[np.uint8]:
-        """Videos `start` to `stop - 1` as bytes `(n, T, C, H, W)`, or only their first frames.
+    @property
+    def chunk_frames(self) -> int:
+        """How many frames of a video are stored together, so that one cannot be read without the others."""
+        chunks = self.pixels.chunks
+        return chunks[1] if chunks and self.name == "video" else 1
+
+    def read(self, start: int, stop: int, frames: slice = slice(None)) -> npt.NDArray[np.uint8]:
+        """Videos `start` to `stop - 1` as bytes `(n, T, C, H, W)`, or only some consecutive frames of each.
 
         Raises:
             DataError: if they cannot be read, or are real numbers out of [0, 1].
         """
         try:
             if self.name == "images":  # whose second axis may be that of channels
-                values = self.pixels[start:stop].reshape(-1, *self.shape[1:])[:, :frames]
+                values = self.pixels[start:stop].reshape(-1, *self.shape[1:])[:, frames]
             else:
-                values = self.pixels[start:stop, :frames]
+                values = self.pixels[start:stop, frames]
         except _H5PY_ERRORS as error:
             raise DataError(f"`{self.name}` cannot be read, the file is damaged ({error}).") from error
         if values.dtype == np.uint8:

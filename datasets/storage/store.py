@@ -140,7 +140,7 @@ class VideoStore:
         self.path = Path(path)
         with naming(path), open_file(path) as file:
             source = Source(file)
-            self.shape = source.shape
+            self.shape, self.chunk_frames = source.shape, source.chunk_frames
             self._labels = source.labels()
         self._source: Source | None = None
         self._process = 0
@@ -180,8 +180,8 @@ class VideoStore:
         video, labels = self._read(as_indices(indices, len(self)))
         return VideoData(video, **labels)
 
-    def frames(self, index: int, stop: int | None = None) -> npt.NDArray[np.uint8]:
-        """The frames of one video before frame `stop` as bytes `(T, C, H, W)`; all of them by default.
+    def frames(self, index: int, stop: int | None = None, start: int = 0) -> npt.NDArray[np.uint8]:
+        """The frames of one video, `start` to `stop - 1`, as bytes `(T, C, H, W)`; all of them by default.
 
         Raises:
             IndexError: if `index` is out of range.
@@ -189,7 +189,7 @@ class VideoStore:
         """
         (row,) = as_indices([index], len(self)).tolist()
         with naming(self.path):
-            return self._open().read(row, row + 1, stop)[0]
+            return self._open().read(row, row + 1, slice(start, stop))[0]
 
     def _read(
         self, where: npt.NDArray[np.int64]

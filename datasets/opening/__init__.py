@@ -1,0 +1,40 @@
+"""Files that others wrote, opened with suspicion: pictures, films, archives of arrays.
+
+What a file claims to hold is compared with its size before memory is taken, no decoder is started but the
+one that is meant, and whatever is wrong becomes a `DataError` that names the file. Imports no other room of
+`datasets`. A new kind of file is opened by a file here.
+"""
+
+from .archive import Archive, open_archive, read_archive
+from .claims import LIMIT, check_claim
+from .film import VIDEO_SUFFIXES, film_pictures
+from .gif import gif_pictures
+from .picture import (
+    IMAGE_SUFFIXES,
+    Picture,
+    grey_by_mode,
+    image_array,
+    is_image,
+    open_image,
+    read_image,
+    without_colour,
+)
+
+__all__ = [
+    "Archive",
+    "IMAGE_SUFFIXES",
+    "LIMIT",
+    "Picture",
+    "VIDEO_SUFFIXES",
+    "check_claim",
+    "film_pictures",
+    "gif_pictures",
+    "grey_by_mode",
+    "image_array",
+    "is_image",
+    "open_archive",
+    "open_image",
+    "read_archive",
+    "read_image",
+    "without_colour",
+]

@@ -1,0 +1,52 @@
+"""What a file says that it holds, against what it can hold."""
+
+from ..errors import DataError
+
+LIMIT = 8 * 2**30
+"""Bytes that are read into memory at once, unless another limit is given: 8 GiB."""
+
+DEFLATE_RATIO = 1100
+"""More than deflate reaches, which PNG, HDF5, gzip and zip use; its best is 1032."""
+
+# So much may be claimed by a file of any size: a still film or a black picture is smaller than its ratio.
+_UNSUSPICIOUS = 256 * 2**20
+
+
+def check_claim(
+    what: str, claimed: int, stored: int, limit: float = LIMIT, ratio: float = DEFLATE_RATIO
+) -> None:
+    """Refuses data that are too large for memory, or for the file that claims to hold them.
+
+    Call it with sizes from a file's header, before anything of that size is made.
+
+    Args:
+        what: takes the memory, for the message.
+        claimed: bytes that it takes in memory.
+        stored: bytes of the file, or of its part, that it is read from.
+        limit: most bytes that are read into memory at once; `math.inf` for what is read bit by bit.
+        ratio: of `claimed` to `stored`, that no file of this kind exceeds. It is left alone up to 256 MiB.
+
+    Raises:
+        DataError: if `claimed` is too great; the message does not name the file.
+    """
+    if claimed > max(ratio * stored, _UNSUSPICIOUS):
+        raise DataError(
+            f"{what} would take {in_words(claimed)} of memory, but only {in_words(stored)} are stored; the "
+            "file is damaged or misleading."
+        )
+    if claimed > limit:
+        raise DataError(
+            f"{what} takes {in_words(claimed)} of memory, more than the limit of {in_words(limit)}."
+        )
+
+
+def in_words(size: float) -> str:
+    """A number of bytes for people to read, with three digits."""
+    if size < 1024:
+        return f"{size:,} bytes"
+    for unit in ("KiB", "MiB", "GiB"):
+        size_in_unit = size / 1024
+        if size_in_unit < 1024:
+            return f"{size_in_unit:.3g} {unit}"
+        size = size_in_unit
+    return f"{size / 1024:.3g} TiB"

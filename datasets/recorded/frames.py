@@ -1,0 +1,271 @@
+"""One video of a user's, read as it goes: memory holds some of its frames, whatever its length."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ...files import user_path
+from ..errors import DataError
+from ..opening.archive import open_archive
+from ..opening.picture import image_array
+from ..storage.schema import HDF5_SUFFIXES, naming
+from ..storage.store import VideoStore
+from ..storage.video import FRAME_LABELS
+from .archive_clips import MAX_CHANNELS, ArchiveVideos
+from .folder import as_planes, size_error
+from .picture_clips import EXPECTED, PictureClip, picture_clips
+
+Bytes = npt.NDArray[np.uint8]
+Size = tuple[int, int]
+
+_BLOCK = 16  # frames that are read at once from a file of many
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """A video that is read as it goes, from its first frame, each time that it is asked for.
+
+    video = open_frames("street.mp4", channels=3)
+    for block in video.blocks(16):
+        ...  # (n, 3, H, W), uint8; n is 16, and less at the end
+    """
+
+    path: Path
+    """The file or folder."""
+    stored_size: Size
+    """(height, width) of the frames in the file."""
+    size: Size
+    """(height, width) of the frames that are given: another one where they are resized."""
+    channels: int
+    """Their number of channels, 1 to 4."""
+    length: int | None
+    """How many frames there are; None if only reading all of them would tell."""
+    labels: dict[str, npt.NDArray[Any]]
+    """The video's labels, see `VideoData`, without the axis of videos: `boxes` are `(T, N, 4)`, in pixels of
+    the frames that are given. There are none where `length` is None.
+    """
+    read: Callable[[], Iterator[Bytes]]
+    """Starts to read: the frames `(C, H, W)` in order."""
+
+    def __iter__(self) -> Iterator[Bytes]:
+        return self.read()
+
+    def blocks(self, most: int = 16) -> Iterator[Bytes]:
+        """All frames in order, `(n, C, H, W)`, uint8: `most` at a time, and the last ones.
+
+        Raises:
+            DataError: if a frame cannot be read, or has another size; the message names the file and, where
+                it can, the frame (the first is 0).
+            ValueError: if `most` is not positive.
+        """
+        if most < 1:
+            raise ValueError(f"`most` must be at least 1, got {most}.")
+        return self._blocks(most)
+
+    def _blocks(self, most: int) -> Iterator[Bytes]:
+        with closing(self.read()) as frames:
+            while block := list(islice(frames, most)):
+                yield np.stack(block)
+
+
+def open_frames(
+    path: str | os.PathLike[str],
+    *,
+    video: int = 0,
+    size: Size | None = None,
+    channels: int | None = None,
+    stop: int | None = None,
+) -> Frames:
+    """Opens one video of whatever `load_clips` reads, without reading more of it than must be.
+
+    The frames are those that `load_clips` would give, but a clip of a data set that is shorter than T stops
+    at its own end: frames that are black and in which no label says that there is an object are left out
+    after the last other one.
+
+    Only the first frame is read, or header of a file, with these exceptions: where `channels` is not given,
+    a film or a GIF is read once to see whether there are colours in it; and one of several videos in an
+    `.npz` archive to find its end. An archive's array in Fortran's order is copied to a temporary file.
+
+    Args:
+        path: a folder, an `.npz` archive, an animated GIF, a video file, or an HDF5 file, see `load_clips`.
+        video: which of several.
+        size: as in `load_clips`.
+        channels: as in `load_clips`.
+        stop: the frame to stop before, if the video does not end earlier.
+
+    Raises:
+        DataError: if there is nothing at `path`, or it cannot be read or used, or has no such video; the
+            message names the file.
+        RuntimeError: if a video file is to be read and PyAV is not installed.
+        ValueError: if `size`, `channels` or `stop` is not positive, or `video` negative.
+    """
+    check_conversion(size, channels)
+    if video < 0 or (stop is not None and stop < 1):
+        raise ValueError(f"`video` must not be negative and `stop` at least 1, got {video} and {stop}.")
+    root, suffix = user_path(path), Path(path).suffix.lower()
+    if not root.exists():
+        raise DataError(f"{path}: no such file or folder.")
+    if suffix == ".npz" and root.is_file():
+        opened = _from_archive(root, video)
+    elif suffix in HDF5_SUFFIXES and root.is_file():
+        opened = _from_store(root, video)
+    elif clips := picture_clips(root):
+        with naming(path):
+            _check_number(video, len(clips))
+        opened = _from_pictures(clips[video], size, channels, stop)
+    else:
+        raise DataError(f"{path}: {EXPECTED}.")
+    return _converted(opened, size, channels, stop)
+
+
+def check_conversion(size: Size | None, channels: int | None) -> None:
+    """Refuses what frames cannot become.
+
+    Raises:
+        ValueError: if `size` is not two positive numbers, or `channels` not 1 to 4.
+    """
+    if size is not None and (len(size) != 2 or min(size) < 1):
+        raise ValueError(f"`size` must be two positive numbers of pixels, got {size}.")
+    if channels is not None and not 1 <= channels <= MAX_CHANNELS:
+        raise ValueError(f"`channels` must be 1 to {MAX_CHANNELS}, got {channels}.")
+
+
+def fit_frame(frame: Bytes, size: Size, channels: int) -> Bytes:
+    """A frame `(C, H, W)` with another number of channels and another size, `(channels, *size)`.
+
+    Raises:
+        DataError: if C is neither `channels`, nor 1 or 3 like them.
+    """
+    present = len(frame)
+    if (present, channels) == (3, 1):
+        frame = image_array(Image.fromarray(np.ascontiguousarray(frame.transpose(1, 2, 0))), None, True)[None]
+    elif present != channels and (present, channels) != (1, 3):
+        raise DataError(f"has {present} channels, which cannot be turned into {channels}.")
+    if frame.shape[1:] != tuple(size):
+        planes = (image_array(Image.fromarray(np.ascontiguousarray(plane)), size, True) for plane in frame)
+        frame = np.stack(list(planes))
+    return np.broadcast_to(frame, (channels, *size))
+
+
+def _converted(opened: Frames, size: Size | None, channels: int | None, stop: int | None) -> Frames:
+    """Frames of another size and number of channels, and only those before `stop`."""
+    new_size, new_channels = size or opened.size, channels or opened.channels
+    with naming(opened.path):
+        fit_frame(np.zeros((opened.channels, 1, 1), np.uint8), (1, 1), new_channels)
+
+    def read() -> Iterator[Bytes]:
+        with closing(opened.read()) as frames:
+            for frame in islice(frames, stop):
+                yield fit_frame(frame, new_size, new_channels)
+
+    length = opened.length if stop is None or opened.length is None else min(opened.length, stop)
+    labels = {
+        name: value[:length] if name in FRAME_LABELS else value for name, value in opened.labels.items()
+    }
+    if "boxes" in labels:
+        labels["boxes"] = fit_boxes(labels["boxes"], opened.size, new_size)
+    return Frames(opened.path, opened.size, new_size, new_channels, length, labels, read)
+
+
+def fit_boxes(boxes: npt.NDArray[np.float32], old: Size, new: Size) -> npt.NDArray[np.float32]:
+    """Boxes `(..., 4)` in frames that become as large as `new`."""
+    factors = new[1] / old[1], new[0] / old[0]
+    return (boxes * np.array([*factors, *factors])).astype(np.float32)
+
+
+def _from_pictures(clip: PictureClip, size: Size | None, channels: int | None, stop: int | None) -> Frames:
+    length, grey = clip.length, channels == 1
+    if channels is None:
+        length, grey = clip.scan(stop)
+    with closing(clip.pictures()) as pictures:
+        height, width = next(pictures).shape[:2]
+
+    def read() -> Iterator[Bytes]:
+        with closing(clip.pictures()) as pictures:
+            for number, picture in enumerate(pictures):
+                if size is None and picture.shape[:2] != (height, width):
+                    raise size_error(clip.frame_name(number), picture, clip.frame_name(0), (height, width))
+                yield as_planes(picture)
+
+    return Frames(clip.path, (height, width), (height, width), 1 if grey else 3, length, {}, read)
+
+
+def _from_archive(path: Path, number: int) -> Frames:
+    with naming(path), open_archive(path) as archive:
+        videos = ArchiveVideos(archive)
+        _check_number(number, videos.shape[0])
+        labels = {name: value[number] for name, value in videos.labels().items()}
+        length = videos.shape[1]
+        if videos.axes.videos:
+            bright = (frame + 1 for frame, pixels in enumerate(videos.frames(number)) if pixels.any())
+            length = _clip_end(length, labels, lambda: max(bright, default=0))
+
+    def read() -> Iterator[Bytes]:
+        with naming(path), open_archive(path) as archive:
+            yield from islice(ArchiveVideos(archive).frames(number), length)
+
+    return _of_arrays(path, videos.shape, length, labels, read)
+
+
+def _from_store(path: Path, number: int) -> Frames:
+    store = VideoStore(path)
+    with naming(path):
+        _check_number(number, len(store))
+    labels = {name: value[number] for name, value in store.labels().items()}
+    frames, step = store.shape[1], max(_BLOCK, store.chunk_frames)
+
+    def last_bright() -> int:
+        for start in reversed(range(0, frames, step)):
+            bright = store.frames(number, start + step, start).any((1, 2, 3))
+            if bright.any():
+                return start + int(np.flatnonzero(bright)[-1]) + 1
+        return 0
+
+    length = _clip_end(frames, labels, last_bright)
+    store.close()
+
+    def read() -> Iterator[Bytes]:
+        for start in range(0, length, step):
+            yield from store.frames(number, min(start + step, length), start)
+
+    return _of_arrays(path, store.shape, length, labels, read)
+
+
+def _of_arrays(
+    path: Path,
+    shape: tuple[int, ...],
+    length: int,
+    labels: dict[str, npt.NDArray[Any]],
+    read: Callable[[], Iterator[Bytes]],
+) -> Frames:
+    channels, height, width = shape[2:]
+    return Frames(path, (height, width), (height, width), channels, length, labels, read)
+
+
+def _check_number(video: int, videos: int) -> None:
+    if video >= videos:
+        raise DataError(f"expected a video {video}, there are {videos}, and the first is 0.")
+
+
+def _clip_end(frames: int, labels: dict[str, npt.NDArray[Any]], last_bright: Callable[[], int]) -> int:
+    """Frames of a clip of a data set, without black ones at the end where no object is.
+
+    Args:
+        frames: of the clip and what it is filled up with.
+        labels: of the clip.
+        last_bright: after how many frames all are black.
+    """
+    shown = np.zeros(frames, bool)
+    for name in FRAME_LABELS.keys() & labels.keys():
+        shown |= labels[name].reshape(frames, -1).any(1)
+    last_shown = int(shown.nonzero()[0].max(initial=-1)) + 1
+    end = frames if last_shown == frames else max(last_shown, last_bright())
+    return end or frames  # where all are black, nothing tells what is not meant
