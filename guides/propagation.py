@@ -16,16 +16,18 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from ..models.components.active_set import ActiveSet
-from ..models.components.attention import Size, crop, sqair_squash
+from ..models.components.attention import Size, crop
 from ..models.components.networks import LocScale, fill_output_bias, initialise, mlp
 from ..models.components.provisional import Decision, Provisional
 from ..models.components.recurrent import GRU, VanillaRNN
 from ..models.components.slots import Slots, TrackedSlots, concatenate, slots_present, stack_slots
 from ..models.components.triangular_normal import Triangle, TriangularNormal
-from ..models.priors.counts import harmless, present_or_standard, slot_presence
+from ..models.components.windows import SquashedWindows
+from ..models.priors.counts import harmless, slot_presence
 from ..models.priors.discovery import MIN_SCALE
 from .exploration import explore
 from .looking import Placed, WhatEncoder
+from .looks import StaticLooks, StickyLooks, draw_look
 
 
 class Anticipation(NamedTuple):
@@ -40,8 +42,8 @@ class Anticipation(NamedTuple):
 class Seen(NamedTuple):
     """What a followed object looks like, where it is now."""
 
-    what: LocScale
-    """Parameters of `z_what`, `(..., W)`."""
+    what: LocScale | None
+    """Parameters of `z_what`, `(..., W)`; None if it is what it was."""
     memory: Tensor
     """The next temporal state, `(..., D)`."""
 
@@ -59,6 +61,10 @@ class Propagation(ActiveSet, nn.Module):
         scale_bias: initial offset of the raw standard deviation of `z_where`; learned.
         presence_hidden: width of the hidden layer of the presence network; by default `narrow`.
         hold: whether `hold` may be other than zero.
+        where_floor: least standard deviation of `z_where`, see `Discovery`.
+        windows: what `z_where` means; the model's.
+        looks: how appearance is inferred, `looks.StaticLooks` or `looks.StickyLooks`; by default it is drawn
+            anew, a gated mixture of what it was, what is seen, and what its past suggests, as published.
 
     Attributes:
         hold: share of decisions that are taken for "stays" in training mode, in [0, 1), see `SQAIRGuide`; a
@@ -78,6 +84,9 @@ class Propagation(ActiveSet, nn.Module):
         scale_bias: float = -3.0,
         presence_hidden: int | None = None,
         hold: bool = False,
+        where_floor: float = MIN_SCALE,
+        windows: SquashedWindows = SquashedWindows(),  # noqa: B008
+        looks: StaticLooks | StickyLooks | None = None,
     ) -> None:
         super().__init__()
         self.what_encoder = what_encoder
@@ -89,18 +98,23 @@ class Propagation(ActiveSet, nn.Module):
         bound = (6 / 20) ** 0.5  # Glorot's, of a vector of 10
         self.correlation = nn.Parameter(torch.empty(10).uniform_(-bound, bound))
         self.temporal = GRU(hidden + 4 + 2 * what_size, hidden)
-        self.temporal_what = nn.Linear(hidden, 2 * what_size)
-        self.gates = nn.Linear(hidden, 3 * what_size)
+        redrawn: list[nn.Linear] = []
+        if looks is None:
+            self.temporal_what = nn.Linear(hidden, 2 * what_size)
+            self.gates = nn.Linear(hidden, 3 * what_size)
+            redrawn = [self.temporal_what, self.gates]
         self.presence_head = mlp([2 * hidden + what_size, presence_hidden or narrow, 1], nn.ELU)
-        initialise(
-            self.proposal, self.mask, self.where_head, self.temporal_what, self.gates, self.presence_head
-        )
+        initialise(self.proposal, self.mask, self.where_head, *redrawn, self.presence_head)
         fill_output_bias(self.mask, 1.0)
-        nn.init.constant_(self.gates.bias, 1.0)
+        if looks is None:
+            nn.init.constant_(self.gates.bias, 1.0)
         fill_output_bias(self.presence_head, presence_bias)
         # It follows from the step, so checkpoints do not have it.
         self.register_buffer("hold", torch.tensor(0.0) if hold else None, persistent=False)
         self.glimpse_size = glimpse_size
+        self.where_floor = where_floor
+        self.windows = windows
+        self.looks = looks
 
     @property
     def initial_memory(self) -> Tensor:
@@ -158,7 +172,7 @@ class Propagation(ActiveSet, nn.Module):
     ) -> Placed:
         hidden = self.relation(relation, previous, hidden)
         shift, raw_scale = self.where_head(concatenate(hidden, z_where, memory)).chunk(2, dim=-1)
-        scale = F.softplus(raw_scale + self.scale_bias - 1) + MIN_SCALE
+        scale = F.softplus(raw_scale + self.scale_bias - 1) + self.where_floor
         return Placed(hidden, LocScale(z_where + shift, scale))
 
     def _look(
@@ -166,14 +180,15 @@ class Propagation(ActiveSet, nn.Module):
     ) -> Seen:
         seen = self.what_encoder(self._glimpse(image, z_where, mask))
         memory = self.temporal(concatenate(hidden, z_where, seen.loc, seen.scale), memory)
-        return Seen(self._mix(z_what, seen, memory), memory)
+        look = self._mix(z_what, seen, memory) if self.looks is None else self.looks(z_what, seen)
+        return Seen(look, memory)
 
     def _decide(self, hidden: Tensor, memory: Tensor, z_what: Tensor) -> Tensor:
         return self.presence_head(concatenate(hidden, memory, z_what))
 
     def _glimpse(self, image: Tensor, z_where: Tensor, mask: Tensor) -> Tensor:
         weights = mask.unflatten(-1, (1, *self.glimpse_size))
-        return weights * crop(image, sqair_squash(z_where), self.glimpse_size)
+        return weights * crop(image, self.windows(z_where), self.glimpse_size)
 
     def _draw(
         self,
@@ -190,8 +205,7 @@ class Propagation(ActiveSet, nn.Module):
             z_where = pyro.sample(name.format("z_where"), Provisional(where, used))
             context = (z_where, mask, hidden, before.z_what, memory)
             look, new_memory = self.where_present(self._look, possible, *context, images=image)
-            what = present_or_standard(look, possible)
-            z_what = pyro.sample(name.format("z_what"), Provisional(what, used))
+            z_what = draw_look(name.format("z_what"), look, before, used)
             logit = self.where_present(self._decide, possible, hidden, memory, z_what).squeeze(-1)
             if self.training and self.hold is not None:
                 logit = explore(logit, self.hold, towards=1.0)

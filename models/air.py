@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from .components.attention import air_inverse_scale, paste
 from .components.inputs import require_pixels
-from .components.likelihood import GaussianImage
+from .components.likelihood import GaussianImage, pixel_scale
 from .components.networks import GlimpseDecoder
 from .components.plates import Plate
 from .components.slots import Slots, stack_slots
@@ -61,8 +61,10 @@ class AIR(PyroModule):
         decoder: maps `z_what` `(..., what_size)` to glimpses `(..., C, h, w)` of any size.
         what_size: components of `z_what`.
         image_shape: channels, height and width of an image.
-        likelihood_scale: standard deviation of the pixels.
+        likelihood_scale: standard deviation of the pixels; becomes a buffer, which training may anneal.
     """
+
+    likelihood_scale: Tensor
 
     def __init__(
         self,
@@ -79,7 +81,8 @@ class AIR(PyroModule):
         self.what_prior = NormalPrior.standard(what_size)
         self.decoder = decoder or GlimpseDecoder(what_size, (image_shape[0], 28, 28))
         self.image_shape = image_shape
-        self.likelihood_scale = likelihood_scale
+        # It follows from the configuration and the step, so checkpoints do not have it.
+        self.register_buffer("likelihood_scale", pixel_scale(likelihood_scale), persistent=False)
 
     def forward(self, images: Tensor | None = None, batch_size: int | None = None) -> Scene:
         """Sample latent variables and, unless they are given, images.

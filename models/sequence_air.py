@@ -19,7 +19,7 @@ from pyro.nn import PyroModule
 from torch import Tensor
 
 from .components.frames import Frames
-from .components.likelihood import GaussianImage
+from .components.likelihood import GaussianImage, pixel_scale
 from .components.slots import Slots, TrackedSlots, new_identities
 from .priors.counts import NormalPrior
 from .priors.discovery import DiscoveryCountPrior, DiscoveryWherePrior, FixedWherePrior
@@ -40,8 +40,10 @@ class SequenceAIR(PyroModule):
             There are none, so it is zeros.
         max_count: N.
         what_size: W.
-        likelihood_scale: standard deviation of the pixels.
+        likelihood_scale: standard deviation of the pixels; becomes a buffer, which training may anneal.
     """
+
+    likelihood_scale: Tensor
 
     def __init__(
         self,
@@ -60,7 +62,8 @@ class SequenceAIR(PyroModule):
         self.decoder = decoder
         self.context_size = context_size
         self.max_count = max_count
-        self.likelihood_scale = likelihood_scale
+        # It follows from the configuration and the step, so checkpoints do not have it.
+        self.register_buffer("likelihood_scale", pixel_scale(likelihood_scale), persistent=False)
 
     def forward(
         self, video: Tensor | None = None, batch_size: int | None = None, frames: int | None = None

@@ -12,7 +12,7 @@ An object that has vanished never returns; what reappears is discovered anew, wi
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import pyro
 import torch
@@ -22,11 +22,12 @@ from pyro.poutine import Trace
 from torch import Tensor, nn
 
 from .components.active_set import ActiveSet, Rows
-from .components.attention import paste, paste_matrices, sqair_squash
+from .components.attention import clip_straight_through, paste, paste_matrices
 from .components.frames import Frames
 from .components.inputs import require_pixels
-from .components.likelihood import GaussianImage
+from .components.likelihood import GaussianImage, pixel_scale
 from .components.networks import LocScale, initialise, mlp
+from .components.normal_mixture import Mixture
 from .components.slots import (
     ABSENT,
     Slots,
@@ -38,6 +39,7 @@ from .components.slots import (
     slots_present,
     stack_slots,
 )
+from .components.windows import SquashedWindows
 from .priors.counts import NormalPrior, present_or_standard, slot_presence
 from .priors.discovery import DiscoveryCountPrior, DiscoveryWherePrior, FixedWherePrior, expected_propagation
 from .priors.propagation import Propagation, RecurrentPropagationPrior
@@ -93,40 +95,67 @@ class SceneDecoder(ActiveSet, nn.Module):
 
     Args:
         glimpse_decoder: maps `z_what` to glimpses `(..., C, h, w)`.
-        mean_image: `(C, H, W)`, usually the mean of the training frames; it is learned.
+        mean_image: `(C, H, W)`, usually the mean of the training frames.
         output_scale: initial factor of the glimpses.
+        windows: what `z_where` means; the guide must be given the same.
+        clamp: whether the canvas is clamped to [0, 1], where images are: where objects cover each other it is
+            no brighter than one. The gradient is that of the canvas as it was (straight-through), or pixels
+            outside would stay there.
+        background: whether the mean image is learned, stays as it is given (fixed), or is not drawn at all
+            (none); then it says no more than the size of frames, and is not in checkpoints.
     """
 
-    def __init__(self, glimpse_decoder: nn.Module, mean_image: Tensor, output_scale: float = 0.25) -> None:
+    mean_image: Tensor
+
+    def __init__(
+        self,
+        glimpse_decoder: nn.Module,
+        mean_image: Tensor,
+        output_scale: float = 0.25,
+        windows: SquashedWindows = SquashedWindows(),  # noqa: B008
+        clamp: bool = False,
+        background: Literal["learned", "fixed", "none"] = "learned",
+    ) -> None:
         super().__init__()
         self.glimpse_decoder = glimpse_decoder
-        self.mean_image = nn.Parameter(mean_image.clone())
+        if background == "learned":
+            self.mean_image = nn.Parameter(mean_image.clone())
+        else:
+            self.register_buffer("mean_image", mean_image.clone(), persistent=background == "fixed")
         self.output_scale = nn.Parameter(torch.tensor(output_scale))
+        self.windows = windows
+        self.clamp = clamp
+        self.has_background = background != "none"
 
     def forward(self, z_pres: Tensor, z_where: Tensor, z_what: Tensor) -> Tensor:
         """Draw slots with presence `(..., N)` to images `(..., C, H, W)`."""
-        glimpses = self._glimpses(z_pres, z_what)
+        glimpses = self.where_present(self.glimpses, z_pres, z_what)
         height, width = self.mean_image.shape[-2:]
         glimpse_size = glimpses.shape[-2], glimpses.shape[-1]
-        rows, columns = paste_matrices(sqair_squash(z_where), glimpse_size, (height, width))
+        rows, columns = paste_matrices(self.windows(z_where), glimpse_size, (height, width))
         rows = rows * z_pres[..., None, None]
         # Concatenating the slots along the glimpse's columns lets one product place and add them.
         placed = rows.unsqueeze(-3) @ glimpses  # placed.shape = (..., N, C, H, w)
         placed = placed.movedim(-4, -2).flatten(-2)  # placed.shape = (..., C, H, N w)
         across = columns.transpose(-1, -2).flatten(-3, -2)  # across.shape = (..., N w, W)
         canvas = placed @ across.unsqueeze(-3)
-        occupancy = rows.sum(-1).transpose(-1, -2) @ columns.sum(-1)
-        covered = (20 * occupancy - 10).sigmoid().unsqueeze(-3)
-        return canvas + covered * self.mean_image
+        if self.has_background:
+            occupancy = rows.sum(-1).transpose(-1, -2) @ columns.sum(-1)
+            covered = (20 * occupancy - 10).sigmoid().unsqueeze(-3)
+            canvas = canvas + covered * self.mean_image
+        return clip_straight_through(canvas, 0.0, 1.0) if self.clamp else canvas
 
     def objects(self, slots: TrackedSlots) -> Tensor:
         """Each object alone at its place, without the mean image, `(..., N, C, H, W)`; absent ones black."""
-        glimpses = self._glimpses(slots.z_pres, slots.z_what) * slots.z_pres[..., None, None, None]
+        glimpses = self.where_present(self.glimpses, slots.z_pres, slots.z_what)
         height, width = self.mean_image.shape[-2:]
-        return paste(glimpses, sqair_squash(slots.z_where), (height, width))
+        return paste(
+            glimpses * slots.z_pres[..., None, None, None], self.windows(slots.z_where), (height, width)
+        )
 
-    def _glimpses(self, z_pres: Tensor, z_what: Tensor) -> Tensor:
-        glimpses: Tensor = self.where_present(self.glimpse_decoder, z_pres, z_what)
+    def glimpses(self, z_what: Tensor) -> Tensor:
+        """What objects look like, `(..., C, h, w)`, given `(..., W)`."""
+        glimpses: Tensor = self.glimpse_decoder(z_what)
         return self.output_scale * glimpses
 
 
@@ -182,19 +211,21 @@ def discover(
     return stack_slots(found)
 
 
-def appear(name: str, z_pres: Tensor, where: LocScale, what: LocScale) -> Slots:
+def appear(name: str, z_pres: Tensor, where: LocScale | Mixture, what: LocScale | Tensor) -> Slots:
     """The statements of place and appearance of one slot; what is absent comes out as zeros.
 
     Args:
         name: of the statements, with `{}` for the variable.
         z_pres: presence, `(...)`.
         where: parameters of the place, `(..., 4)`.
-        what: parameters of the appearance, `(..., W)`.
+        what: parameters of the appearance, `(..., W)`; or the appearance itself, where it is known: then
+            there is no statement.
     """
     with poutine.mask(mask=z_pres > 0):
         z_where = pyro.sample(name.format("z_where"), present_or_standard(where, z_pres))
-        z_what = pyro.sample(name.format("z_what"), present_or_standard(what, z_pres))
-    return slots_present(z_pres, z_where, z_what)
+        if isinstance(what, LocScale):
+            what = pyro.sample(name.format("z_what"), present_or_standard(what, z_pres))
+    return slots_present(z_pres, z_where, what)
 
 
 def sizes_of_videos(
@@ -238,11 +269,13 @@ class SQAIR(ActiveSet, PyroModule):
         decoder: draws a frame.
         max_count: N.
         what_size: W.
-        likelihood_scale: standard deviation of the pixels.
+        likelihood_scale: standard deviation of the pixels; becomes a buffer, which training may anneal.
         truncate: whether no more is discovered than there are free slots. The authors' code discovers up to
             `max_count` objects in every frame and drops what finds no place, though it counts in the
             probabilities; the guide must be given the same.
     """
+
+    likelihood_scale: Tensor
 
     def __init__(
         self,
@@ -264,7 +297,8 @@ class SQAIR(ActiveSet, PyroModule):
         self.latent_encoder = latent_encoder
         self.decoder = decoder
         self.max_count = max_count
-        self.likelihood_scale = likelihood_scale
+        # It follows from the configuration and the step, so checkpoints do not have it.
+        self.register_buffer("likelihood_scale", pixel_scale(likelihood_scale), persistent=False)
         self.truncate = truncate
 
     def forward(
@@ -360,14 +394,8 @@ class SQAIR(ActiveSet, PyroModule):
                 z_pres = pyro.sample(
                     f"propagation/z_pres/{t}/{i}", slot_presence(prior.logits[..., i], before)
                 )
-            followed.append(
-                appear(
-                    f"propagation/{{}}/{t}/{i}",
-                    z_pres,
-                    LocScale(prior.where.loc[..., i, :], prior.where.scale[..., i, :]),
-                    LocScale(prior.what.loc[..., i, :], prior.what.scale[..., i, :]),
-                )
-            )
+            what = slots.z_what[..., i, :] if prior.what is None else prior.what.slot(i)
+            followed.append(appear(f"propagation/{{}}/{t}/{i}", z_pres, prior.where.slot(i), what))
         found = stack_slots(followed)
         identity = slots.identity.masked_fill(found.z_pres <= 0, ABSENT)
         memory = prior.memory.expand(*found.z_pres.shape, -1)

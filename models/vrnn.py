@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from .components.frames import Frames
 from .components.inputs import require_pixels
-from .components.likelihood import GaussianImage
+from .components.likelihood import GaussianImage, pixel_scale
 from .components.networks import LocScale, mlp
 from .components.recurrent import LSTMState, SplitInputLSTM
 from .components.slots import concatenate
@@ -196,14 +196,17 @@ class VRNN(PyroModule):
         dynamics: the recurrent network; give the guide the same one.
         decoder: psi_dec, from `[psi_z(z_t), o_t]`, `(..., dynamics.feature_size + J)`, to mean images
             `(..., C, H, W)`.
-        likelihood_scale: standard deviation of the pixels.
+        likelihood_scale: standard deviation of the pixels; becomes a buffer, which training may anneal.
     """
+
+    likelihood_scale: Tensor
 
     def __init__(self, dynamics: VRNNDynamics, decoder: nn.Module, likelihood_scale: float = 0.3) -> None:
         super().__init__()
         self.dynamics = dynamics
         self.decoder = decoder
-        self.likelihood_scale = likelihood_scale
+        # It follows from the configuration and the step, so checkpoints do not have it.
+        self.register_buffer("likelihood_scale", pixel_scale(likelihood_scale), persistent=False)
         glorot_weights(decoder)
 
     def forward(

@@ -39,7 +39,9 @@ class Rows:
         return images.index_select(0, self._taken % self.shape[-1])
 
     def put(self, values: Any) -> Any:
-        """The inverse of `take`, with zeros in the other rows; also of tuples of tensors."""
+        """The inverse of `take`, with zeros in the other rows; also of tuples of tensors, nested or not."""
+        if values is None:
+            return None
         if isinstance(values, Tensor):
             full = values.new_zeros(self.shape.numel(), *values.shape[1:])
             return full.index_copy(0, self.index, values[: len(self.index)]).unflatten(0, self.shape)

@@ -22,13 +22,13 @@ MIN_SCALE = 1e-4
 """Windows are kept at least this wide: pasting divides by the scale."""
 
 
-def clip_straight_through(x: Tensor, minimum: float) -> Tensor:
-    """Clip from below, but differentiate as if nothing had been clipped.
+def clip_straight_through(x: Tensor, minimum: float, maximum: float | None = None) -> Tensor:
+    """Clip from below, or from both sides, but differentiate as if nothing had been clipped.
 
     A plain `clamp` has no gradient where it is active, so a window that has once become too
     small could never grow again.
     """
-    return x + (x.clamp(min=minimum) - x).detach()
+    return x + (x.clamp(minimum, maximum) - x).detach()
 
 
 def air_inverse_scale(z_where: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ def coords_to_air(coords: Tensor) -> Tensor:
     return torch.cat([inverse, -coords[..., 2:] * inverse], dim=-1)
 
 
-def sqair_squash(z_where: Tensor) -> Tensor:
+def sqair_squash(z_where: Tensor, reach: float = 1.0) -> Tensor:
     """Coords of SQAIR's unbounded `z_where = (a_x, a_y, b_x, b_y)`: sigmoid scales, tanh shifts.
 
     Kosiorek et al., *Sequential Attend, Infer, Repeat*, 2018. The scale is clipped below at
@@ -67,9 +67,10 @@ def sqair_squash(z_where: Tensor) -> Tensor:
 
     Args:
         z_where: `(..., 4)`.
+        reach: greatest distance of a centre from the middle, see `windows.SquashedWindows`; 1 is published.
     """
     scale = clip_straight_through(z_where[..., :2].sigmoid(), MIN_SCALE)
-    return torch.cat([scale, z_where[..., 2:].tanh()], dim=-1)
+    return torch.cat([scale, reach * (z_where[..., 2:] / reach).tanh()], dim=-1)
 
 
 def interpolation_matrix(positions: Tensor, length: int) -> Tensor:

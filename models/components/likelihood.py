@@ -10,6 +10,17 @@ from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor
 
 
+def pixel_scale(scale: float) -> Tensor:
+    """Standard deviation of the pixels as a tensor without axes: a model's buffer, which training may anneal.
+
+    Raises:
+        ValueError: if it is not positive.
+    """
+    if not scale > 0:
+        raise ValueError(f"`likelihood_scale` must be positive, but got {scale}.")
+    return torch.tensor(float(scale))
+
+
 class GaussianImage(TorchDistribution):
     """Independent normal pixels with one standard deviation: `Normal(loc, scale).to_event(3)`.
 
@@ -18,7 +29,8 @@ class GaussianImage(TorchDistribution):
 
     Args:
         loc: mean image, `(..., C, H, W)`.
-        scale: standard deviation of every pixel.
+        scale: standard deviation of every pixel, a number, or a tensor without axes; the sign of a tensor is
+            not looked at, which would wait for its device.
         validate_args: see `torch.distributions.Distribution`.
     """
 
@@ -26,11 +38,14 @@ class GaussianImage(TorchDistribution):
     support = constraints.independent(constraints.real, 3)
     has_rsample = True
 
-    def __init__(self, loc: Tensor, scale: float, validate_args: bool | None = None) -> None:
-        if not scale > 0:
+    def __init__(self, loc: Tensor, scale: float | Tensor, validate_args: bool | None = None) -> None:
+        if isinstance(scale, Tensor):
+            if scale.dim():
+                raise ValueError(f"`scale` must have no axes, but got shape {tuple(scale.shape)}.")
+        elif not scale > 0:
             raise ValueError(f"`scale` must be positive, but got {scale}.")
         self.loc = loc
-        self.scale = float(scale)
+        self.scale = scale
         # Under Pyro's tracking of provenance a tensor's shape is a plain tuple.
         shape = torch.Size(loc.shape)
         super().__init__(shape[:-3], shape[-3:], validate_args=validate_args)
@@ -53,7 +68,7 @@ class GaussianImage(TorchDistribution):
     @property
     def variance(self) -> Tensor:
         """Variance of every pixel, `(..., C, H, W)`."""
-        return torch.full_like(self.loc, self.scale**2)
+        return torch.ones_like(self.loc) * self.scale**2
 
     def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
         """Draw images, differentiable in `loc`."""
@@ -64,7 +79,8 @@ class GaussianImage(TorchDistribution):
         """Log-density of images `(..., C, H, W)`, in nats; shape `(...)`."""
         if self._validate_args:
             self._validate_sample(value)
-        constant = self.event_shape.numel() * (0.5 * math.log(2 * math.pi) + math.log(self.scale))
+        log_scale = self.scale.log() if isinstance(self.scale, Tensor) else math.log(self.scale)
+        constant = self.event_shape.numel() * (0.5 * math.log(2 * math.pi) + log_scale)
         loc, value = torch.broadcast_tensors(self.loc, value)
         squares = F.mse_loss(loc, value, reduction="none").flatten(-3).sum(-1)
         return squares * (-0.5 / self.scale**2) - constant

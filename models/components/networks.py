@@ -22,6 +22,10 @@ class LocScale(NamedTuple):
     scale: Tensor
     """Standard deviation, `(..., D)`, positive."""
 
+    def slot(self, i: int) -> LocScale:
+        """The parameters of one slot, where there is an axis N of slots before D."""
+        return LocScale(self.loc[..., i, :], self.scale[..., i, :])
+
 
 def mlp(
     sizes: Sequence[int], activation: type[nn.Module] = nn.ReLU, activate_last: bool = False
@@ -51,6 +55,17 @@ def initialise(*modules: nn.Module) -> None:
                 nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
+
+
+def inverse_softplus(value: float) -> float:
+    """The x with `softplus(x) = value`: a raw scale that starts from a given one.
+
+    Raises:
+        ValueError: if the value is not positive.
+    """
+    if not value > 0:
+        raise ValueError(f"`value` of a softplus must be positive, got {value}")
+    return value + math.log(-math.expm1(-value))
 
 
 def fill_output_bias(network: nn.Sequential, value: float) -> None:

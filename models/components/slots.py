@@ -36,10 +36,12 @@ class Slots(NamedTuple):
 def slots_present(z_pres: Tensor, z_where: Tensor, z_what: Tensor) -> Slots:
     """Slots whose values are zero where they are absent, so that what was drawn there influences nothing.
 
-    Presence may lack leading axes that the others have, as where it was conditioned.
+    Presence may lack leading axes that the others have, as where it was conditioned, or have others, as where
+    all counts are tried.
     """
     here = z_pres.unsqueeze(-1)
-    return Slots(z_pres.expand(z_what.shape[:-1]), z_where * here, z_what * here)
+    shape = torch.broadcast_shapes(z_pres.shape, z_what.shape[:-1])
+    return Slots(z_pres.expand(shape), z_where * here, z_what * here)
 
 
 def stack_slots(slots: Sequence[Slots]) -> Slots:

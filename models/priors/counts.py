@@ -14,9 +14,11 @@ from collections.abc import Sequence
 
 import pyro.distributions as dist
 import torch
+from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from ..components.networks import LocScale
+from ..components.normal_mixture import Mixture, NormalMixture
 
 ABSENT_LOGIT = -110.0
 """Logit of what cannot be present. Its probability, 2e-48, is exactly 0 in float32, as it has to be: PyTorch
@@ -81,9 +83,14 @@ def harmless(parameters: LocScale, present: Tensor) -> LocScale:
     return LocScale(parameters.loc.masked_fill(absent, 0.0), parameters.scale.masked_fill(absent, 1.0))
 
 
-def present_or_standard(parameters: LocScale, present: Tensor) -> dist.Independent:
-    """A diagonal normal, standard where the slot is absent, see `harmless`."""
-    return dist.Normal(*harmless(parameters, present)).to_event(1)
+def present_or_standard(parameters: LocScale | Mixture, present: Tensor) -> TorchDistribution:
+    """A diagonal normal or a mixture of them, standard where the slot is absent, see `harmless`."""
+    if isinstance(parameters, LocScale):
+        return dist.Normal(*harmless(parameters, present)).to_event(1)
+    absent = (present <= 0).unsqueeze(-1)
+    loc = parameters.loc.masked_fill(absent.unsqueeze(-1), 0.0)
+    scale = parameters.scale.masked_fill(absent.unsqueeze(-1), 1.0)
+    return NormalMixture(loc, scale, parameters.logits.masked_fill(absent, 0.0))
 
 
 class CountPrior(nn.Module, ABC):

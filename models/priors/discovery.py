@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..components.networks import LocScale, initialise, mlp
+from ..components.networks import LocScale, initialise, inverse_softplus, mlp
 from ..components.slots import concatenate
-from .counts import hazard_logits
+from .counts import CountPrior, hazard_logits
 
 MIN_SCALE = 0.01
 """Added to every standard deviation."""
@@ -32,6 +32,17 @@ def expected_propagation(logits: Tensor, present: Tensor) -> Tensor:
         `(..., 1)`.
     """
     return (logits.sigmoid() * present - 0.5).mean(-1, keepdim=True)
+
+
+def truncated(logits: Tensor, free: Tensor) -> Tensor:
+    """Log-probabilities of counts that have room, `(..., N + 1)`; the others are `IMPOSSIBLE`.
+
+    Args:
+        logits: of the counts `0 .. N`, `(..., N + 1)`.
+        free: number of slots, `(...)`.
+    """
+    counts = torch.arange(logits.shape[-1], device=logits.device)
+    return logits.masked_fill(counts > free.unsqueeze(-1), IMPOSSIBLE).log_softmax(-1)
 
 
 class DiscoveryCountPrior(nn.Module):
@@ -71,9 +82,30 @@ class DiscoveryCountPrior(nn.Module):
     def log_probs(self, expectation: Tensor, free: Tensor, first: bool) -> Tensor:
         """Log-probabilities of discovering `0 .. N` objects, `(..., N + 1)`; `IMPOSSIBLE` without room."""
         bias = self.bias if first else self.bias + self.later_bias
-        logits = F.elu(bias + self.network(expectation))
-        counts = torch.arange(self.max_count + 1, device=logits.device)
-        return logits.masked_fill(counts > free.unsqueeze(-1), IMPOSSIBLE).log_softmax(-1)
+        return truncated(F.elu(bias + self.network(expectation)), free)
+
+
+class FixedCountPrior(nn.Module):
+    """The same distribution of the number of discovered objects in every frame, truncated to the free slots.
+
+    In place of `DiscoveryCountPrior`. With `GeometricCount`, `p(n) ~ exp(-c n)`: every object has a price of
+    c nats, and training may anneal its buffer `log_ratio`, which is -c.
+
+    Args:
+        counts: any distribution of counts.
+    """
+
+    def __init__(self, counts: CountPrior) -> None:
+        super().__init__()
+        self.counts = counts
+
+    def forward(self, expectation: Tensor, free: Tensor, first: bool) -> Tensor:
+        """As that of `DiscoveryCountPrior`; only the number of free slots matters."""
+        return hazard_logits(self.log_probs(expectation, free, first))
+
+    def log_probs(self, expectation: Tensor, free: Tensor, first: bool) -> Tensor:
+        """Log-probabilities of discovering `0 .. N` objects, `(..., N + 1)`; `IMPOSSIBLE` without room."""
+        return truncated(self.counts.log_probs(), free)
 
 
 class DiscoveryWherePrior(nn.Module):
@@ -81,15 +113,28 @@ class DiscoveryWherePrior(nn.Module):
 
     `o_j = tanh(W1 z_where_{j-1} + W2 g + b)`, and mean and raw scale are linear in `o_j`, where g depends on
     a summary of the propagated objects. It starts from small objects anywhere: mean scale 0.119 of the
-    image, standard deviation 1.32 in logit space.
+    image, standard deviation 1.32 in logit space. Where the size of objects is known it can start there,
+    which tells two objects from a large one.
 
     Args:
         context_size: features of the summary.
         hidden: width of g.
         scale_logit: initial mean of the two scale logits.
+        scale: their initial standard deviation.
+        shift_scale: initial standard deviation of the two shifts.
+        gain: factor of the first weights of mean and raw scale in `o_j`; a small one starts nearer to the
+            means and standard deviations above.
     """
 
-    def __init__(self, context_size: int, hidden: int = 128, scale_logit: float = -2.0) -> None:
+    def __init__(
+        self,
+        context_size: int,
+        hidden: int = 128,
+        scale_logit: float = -2.0,
+        scale: float | None = None,
+        shift_scale: float | None = None,
+        gain: float = 1.0,
+    ) -> None:
         super().__init__()
         bound = (6 / 5) ** 0.5  # Glorot's, of a matrix of 1 x 4
         self.first_sample = nn.Parameter(torch.empty(4).uniform_(-bound, bound))
@@ -100,7 +145,14 @@ class DiscoveryWherePrior(nn.Module):
         self.readout = nn.Linear(4, 8)
         initialise(self)
         with torch.no_grad():
-            self.readout.bias.copy_(torch.tensor([scale_logit, scale_logit, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0]))
+            self.readout.weight.mul_(gain)
+            raw, raw_shift = (
+                1.0 if value is None else inverse_softplus(value - MIN_SCALE)
+                for value in (scale, shift_scale)
+            )
+            self.readout.bias.copy_(
+                torch.tensor([scale_logit, scale_logit, 0.0, 0.0, raw, raw, raw_shift, raw_shift])
+            )
 
     def start(self, context: Tensor) -> Tensor:
         """The part that is the same for all objects of a frame, `(..., 4)`, from the summary `(..., C)`."""
@@ -113,16 +165,35 @@ class DiscoveryWherePrior(nn.Module):
 
 
 class FixedWherePrior(nn.Module):
-    """The same normal for every discovered object, in place of `DiscoveryWherePrior`."""
+    """The same normal for every discovered object, in place of `DiscoveryWherePrior`.
+
+    Args:
+        scale_logit: mean of the two scale logits; that of the shifts is 0, the middle of the image.
+        scale: standard deviation of the scale logits.
+        shift_scale: standard deviation of the shifts, by default `scale`.
+
+    Attributes:
+        loc: mean, `(4,)`, a buffer.
+        scale: standard deviation, `(4,)`, a buffer, which like `loc` may be annealed.
+    """
 
     loc: Tensor
+    scale: Tensor
     first_sample: Tensor
 
-    def __init__(self, scale_logit: float = -2.0, scale: float = 1.0) -> None:
+    def __init__(
+        self, scale_logit: float = -2.0, scale: float = 1.0, shift_scale: float | None = None
+    ) -> None:
         super().__init__()
+        shift_scale = scale if shift_scale is None else shift_scale
+        for name, value in (("scale", scale), ("shift_scale", shift_scale)):
+            if not value > 0:
+                raise ValueError(f"`{name}` must be positive, but got {value}.")
         self.register_buffer("loc", torch.tensor([scale_logit, scale_logit, 0.0, 0.0]))
+        # It follows from the configuration, so checkpoints do not have it.
+        scales = torch.tensor([scale, scale, shift_scale, shift_scale])
+        self.register_buffer("scale", scales, persistent=False)
         self.register_buffer("first_sample", torch.zeros(4))
-        self.scale = scale
 
     def start(self, context: Tensor) -> Tensor:
         """Nothing depends on the context."""
@@ -130,4 +201,4 @@ class FixedWherePrior(nn.Module):
 
     def forward(self, started: Tensor, previous: Tensor) -> LocScale:
         """The fixed parameters."""
-        return LocScale(self.loc, torch.full_like(self.loc, self.scale))
+        return LocScale(self.loc, self.scale)

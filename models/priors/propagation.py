@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..components.networks import LocScale, initialise
+from ..components.normal_mixture import Mixture
 from ..components.recurrent import GRU
 from ..components.slots import TrackedSlots
 from .discovery import MIN_SCALE
@@ -24,10 +25,10 @@ class Propagation(NamedTuple):
 
     logits: Tensor
     """Of staying, if there is an object, `(..., N)`."""
-    where: LocScale
-    """Parameters of `z_where`, `(..., N, 4)`."""
-    what: LocScale
-    """Parameters of `z_what`, `(..., N, W)`."""
+    where: LocScale | Mixture
+    """Parameters of `z_where`, `(..., N, 4)`, or of a mixture, `(..., N, K, 4)`."""
+    what: LocScale | None
+    """Parameters of `z_what`, `(..., N, W)`; None if it stays as it is, see `looks.StaticLooks`."""
     memory: Tensor
     """The next recurrent state, `(..., N, D)`."""
 

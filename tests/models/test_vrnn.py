@@ -181,7 +181,7 @@ def slow_log_probs(programs: Programs, video: Tensor, z: list[Tensor]) -> tuple[
                 [
                     prior.log_prob(latent).sum(),
                     posterior.log_prob(latent).sum(),
-                    Normal(canvas, 0.3).log_prob(image).sum(),
+                    Normal(canvas, programs.model.likelihood_scale).log_prob(image).sum(),
                 ]
             )
         )
