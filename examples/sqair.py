@@ -49,7 +49,7 @@ from whatwhere.examples.common.video_models import GenerateConfig as GenerateVid
 from whatwhere.examples.common.video_training import Run, evaluate_checkpoint, make_run, run_to_end
 from whatwhere.examples.parts.sqair_config import PRESETS, NetworkConfig, PriorConfig, SQAIRConfig
 from whatwhere.examples.parts.sqair_programs import AIRPrograms, Programs, build, programs_of
-from whatwhere.guides import Discovery, Propagation
+from whatwhere.guides import Discovery, Propagation, TrackingPropagation
 from whatwhere.inference.evaluation import (
     Tracks,
     VideoReport,
@@ -161,7 +161,7 @@ def prepare(
         on_step=[
             Annealed(phase.hold, Hold(config.length, config.hold_steps))
             for phase in guide.modules()
-            if isinstance(phase, Propagation | Discovery) and phase.hold is not None
+            if isinstance(phase, Propagation | TrackingPropagation | Discovery) and phase.hold is not None
         ],
         # In the first frame nothing is propagated.
         find_unused_parameters=config.first_frames == 1 or config.model == "air",

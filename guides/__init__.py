@@ -7,9 +7,12 @@ May import `models`. The guide of a new model is a file here.
 from .air import AIRBaseline, AIRGuide
 from .discovery import Discovery
 from .looking import WhatEncoder
+from .looks import StaticLooks, StickyLooks
 from .propagation import Propagation
+from .second_look import SecondLook
 from .sequence_air import SequenceAIRGuide
 from .sqair import SQAIRGuide
+from .tracking import TrackingPropagation
 from .vrnn import VRNNGuide
 
 __all__ = [
@@ -18,7 +21,11 @@ __all__ = [
     "Discovery",
     "Propagation",
     "SQAIRGuide",
+    "SecondLook",
     "SequenceAIRGuide",
+    "StaticLooks",
+    "StickyLooks",
+    "TrackingPropagation",
     "VRNNGuide",
     "WhatEncoder",
 ]

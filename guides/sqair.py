@@ -22,6 +22,7 @@ from ..models.components.slots import ABSENT, Slots, TrackedSlots, compact, empt
 from ..models.sqair import LatentEncoder, State
 from .discovery import Discovery
 from .propagation import Propagation
+from .tracking import TrackingPropagation
 
 
 class SQAIRGuide(PyroModule):
@@ -42,7 +43,7 @@ class SQAIRGuide(PyroModule):
 
     def __init__(
         self,
-        propagation: Propagation,
+        propagation: Propagation | TrackingPropagation,
         discovery: Discovery,
         latent_encoder: LatentEncoder,
         image_shape: tuple[int, int, int] = (1, 50, 50),

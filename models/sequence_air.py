@@ -22,7 +22,7 @@ from .components.frames import Frames
 from .components.likelihood import GaussianImage, pixel_scale
 from .components.slots import Slots, TrackedSlots, new_identities
 from .priors.counts import NormalPrior
-from .priors.discovery import DiscoveryCountPrior, DiscoveryWherePrior, FixedWherePrior
+from .priors.discovery import DiscoveryCountPrior, DiscoveryWherePrior, FixedCountPrior, FixedWherePrior
 from .sqair import Frame, SceneDecoder, discover, sizes_of_videos
 
 
@@ -47,7 +47,7 @@ class SequenceAIR(PyroModule):
 
     def __init__(
         self,
-        discovery_count_prior: DiscoveryCountPrior,
+        discovery_count_prior: DiscoveryCountPrior | FixedCountPrior,
         discovery_where_prior: DiscoveryWherePrior | FixedWherePrior,
         decoder: SceneDecoder,
         context_size: int = 256,

@@ -41,7 +41,15 @@ from .components.slots import (
 )
 from .components.windows import SquashedWindows
 from .priors.counts import NormalPrior, present_or_standard, slot_presence
-from .priors.discovery import DiscoveryCountPrior, DiscoveryWherePrior, FixedWherePrior, expected_propagation
+from .priors.discovery import (
+    DiscoveryCountPrior,
+    DiscoveryWherePrior,
+    FixedCountPrior,
+    FixedWherePrior,
+    expected_propagation,
+)
+from .priors.looks import WithLooks
+from .priors.motion import MotionPrior
 from .priors.propagation import Propagation, RecurrentPropagationPrior
 
 
@@ -279,8 +287,8 @@ class SQAIR(ActiveSet, PyroModule):
 
     def __init__(
         self,
-        propagation_prior: RecurrentPropagationPrior,
-        discovery_count_prior: DiscoveryCountPrior,
+        propagation_prior: RecurrentPropagationPrior | MotionPrior | WithLooks,
+        discovery_count_prior: DiscoveryCountPrior | FixedCountPrior,
         discovery_where_prior: DiscoveryWherePrior | FixedWherePrior,
         latent_encoder: LatentEncoder,
         decoder: SceneDecoder,

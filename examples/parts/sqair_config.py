@@ -33,18 +33,48 @@ class NetworkConfig:
     """Units of the hidden layers of propagation's proposal and mask, and of the prior of places."""
     presence_hidden: int = 128
     """Units of the hidden layer of the presence networks."""
+    what_hidden: int | None = None
+    """Units of the hidden layers of the glimpses' encoder and decoder (`mlp`), by default `hidden`."""
+    reach: float = 1.0
+    """How far a window's centre may be from the middle of the frame, whose border is at 1. The published 1
+    keeps centres inside; with 2, objects may leave.
+    """
+    where_floor: float = 0.01
+    """Least standard deviation of places in the guide. The published 0.01 is jitter of a quarter of a pixel
+    in frames of 50, which costs up to 18 nats a frame and digit; 0.001 costs none.
+    """
+    clamp: bool = False
+    """Whether the canvas is clamped to [0, 1], where frames are."""
+    background: Literal["learned", "fixed", "none"] = "learned"
+    """The mean image, which starts as that of the training frames: learned, kept, or left out."""
+    second_look: bool = False
+    """Whether discovery corrects places by a crop of them."""
+    looks: Literal["redrawn", "static", "sticky"] = "redrawn"
+    """Appearance of known objects: drawn anew in every frame; drawn on discovery and kept; or small steps."""
+    follow: Literal["learned", "tracked"] = "learned"
+    """How the guide follows objects: by networks that learn to, as published, or by searching for the
+    decoder's picture of each, see `guides.TrackingPropagation`.
+    """
 
 
 @dataclass(frozen=True)
 class PriorConfig:
     """The priors, and the likelihood."""
 
-    propagation: Literal["recurrent", "guided", "random_walk"] = "recurrent"
-    """How objects go on: predicted from their past; moved from where they are; or a random walk."""
+    propagation: Literal["recurrent", "guided", "random_walk", "motion"] = "recurrent"
+    """How objects go on: predicted from their past; moved from where they are; a random walk; or a mixture of
+    going on, staying and bouncing (`motion`), for looks that are not redrawn.
+    """
     stay_logit: float = 10.0
     """Added to the prior's logit of staying."""
     where: Literal["recurrent", "fixed"] = "recurrent"
     """Places of new objects: learned, each given the one before; or the same normal for all."""
+    size_logit: float = -2.0
+    """Mean logit of the sizes of new objects, relative to the frame, at first if learned; -2 is 0.12."""
+    size_scale: float | None = None
+    """Standard deviation of these logits; by default 1.32 at first (`recurrent`), or 1 (`fixed`)."""
+    shift_scale: float | None = None
+    """Standard deviation of the places of new objects, with the same defaults."""
     likelihood_scale: float = 0.3
     """Standard deviation of the pixels."""
     truncate: bool = True

@@ -8,15 +8,29 @@ import torch
 from torch import Tensor, nn
 
 from whatwhere.examples.parts.sqair_config import NetworkConfig, PriorConfig, SQAIRConfig
-from whatwhere.guides import Discovery, Propagation, SQAIRGuide, WhatEncoder
-from whatwhere.guides.sequence_air import SequenceAIRGuide
+from whatwhere.guides import (
+    Discovery,
+    Propagation,
+    SecondLook,
+    SequenceAIRGuide,
+    SQAIRGuide,
+    StaticLooks,
+    StickyLooks,
+    TrackingPropagation,
+    WhatEncoder,
+)
 from whatwhere.models.components.networks import ConvFeatures, SubPixelGlimpseDecoder, convolutions, mlp
+from whatwhere.models.components.windows import SquashedWindows
 from whatwhere.models.priors import (
     DiscoveryCountPrior,
     DiscoveryWherePrior,
     FixedWherePrior,
     GuidedPropagationPrior,
+    MotionPrior,
     RecurrentPropagationPrior,
+    StaticLooksPrior,
+    StickyLooksPrior,
+    WithLooks,
 )
 from whatwhere.models.sequence_air import SequenceAIR
 from whatwhere.models.sqair import SQAIR, LatentEncoder, LinearGlimpseDecoder, SceneDecoder
@@ -62,7 +76,11 @@ def programs_of(config: SQAIRConfig, mean_image: Tensor | None = None) -> Progra
 
 
 def build(
-    network: NetworkConfig, prior: PriorConfig, mean_image: Tensor | None = None, hold: bool = False
+    network: NetworkConfig,
+    prior: PriorConfig,
+    mean_image: Tensor | None = None,
+    hold: bool = False,
+    exploration: bool = False,
 ) -> Programs:
     """Make SQAIR's model and guide, see `programs_of`.
 
@@ -71,36 +89,40 @@ def build(
         prior: the priors.
         mean_image: what the model's mean image starts from, black by default.
         hold: whether objects can be held on to, see `SQAIRGuide`.
+        exploration: whether discovery's decisions can be mixed with a coin's, see `Discovery`.
+
+    Raises:
+        ValueError: if the shape of the images is not known, or `motion` is to redraw looks.
     """
     if network.image_shape is None:
         raise ValueError("`network.image_shape` is not known")
-    image_shape, hidden, narrow = network.image_shape, network.hidden, network.narrow
+    image_shape, hidden = network.image_shape, network.hidden
     count, what = network.max_count, network.what_size
     glimpse_shape = (image_shape[0], network.glimpse_size, network.glimpse_size)
     encoders = _encoders(network, glimpse_shape, image_shape)
-    what_encoder = WhatEncoder(encoders.glimpse, hidden, what)
+    what_encoder = WhatEncoder(encoders.glimpse, network.what_hidden or hidden, what)
     latent_encoder = LatentEncoder(what, hidden)
+    windows = SquashedWindows(network.reach)
     mean_image = torch.zeros(image_shape) if mean_image is None else mean_image
+    decoder = SceneDecoder(
+        _decoder(network, glimpse_shape),
+        mean_image,
+        windows=windows,
+        clamp=network.clamp,
+        background=network.background,
+    )
     model = SQAIR(
         _propagation_prior(network, prior),
         DiscoveryCountPrior(count),
-        DiscoveryWherePrior(hidden + 1, narrow) if prior.where == "recurrent" else FixedWherePrior(),
+        _where_prior(network, prior),
         latent_encoder,
-        SceneDecoder(_decoder(network, glimpse_shape), mean_image),
+        decoder,
         count,
         what,
         prior.likelihood_scale,
         prior.truncate,
     )
-    propagation = Propagation(
-        what_encoder,
-        what,
-        glimpse_shape[1:],
-        hidden,
-        narrow,
-        presence_hidden=network.presence_hidden,
-        hold=hold,
-    )
+    propagation = _propagation(network, prior, model, what_encoder, hold)
     discovery = Discovery(
         encoders.image,
         what_encoder,
@@ -112,9 +134,59 @@ def build(
         hidden,
         network.presence_hidden,
         hold=hold,
+        exploration=exploration,
+        where_floor=network.where_floor,
+        windows=windows,
+        second_look=_second_look(network, glimpse_shape, windows),
     )
     guide = SQAIRGuide(propagation, discovery, latent_encoder, image_shape, prior.truncate)
     return Programs(model, guide)
+
+
+def _second_look(
+    network: NetworkConfig, glimpse_shape: tuple[int, int, int], windows: SquashedWindows
+) -> SecondLook | None:
+    if not network.second_look:
+        return None
+    return SecondLook(glimpse_shape[0], glimpse_shape[1:], network.hidden, windows=windows)
+
+
+def _propagation(
+    network: NetworkConfig, prior: PriorConfig, model: SQAIR, what_encoder: WhatEncoder, hold: bool
+) -> Propagation | TrackingPropagation:
+    """How the guide follows objects."""
+    size, what = (network.glimpse_size, network.glimpse_size), network.what_size
+    looks = {"redrawn": None, "static": StaticLooks(), "sticky": StickyLooks(what)}[network.looks]
+    if network.follow == "learned":
+        return Propagation(
+            what_encoder,
+            what,
+            size,
+            network.hidden,
+            network.narrow,
+            presence_hidden=network.presence_hidden,
+            hold=hold,
+            where_floor=network.where_floor,
+            windows=model.decoder.windows,
+            looks=looks,
+        )
+    if looks is None:
+        raise ValueError(
+            '`network.follow` "tracked" searches for what objects looked like: set `network.looks` to '
+            '"static" or "sticky", got "redrawn"'
+        )
+    return TrackingPropagation(
+        model.propagation_prior,
+        model.decoder,
+        what_encoder,
+        what,
+        size,
+        network.hidden,
+        looks=looks,
+        scale=prior.likelihood_scale,
+        where_floor=network.where_floor,
+        hold=hold,
+    )
 
 
 class _Encoders(NamedTuple):
@@ -126,24 +198,57 @@ class _Encoders(NamedTuple):
 
 def _encoders(network: NetworkConfig, *shapes: tuple[int, int, int]) -> _Encoders:
     """The two encoders; convolutions are shared, fully connected layers are not."""
-    hidden = network.hidden
+    widths = network.what_hidden or network.hidden, network.hidden
     if network.variant == "conv":
         trunk = convolutions(shapes[0][0], (16, 32, 32, 64), (2, 2, 1, 1))
-        return _Encoders(*(ConvFeatures(shape, features=hidden, trunk=trunk) for shape in shapes))
-    sizes = ([torch.Size(shape).numel(), hidden, hidden] for shape in shapes)
+        return _Encoders(
+            *(
+                ConvFeatures(shape, features=width, trunk=trunk)
+                for shape, width in zip(shapes, widths, strict=True)
+            )
+        )
+    sizes = ([torch.Size(shape).numel(), width, width] for shape, width in zip(shapes, widths, strict=True))
     return _Encoders(
-        *(nn.Sequential(nn.Flatten(-3), mlp(widths, nn.ELU, activate_last=True)) for widths in sizes)
+        *(nn.Sequential(nn.Flatten(-3), mlp(layers, nn.ELU, activate_last=True)) for layers in sizes)
     )
 
 
 def _decoder(network: NetworkConfig, glimpse_shape: tuple[int, int, int]) -> nn.Module:
     if network.variant == "conv":
         return SubPixelGlimpseDecoder(network.what_size, glimpse_shape)
-    return LinearGlimpseDecoder(network.what_size, glimpse_shape, network.hidden)
+    return LinearGlimpseDecoder(network.what_size, glimpse_shape, network.what_hidden or network.hidden)
 
 
-def _propagation_prior(network: NetworkConfig, prior: PriorConfig) -> RecurrentPropagationPrior:
+def _where_prior(network: NetworkConfig, prior: PriorConfig) -> DiscoveryWherePrior | FixedWherePrior:
+    if prior.where == "recurrent":
+        # Where sizes or places are known, the first weights must not blur them.
+        gain = 1.0 if prior.size_scale is None and prior.shift_scale is None else 0.1
+        return DiscoveryWherePrior(
+            network.hidden + 1, network.narrow, prior.size_logit, prior.size_scale, prior.shift_scale, gain
+        )
+    scales = (1.0 if scale is None else scale for scale in (prior.size_scale, prior.shift_scale))
+    return FixedWherePrior(prior.size_logit, *scales)
+
+
+def _propagation_prior(
+    network: NetworkConfig, prior: PriorConfig
+) -> RecurrentPropagationPrior | MotionPrior | WithLooks:
     sizes = network.what_size, network.hidden, prior.stay_logit
-    if prior.propagation == "recurrent":
-        return RecurrentPropagationPrior(*sizes)
-    return GuidedPropagationPrior(*sizes, update_scale=0.1 if prior.propagation == "guided" else 0.0)
+    going_on: RecurrentPropagationPrior | MotionPrior
+    if prior.propagation == "motion":
+        if network.looks == "redrawn":
+            raise ValueError(
+                '`prior.propagation` "motion" predicts no looks: set `network.looks` to "static" or '
+                '"sticky", got "redrawn"'
+            )
+        going_on = MotionPrior(network.hidden, prior.stay_logit)
+    elif prior.propagation == "recurrent":
+        going_on = RecurrentPropagationPrior(*sizes)
+    else:
+        scale = 0.1 if prior.propagation == "guided" else 0.0
+        going_on = GuidedPropagationPrior(*sizes, update_scale=scale)
+    if network.looks == "redrawn":
+        return going_on
+    if network.looks == "static":
+        return going_on if isinstance(going_on, MotionPrior) else WithLooks(going_on, StaticLooksPrior())
+    return WithLooks(going_on, StickyLooksPrior(network.what_size))

@@ -4,7 +4,8 @@ Knows no model and imports nothing else of the package. One concept a file, name
 cell or likelihood is added here and given to a model's constructor.
 """
 
-from .active_set import ActiveSet, Rows, use_active_set
+from .active_set import ActiveSet, AllRows, Rows, use_active_set
+from .alignment import Aligned, NormalEquations, align, normal_equations
 from .attention import (
     Size,
     air_inverse_scale,
@@ -59,7 +60,7 @@ from .gaussian_windows import (
 )
 from .initialisers import glorot_uniform, glorot_vector
 from .inputs import require_first_boxes, require_pixels
-from .likelihood import GaussianImage
+from .likelihood import GaussianImage, pixel_scale
 from .networks import (
     ConvFeatures,
     GlimpseDecoder,
@@ -69,8 +70,10 @@ from .networks import (
     convolutions,
     fill_output_bias,
     initialise,
+    inverse_softplus,
     mlp,
 )
+from .normal_mixture import Mixture, NormalMixture
 from .plates import Plate
 from .recurrent import GRU, IRNN, LSTMState, SplitInputLSTM, VanillaRNN, ZoneoutLSTM
 from .slots import (
@@ -84,6 +87,7 @@ from .slots import (
     slots_present,
     stack_slots,
 )
+from .template_matching import Fit, SearchMap, fit, observe, sample_area, search
 from .triangular_normal import Triangle, TriangularNormal
 from .visual_cortex import (
     AlexNetV1,
@@ -96,17 +100,21 @@ from .visual_cortex import (
     contrast_normalised,
     group_normalisation,
 )
+from .windows import SquashedWindows
 
 __all__ = [
     "ABSENT",
     "ActiveSet",
     "AlexNetV1",
+    "Aligned",
+    "AllRows",
     "ClassifierV1",
     "ConvFeatures",
     "ConvPoolFeatures",
     "DorsalStream",
     "DynamicFilterLayer",
     "DynamicFilters",
+    "Fit",
     "Frames",
     "Frozen",
     "GRU",
@@ -119,14 +127,19 @@ __all__ = [
     "LSTMState",
     "LocScale",
     "Location",
+    "Mixture",
+    "NormalEquations",
+    "NormalMixture",
     "PixelFeatures",
     "Plate",
     "PolynomialSigma",
     "Rows",
+    "SearchMap",
     "Size",
     "Slots",
     "SmallV1",
     "SplitInputLSTM",
+    "SquashedWindows",
     "SubPixelGlimpseDecoder",
     "TrackedSlots",
     "Triangle",
@@ -135,6 +148,7 @@ __all__ = [
     "VentralStream",
     "ZoneoutLSTM",
     "air_inverse_scale",
+    "align",
     "areas",
     "batch_normalisation",
     "box_within_image",
@@ -154,6 +168,7 @@ __all__ = [
     "dynamic_convolution",
     "empty_slots",
     "fill_output_bias",
+    "fit",
     "gaussian_filters",
     "gaussian_read",
     "generalized_iou",
@@ -168,13 +183,17 @@ __all__ = [
     "ink_boxes",
     "interpolation_matrix",
     "intersection_areas",
+    "inverse_softplus",
     "iou",
     "load_released_human_weights",
     "middles",
     "mlp",
     "new_identities",
+    "normal_equations",
+    "observe",
     "paste",
     "paste_matrices",
+    "pixel_scale",
     "ratm_kth_parameters",
     "ratm_kth_window",
     "ratm_parameters",
@@ -182,6 +201,8 @@ __all__ = [
     "released_sigma",
     "require_first_boxes",
     "require_pixels",
+    "sample_area",
+    "search",
     "slots_present",
     "smooth_knee_sigma",
     "sqair_squash",

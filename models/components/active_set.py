@@ -48,6 +48,32 @@ class Rows:
         return type(values)(*map(self.put, values))  # a NamedTuple
 
 
+class AllRows(Rows):
+    """Every row, whatever is present: their number is that of the leading axes, and reads nothing back.
+
+    Args:
+        shape: of the leading axes.
+    """
+
+    def __init__(self, shape: torch.Size) -> None:
+        self.shape = shape
+
+    def take(self, values: Tensor, event_dims: int = 1) -> Tensor:
+        """`(..., *event)`, whose leading axes broadcast to the shape, as `(R, *event)`."""
+        event = values.shape[values.dim() - event_dims :]
+        return values.expand(*self.shape, *event).reshape(-1, *event)
+
+    def take_images(self, images: Tensor) -> Tensor:
+        """Each row's image, of `(B, C, H, W)` where B is the last of the leading axes."""
+        return self.take(images, event_dims=3)
+
+    def put(self, values: Any) -> Any:
+        """The inverse of `take`; also of tuples of tensors, nested or not."""
+        if isinstance(values, Tensor):
+            return values.unflatten(0, self.shape)
+        return type(values)(*map(self.put, values))  # a NamedTuple
+
+
 class ActiveSet:
     """Mixin of modules that can leave out absent slots, see `use_active_set`."""
 
@@ -66,10 +92,27 @@ class ActiveSet:
         """
         if not self.active_set:
             return network(*inputs) if images is None else network(images, *inputs)
-        leading = torch.broadcast_shapes(present.shape, *(x.shape[:-1] for x in inputs))
-        rows = Rows(present.expand(leading))
-        taken = [rows.take(x) for x in inputs]
-        return rows.put(network(*taken) if images is None else network(rows.take_images(images), *taken))
+        return _by_rows(network, Rows(self._leading(present, inputs)), inputs, images)
+
+    def rows_where_present(
+        self, network: Callable[..., Any], present: Tensor, *inputs: Tensor, images: Tensor | None = None
+    ) -> Any:
+        """The same for a network that wants rows: inputs `(R, D)`, and an image for each, `(R, C, H, W)`."""
+        present = self._leading(present, inputs)
+        rows = Rows(present) if self.active_set else AllRows(present.shape)
+        return _by_rows(network, rows, inputs, images)
+
+    @staticmethod
+    def _leading(present: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
+        """Presence with the leading axes of all inputs."""
+        return present.expand(torch.broadcast_shapes(present.shape, *(x.shape[:-1] for x in inputs)))
+
+
+def _by_rows(
+    network: Callable[..., Any], rows: Rows, inputs: tuple[Tensor, ...], images: Tensor | None
+) -> Any:
+    taken = [rows.take(x) for x in inputs]
+    return rows.put(network(*taken) if images is None else network(rows.take_images(images), *taken))
 
 
 def use_active_set(*programs: nn.Module, on: bool = True) -> None:

@@ -34,6 +34,22 @@ class Mixture(NamedTuple):
         """The parameters of one slot, where there is an axis N of slots before those above."""
         return Mixture(self.loc[..., i, :, :], self.scale[..., i, :, :], self.logits[..., i, :])
 
+    def flat(self) -> Tensor:
+        """All of them side by side, `(..., K (2 D + 1))`, for what passes vectors on."""
+        return torch.cat([self.loc.flatten(-2), self.scale.flatten(-2), self.logits], dim=-1)
+
+    @classmethod
+    def unflat(cls, vector: Tensor, size: int) -> Mixture:
+        """The inverse of `flat` in `size` dimensions."""
+        count = vector.shape[-1] // (2 * size + 1)
+        loc, scale, logits = vector.split([count * size, count * size, count], dim=-1)
+        return cls(loc.unflatten(-1, (count, size)), scale.unflatten(-1, (count, size)), logits)
+
+    def component(self, index: Tensor) -> LocScale:
+        """One component for each mixture, `(..., D)`, given its number, `(...)`."""
+        where = index[..., None, None].expand(*index.shape, 1, self.loc.shape[-1])
+        return LocScale(self.loc.gather(-2, where).squeeze(-2), self.scale.gather(-2, where).squeeze(-2))
+
     def component_log_probs(self, value: Tensor) -> Tensor:
         """Log-density of each component, with its weight, at `(..., D)`; shape `(..., K)`."""
         return self.logits.log_softmax(-1) + _log_normal(self.loc, self.scale, value.unsqueeze(-2))

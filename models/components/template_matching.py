@@ -1,9 +1,9 @@
 """Template matching: how well the picture of an object explains an image, at one place or at many.
 
-A picture g pasted into an image I changes the sum of squares by `|I - g|^2 - |I|^2 = -(2 <I, g> - |g|^2)`. The
-bracket is the *gain*: the squared error that the picture takes away, negative where it adds some. Unlike a
-cross-correlation it does not reward a picture for covering much, and unlike the error within a window it can
-be compared between windows, also those that are partly outside.
+A picture g pasted into an image I changes the sum of squares by `|I - g|^2 - |I|^2 = -(2 <I, g> - |g|^2)`.
+The bracket is the *gain*: the squared error that the picture takes away, negative where it adds some. Unlike
+a cross-correlation it does not reward a picture for covering much, and unlike the error within a window it
+can be compared between windows, also those that are partly outside.
 
 What is left to explain is an *observation*: images `(R, C, H, W)` times weights, and the weights as one more
 channel. Where the weight is zero, outside the image or behind another object, nothing speaks for or against.
@@ -105,11 +105,8 @@ def search(observed: Tensor, template: Tensor, coords: Tensor, margin: int, pool
     pitch = coords[:, :2] * coords.new_tensor([2 / (size[1] - 1), 2 / (size[0] - 1)])
     enlarge = coords.new_tensor([(width - 1) / (size[1] - 1), (height - 1) / (size[0] - 1)])
     region = crop(observed, torch.cat([coords[:, :2] * enlarge, coords[:, 2:]], dim=-1), (height, width))
-    kernel = torch.cat([2 * template, -template.square().sum(1, keepdim=True)], dim=1)
-    if pool > 1:
-        region = F.avg_pool2d(region, pool)
-        small = F.avg_pool2d(template, pool)
-        kernel = torch.cat([2 * small, -small.square().sum(1, keepdim=True)], dim=1)
+    region, small = F.avg_pool2d(region, pool), F.avg_pool2d(template, pool)
+    kernel = torch.cat([2 * small, -small.square().sum(1, keepdim=True)], dim=1)
     gain = F.conv2d(region.flatten(0, 1).unsqueeze(0), kernel, groups=rows)[0]
     gain = gain * (pool**2 * sample_area(coords, observed, template))[:, None, None]
     steps = pool * torch.arange(

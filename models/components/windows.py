@@ -33,8 +33,11 @@ class SquashedWindows:
     def inverse(self, coords: Tensor) -> Tensor:
         """`z_where` of coords `(..., 4)`; those that no finite one has are moved within what one has."""
         size = coords[..., :2].clamp(1e-4, 1 - 1e-4).logit()
-        shift = (coords[..., 2:] / self.reach).clamp(-0.9999, 0.9999).atanh() * self.reach
-        return torch.cat([size, shift], dim=-1)
+        return torch.cat([size, self.inverse_shift(coords[..., 2:])], dim=-1)
+
+    def inverse_shift(self, shift: Tensor) -> Tensor:
+        """B of shifts t, of any shape; beyond 0.95 of the reach it is that of 0.95."""
+        return (shift / self.reach).clamp(-0.95, 0.95).atanh() * self.reach
 
     def slope(self, coords: Tensor) -> Tensor:
         """Derivative of the coords `(..., 4)` in `z_where`, component by component."""

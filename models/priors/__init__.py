@@ -1,7 +1,8 @@
 """Priors of presence, place and appearance: what a new generative model reuses, or replaces.
 
 `counts`: how many objects there are in an image; `discovery`: how many are new in a frame of a video, and
-where; `propagation`: which ones stay, and how they change. May import `models.components`. A new prior is a
+where; `propagation`: which ones stay, and how they change; `motion`
+and `looks`: how they move, and that they look as they did. May import `models.components`. A new prior is a
 class in one of these files, given to a model's constructor.
 """
 
@@ -23,9 +24,12 @@ from .discovery import (
     MIN_SCALE,
     DiscoveryCountPrior,
     DiscoveryWherePrior,
+    FixedCountPrior,
     FixedWherePrior,
     expected_propagation,
 )
+from .looks import StaticLooksPrior, StickyLooksPrior, WithLooks
+from .motion import MotionPrior
 from .propagation import GuidedPropagationPrior, Propagation, RecurrentPropagationPrior
 
 __all__ = [
@@ -35,14 +39,19 @@ __all__ = [
     "CountPrior",
     "DiscoveryCountPrior",
     "DiscoveryWherePrior",
+    "FixedCountPrior",
     "FixedWherePrior",
     "GeometricCount",
     "GuidedPropagationPrior",
     "IMPOSSIBLE",
     "MIN_SCALE",
+    "MotionPrior",
     "NormalPrior",
     "Propagation",
     "RecurrentPropagationPrior",
+    "StaticLooksPrior",
+    "StickyLooksPrior",
+    "WithLooks",
     "expected_propagation",
     "harmless",
     "hazard_logits",

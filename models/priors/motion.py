@@ -63,9 +63,10 @@ class MotionPrior(nn.Module):
     $$ p(p_{t+1}) = w_1 N(p_t + v_t + \delta_1, \sigma_1^2) + w_2 N(p_t + \delta_2, \sigma_2^2)
        + w_3 N(p_t + \rho v_t + \delta_3, \sigma_3^2), \quad \rho \in (-1, 1)^2: $$
 
-    what is reflected within a frame moves by a part of its velocity, between the whole of it and its opposite,
-    on each axis by another. Sizes are those of the frame before plus a small learned step, the same in all
-    components. Means stay within `reach`, so that an object cannot leave for where nothing speaks against it.
+    what is reflected within a frame moves by a part of its velocity, between the whole of it and its
+    opposite, on each axis by another. Sizes are those of the frame before plus a small learned step, the same
+    in all components. Means stay within `reach`, so that an object cannot leave for where nothing speaks
+    against it.
 
     It starts as a sharp prior of constant velocity, and can be fitted to tracks alone, see `track_log_probs`.
     Objects are independent, all slots are predicted at once.
@@ -73,8 +74,8 @@ class MotionPrior(nn.Module):
     Args:
         hidden_size: D of the GRU.
         presence_bias: constant added to the logit of staying, as of `RecurrentPropagationPrior`.
-        reach: greatest magnitude of a mean shift, as in `z_where`: with windows of reach 2, 1.85 is just out of
-            sight.
+        reach: greatest magnitude of a mean shift, as in `z_where`: with windows of reach 2, 1.85 is just out
+            of sight.
         shift_floor: least standard deviation of shifts.
         size_floor: least standard deviation of size logits.
     """
@@ -150,8 +151,8 @@ class MotionPrior(nn.Module):
     def track_log_probs(self, tracks: Tensor) -> Tensor:
         """Log-density of each place of whole tracks given those before it, in nats: `(R, T - 1)`.
 
-        It is what a model with this prior adds up for objects that are discovered in the first of T frames and
-        stay; minus its sum is a loss that fits the prior alone.
+        It is what a model with this prior adds up for objects that are discovered in the first of T frames
+        and stay; minus its sum is a loss that fits the prior alone.
 
         Args:
             tracks: `z_where` of R objects in T frames, `(R, T, 4)`.

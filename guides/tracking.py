@@ -1,0 +1,415 @@
+r"""Propagation in SQAIR's guide that searches for the decoder's own picture of each object.
+
+If an object's appearance is known, and what else is drawn, the posterior of where it is now is
+
+$$ p(z | x) \propto p(z | past) \, \exp(-|x - o - paste(g, z)|^2 / 2 \sigma^2), $$
+
+with its picture g, the other objects' pictures o, and the prior of motion. Nothing in it has to be learned.
+`TrackingPropagation` proposes from its Laplace approximation, for one object after the other:
+
+1. *Expectation.* The model's own prior of propagation says where the object may be, a mixture.
+2. *Search* (template matching). The gain of the picture at a grid of places around where it was, plus the
+   logarithm of the prior, widened by a broad component: the best is where alignment starts.
+3. *Alignment* (Lucas and Kanade). A few Gauss-Newton steps with the prior in the normal equations lead to the
+   minimum $\hat z$ of the negative log-posterior E, and to its curvature H there.
+4. *Proposal*. $q(z) = w_0 N(\hat z + \delta, D^2) + \sum_k w_k N(m_k, s_k^2)$. The first component is the
+   Laplace approximation: D holds the standard deviations $H_{ii}^{-1/2}$, which of all diagonal matrices
+   make the divergence of q from it least; its weight is its evidence, $w_0 \propto p(\hat z | past)
+   e^{gain(\hat z) / 2 \sigma^2} \prod_i \sqrt{2 \pi} D_{ii}$. The others are those of the prior, for an
+   object that is out of sight, with $w_k \propto p(k | past) e^{min(0, gain(m_k)) / 2 \sigma^2}$: where a
+   picture can be seen and fits, they vanish, and where nothing is seen of the object, the prior is its
+   posterior. A small network that sees what is there beside the picture corrects mean and standard deviation
+   of the first.
+5. *Presence.* A network decides on the ground of what the picture explains at the place that was drawn.
+
+Search and alignment are parameters of q, like any network's output: weights are exact and bounds are bounds,
+however good they are. No gradient is taken through them, so the gradient of a bound is that with these
+parameters given.
+
+References: Lucas and Kanade, *An Iterative Image Registration Technique*, 1981; Tierney and Kadane, *Accurate
+Approximations for Posterior Moments and Marginal Densities*, 1986, for the Laplace approximation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+
+from ..models.components.active_set import ActiveSet
+from ..models.components.alignment import Aligned, align
+from ..models.components.attention import Size, crop, paste
+from ..models.components.networks import LocScale, fill_output_bias, initialise, mlp
+from ..models.components.normal_mixture import Mixture
+from ..models.components.provisional import Decision, Provisional
+from ..models.components.slots import Slots, TrackedSlots, slots_present, stack_slots
+from ..models.components.template_matching import Fit, fit, observe, sample_area, search
+from ..models.priors.counts import present_or_standard, slot_presence
+from ..models.priors.looks import WithLooks
+from ..models.priors.motion import MotionPrior
+from ..models.priors.propagation import RecurrentPropagationPrior
+from ..models.sqair import SceneDecoder
+from .exploration import explore
+from .looking import WhatEncoder
+from .looks import StaticLooks, StickyLooks, draw_look
+
+FAR_SCALE, FAR_WEIGHT = 0.3, 0.01
+"""Standard deviation of shifts, and weight, of the component that search and alignment add to the prior."""
+
+SURE_WEIGHT, SURE_SCALE = 0.7, 0.05
+"""A prior is sure of a place if one component has this weight, and this standard deviation of shifts."""
+
+CORRECTION = (0.003, 0.003, 0.01, 0.01)
+"""Units of the learned correction of a place: it is small, or search would be for nothing."""
+
+EVIDENCE = 4
+"""Numbers that presence is decided on, see `_evidence`."""
+
+
+class Expected(NamedTuple):
+    """What the prior says of the objects in this frame."""
+
+    where: Tensor
+    """A mixture of K normals, `Mixture.flat`, `(..., 9 K)`."""
+    memory: Tensor
+    """The prior's next state, `(..., D)`."""
+
+
+class Sketch(NamedTuple):
+    """An object drawn where it seems to be before its turn has come."""
+
+    drawn: Tensor
+    """Its picture in the frame, `(..., C H W)`."""
+    ink: Tensor
+    """Energy of the picture, `(..., 1)`."""
+    sure: Tensor
+    """Whether the prior is sure of the place, 0 or 1, `(..., 1)`."""
+
+
+class Proposed(NamedTuple):
+    """Where an object may be."""
+
+    where: Mixture
+    """The Laplace approximation, and the components of the prior, `(..., K + 1, 4)`."""
+    features: Tensor
+    """Of what is there and of what is expected, `(..., F)`."""
+
+
+class TrackingPropagation(ActiveSet, nn.Module):
+    """Follows objects by their pictures, see the module; in place of `Propagation`.
+
+    Args:
+        prior: the model's prior of propagation, of which presence is not used.
+        decoder: the model's.
+        what_encoder: shared with `Discovery`; used by `StickyLooks` alone.
+        what_size: W.
+        glimpse_size: height and width of the crops, the decoder's.
+        hidden: width of the hidden layers.
+        features: width of the features that corrections are linear in.
+        looks: how appearance goes on; the model's prior must be of the same kind.
+        scale: standard deviation of the pixels in search and alignment, the likelihood's.
+        margin: how far objects are searched for, in samples of their glimpse, which are about as far from
+            each other as the pixels of a frame if the glimpse has as many as an object.
+        trust: factor of the gain in the search, in which sums over a coarse grid and other objects that are
+            not placed yet say more than they know.
+        steps: of alignment.
+        where_floor: added to the standard deviations of places.
+        presence_bias: initial logit of staying.
+        hold: whether `hold` may be other than zero.
+
+    Attributes:
+        hold: as of `Propagation`.
+    """
+
+    hold: Tensor | None
+
+    def __init__(
+        self,
+        prior: RecurrentPropagationPrior | MotionPrior | WithLooks,
+        decoder: SceneDecoder,
+        what_encoder: WhatEncoder,
+        what_size: int = 50,
+        glimpse_size: Size = (20, 20),
+        hidden: int = 256,
+        features: int = 64,
+        looks: StaticLooks | StickyLooks | None = None,
+        scale: float = 0.3,
+        margin: int = 12,
+        trust: float = 0.5,
+        steps: int = 3,
+        where_floor: float = 0.001,
+        presence_bias: float = 5.0,
+        hold: bool = False,
+    ) -> None:
+        super().__init__()
+        self.prior = prior
+        self.decoder = decoder
+        self.what_encoder = what_encoder
+        self.looks = StaticLooks() if looks is None else looks
+        channels = decoder.mean_image.shape[0]
+        pixels = 2 * channels * math.prod(glimpse_size)
+        self.comparison = mlp([pixels, hidden, features], nn.ELU, activate_last=True)
+        self.correction = mlp([features + 12, hidden // 4, 8], nn.ELU)
+        self.presence_head = mlp([features + EVIDENCE + 4 + what_size, hidden // 4, 1], nn.ELU)
+        initialise(self.comparison, self.correction, self.presence_head)
+        for head, bias in ((self.correction, 0.0), (self.presence_head, presence_bias)):
+            nn.init.zeros_(head[-1].weight)
+            fill_output_bias(head, bias)
+        # It follows from the step, so checkpoints do not have it.
+        self.register_buffer("hold", torch.tensor(0.0) if hold else None, persistent=False)
+        self.glimpse_size = glimpse_size
+        self.pool = 2 if not any(length % 2 for length in (*glimpse_size, margin)) else 1
+        self.scale = scale
+        self.margin = margin
+        self.trust = trust
+        self.steps = steps
+        self.where_floor = where_floor
+
+    @property
+    def initial_memory(self) -> Tensor:
+        """State of an object that was just discovered, which is the prior's, `(D,)`."""
+        return self.prior.initial_memory.detach()
+
+    def forward(self, t: int, image: Tensor, slots: TrackedSlots) -> tuple[Slots, Tensor]:
+        """The statements of frame `t`, and the next state of each slot.
+
+        Args:
+            t: number of the frame, from 1.
+            image: `(B, C, H, W)`.
+            slots: the objects of the frame before.
+        """
+        # Slots come first, so that the batch of images stays the last axis.
+        z_pres, where, what, memory = (
+            field.movedim(-2, 0) for field in (slots.z_pres.unsqueeze(-1), *slots[1:4])
+        )
+        present = z_pres.squeeze(-1)
+        before = where.detach()
+        expected: Expected = self.where_present(self._expect, present, before, what.detach(), memory)
+        pictures = self.where_present(self._picture, present, what.detach())
+        drawn = self._sketch_all(image, present, before, expected.where, pictures)
+        followed = []
+        for i, possible in enumerate(present):
+            explained = self._explained(i, drawn)
+            context = pictures[i], explained
+            proposed: Proposed = self.rows_where_present(
+                self._propose, possible, before[i], expected.where[i], *context, images=image
+            )
+            slot = Slots(possible, where[i], what[i])
+            slot = self._draw(f"propagation/{{}}/{t}/{i}", image, slot, proposed, *context)
+            followed.append(slot)
+            painted = self.rows_where_present(self._paint, slot.z_pres, slot.z_where.detach(), pictures[i])
+            drawn[i] = drawn[i]._replace(drawn=painted)
+        found = stack_slots(followed)
+        return found, expected.memory.movedim(0, -2).expand(*found.z_pres.shape, -1)
+
+    @torch.no_grad()
+    def _expect(self, where: Tensor, what: Tensor, memory: Tensor) -> Expected:
+        """What the prior says, given the objects' own past."""
+        nobody = where[..., 0]
+        predicted = self.prior(TrackedSlots(nobody, where, what, memory, nobody))
+        return Expected(Mixture.of(predicted.where).flat(), predicted.memory)
+
+    @torch.no_grad()
+    def _picture(self, what: Tensor) -> Tensor:
+        return self.decoder.glimpses(what).flatten(-3)
+
+    @torch.no_grad()
+    def _paint(self, where: Tensor, picture: Tensor) -> Tensor:
+        size = self.decoder.mean_image.shape[-2], self.decoder.mean_image.shape[-1]
+        return paste(self._glimpse(picture), self.decoder.windows(where), size).flatten(-3)
+
+    def _glimpse(self, picture: Tensor) -> Tensor:
+        return picture.unflatten(-1, (-1, *self.glimpse_size))
+
+    def _sketch_all(
+        self, image: Tensor, present: Tensor, before: Tensor, expected: Tensor, pictures: Tensor
+    ) -> list[Sketch]:
+        """All objects but the first, which none comes before, found as if each were alone."""
+        black = pictures.new_zeros(image[0].numel()).expand(*pictures.shape[1:-1], -1)
+        nothing = Sketch(black, black[..., :1], black[..., :1])
+        if len(present) == 1:
+            return [nothing]
+        later: Sketch = self.rows_where_present(
+            self._sketch, present[1:], before[1:], expected[1:], pictures[1:], images=image
+        )
+        ink = pictures[0].square().sum(-1, keepdim=True)
+        return [nothing._replace(ink=ink), *map(Sketch, *(field.unbind(0) for field in later))]
+
+    @torch.no_grad()
+    def _sketch(self, image: Tensor, before: Tensor, expected: Tensor, picture: Tensor) -> Sketch:
+        mixture = Mixture.unflat(expected, 4)
+        found = self._find(self._observe(image, torch.zeros_like(image).flatten(1)), picture, before, mixture)
+        best = mixture.component(mixture.logits.argmax(-1))
+        likely = mixture.logits.softmax(-1).amax(-1) > SURE_WEIGHT
+        sure = likely & (best.scale[:, 2:].mean(-1) < SURE_SCALE)
+        ink = picture.square().sum(-1, keepdim=True)
+        return Sketch(self._paint(found.where, picture), ink, sure.to(ink.dtype).unsqueeze(-1))
+
+    @staticmethod
+    def _explained(i: int, drawn: Sequence[Sketch]) -> Tensor:
+        """What other objects draw: those that have been placed, and of the others those found more surely."""
+        total = torch.zeros_like(drawn[i].drawn)
+        for j, other in enumerate(drawn):
+            if j < i:
+                total = total + other.drawn
+            elif j > i:
+                total = total + other.drawn * torch.maximum(
+                    other.sure, (other.ink > drawn[i].ink).to(total.dtype)
+                )
+        return total
+
+    def _observe(self, image: Tensor, explained: Tensor) -> Tensor:
+        decoder = self.decoder
+        others = explained.unflatten(-1, image.shape[1:])
+        return observe(image - decoder.mean_image if decoder.has_background else image, others, decoder.clamp)
+
+    def _find(self, observed: Tensor, picture: Tensor, before: Tensor, mixture: Mixture) -> Aligned:
+        """Search, and align."""
+        template, wider = self._glimpse(picture), _with_far(mixture, before)
+        windows = self.decoder.windows
+        size = mixture.component(mixture.logits.argmax(-1)).loc[:, :2]
+        found = search(
+            observed, template, windows(torch.cat([size, before[:, 2:]], dim=-1)), self.margin, self.pool
+        )
+        x, y = windows.inverse_shift(found.x), windows.inverse_shift(found.y)
+        score = self.trust * found.gain / (2 * self.scale**2) + _log_prior(wider, x, y)
+        best, count = score.flatten(1).argmax(1, keepdim=True), x.shape[1]
+        start = torch.cat([size, x.gather(1, best % count), y.gather(1, best // count)], dim=-1)
+        prior = wider.component(wider.component_log_probs(start).argmax(-1))
+        return align(observed, template, start, prior, windows, self.scale, self.steps)
+
+    def _propose(
+        self, image: Tensor, before: Tensor, expected: Tensor, picture: Tensor, explained: Tensor
+    ) -> Proposed:
+        with torch.no_grad():
+            mixture, template = Mixture.unflat(expected, 4), self._glimpse(picture)
+            observed = self._observe(image, explained)
+            found = self._find(observed, picture, before, mixture)
+            scale = found.curvature.diagonal(dim1=-2, dim2=-1).rsqrt()
+            logits = self._weigh(observed, template, found, scale, mixture, before)
+            off = 10 * (found.where - mixture.component(mixture.logits.argmax(-1)).loc)
+        features = self.comparison(torch.cat([found.seen[:, :-1].flatten(1), picture], dim=-1))
+        where_from = torch.cat([features, found.where, off, scale.log() / 5], dim=-1)
+        shift, raw_scale = self.correction(where_from).chunk(2, dim=-1)
+        loc = found.where + shift * shift.new_tensor(CORRECTION)
+        scale = scale * (0.3 * raw_scale).exp() + self.where_floor
+        return Proposed(
+            Mixture(
+                torch.cat([loc.unsqueeze(-2), mixture.loc], dim=-2),
+                torch.cat([scale.unsqueeze(-2), mixture.scale], dim=-2),
+                logits,
+            ),
+            features,
+        )
+
+    def _weigh(
+        self,
+        observed: Tensor,
+        template: Tensor,
+        found: Aligned,
+        scale: Tensor,
+        mixture: Mixture,
+        before: Tensor,
+    ) -> Tensor:
+        """Logits of the proposal's components, `(R, K + 1)`."""
+        prior = _with_far(mixture, before).component_log_probs(found.where).logsumexp(-1)
+        gain = fit(found.seen, template, found.area).gain / (2 * self.scale**2)
+        laplace = prior + gain + (scale.log() + 0.5 * math.log(2 * math.pi)).sum(-1)
+        coords = self.decoder.windows(mixture.loc.movedim(-2, 0))  # coords.shape = (K, R, 4)
+        seen = crop(observed, coords, self.glimpse_size)
+        there = fit(seen, template, sample_area(coords, observed, template)).gain / (2 * self.scale**2)
+        hidden = mixture.logits.log_softmax(-1) + there.clamp(max=0).movedim(0, -1)
+        return torch.cat([laplace.unsqueeze(-1), hidden], dim=-1)
+
+    @torch.no_grad()
+    def _evidence(self, image: Tensor, where: Tensor, picture: Tensor, explained: Tensor) -> Tensor:
+        """What a picture explains at a place: nats, shares of what can be seen, share that can be seen."""
+        observed, template, coords = (
+            self._observe(image, explained),
+            self._glimpse(picture),
+            self.decoder.windows(where),
+        )
+        found: Fit = fit(
+            crop(observed, coords, self.glimpse_size), template, sample_area(coords, observed, template)
+        )
+        nats = found.gain / (2 * self.scale**2)
+        return torch.stack(
+            [
+                (nats / 10).asinh(),
+                found.gain / (found.visible + 1),
+                found.visible / (found.total + 1),
+                found.visible.log1p(),
+            ],
+            dim=-1,
+        )
+
+    def _decide(self, features: Tensor, evidence: Tensor, where: Tensor, what: Tensor) -> Tensor:
+        return self.presence_head(torch.cat([features, evidence, where, what], dim=-1))
+
+    def _look(self, image: Tensor, where: Tensor, explained: Tensor, what: Tensor) -> LocScale | None:
+        rest = (image - explained.unflatten(-1, image.shape[1:])).clamp(min=0)
+        seen = self.what_encoder(crop(rest, self.decoder.windows(where), self.glimpse_size))
+        return self.looks(what, seen)
+
+    def _draw(
+        self, name: str, image: Tensor, before: Slots, proposed: Proposed, picture: Tensor, explained: Tensor
+    ) -> Slots:
+        possible, used = before.z_pres, Decision(name.format("z_pres"))
+        with poutine.mask(mask=possible > 0):
+            where = present_or_standard(proposed.where, possible)
+            z_where = pyro.sample(name.format("z_where"), Provisional(where, used))
+            look = None
+            if not isinstance(self.looks, StaticLooks):
+                context = z_where, explained, before.z_what
+                look = self.rows_where_present(self._look, possible, *context, images=image)
+            z_what = draw_look(name.format("z_what"), look, before, used)
+            evidence = self.rows_where_present(
+                self._evidence, possible, z_where.detach(), picture, explained, images=image
+            )
+            seen = proposed.features, evidence, z_where, z_what
+            logit = self.rows_where_present(self._decide, possible, *seen).squeeze(-1)
+            if self.training and self.hold is not None:
+                logit = explore(logit, self.hold, towards=1.0)
+            z_pres = pyro.sample(name.format("z_pres"), slot_presence(logit, possible))
+        used.settle(z_pres > 0)
+        return slots_present(z_pres, z_where, z_what)
+
+
+def _with_far(mixture: Mixture, before: Tensor) -> Mixture:
+    """A mixture of which a hundredth is anywhere around the place before: priors can be wrong."""
+    best = mixture.component(mixture.logits.argmax(-1))
+    loc = torch.cat([best.loc[:, :2], before[:, 2:]], dim=-1)
+    scale = torch.cat([best.scale[:, :2], torch.full_like(before[:, 2:], FAR_SCALE)], dim=-1)
+    logit = mixture.logits.logsumexp(-1, keepdim=True) + math.log(FAR_WEIGHT)
+    return Mixture(
+        torch.cat([mixture.loc, loc.unsqueeze(-2)], dim=-2),
+        torch.cat([mixture.scale, scale.unsqueeze(-2)], dim=-2),
+        torch.cat([mixture.logits, logit], dim=-1),
+    )
+
+
+def _log_prior(mixture: Mixture, x: Tensor, y: Tensor) -> Tensor:
+    """Log-density of shifts at a grid, but for a constant; each component as wide as the grid can tell.
+
+    Args:
+        mixture: of places, `(R, K, 4)`.
+        x: `(R, m)`.
+        y: `(R, m)`.
+
+    Returns:
+        `(R, m, m)`, y before x.
+    """
+    logits = mixture.logits
+    squares = []
+    for axis, grid in ((2, x), (3, y)):
+        spacing = (grid[:, -1:] - grid[:, :1]) / (grid.shape[1] - 1)
+        variance = mixture.scale[..., axis].square() + (spacing / 2).square()
+        logits = logits - 0.5 * variance.log()
+        squares.append((grid.unsqueeze(1) - mixture.loc[..., axis, None]).square() / variance.unsqueeze(-1))
+    log_probs = logits[..., None, None] - 0.5 * (squares[0].unsqueeze(-2) + squares[1].unsqueeze(-1))
+    return log_probs.logsumexp(1)
