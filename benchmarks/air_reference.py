@@ -28,12 +28,12 @@ def normal_log_prob(value: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     return (-0.5 * ((value - loc) / scale).square() - scale.log() - 0.5 * LOG_2PI).sum(-1)
 
 
-def image_log_prob(images: Tensor, means: Tensor, scale: float) -> Tensor:
+def image_log_prob(images: Tensor, means: Tensor, scale: Tensor) -> Tensor:
     """Log-density of independent normal pixels, summed over the last three axes."""
     images, means = torch.broadcast_tensors(images, means)
     errors = F.mse_loss(means, images, reduction="none").flatten(-3).sum(-1)
     pixels = math.prod(images.shape[-3:])
-    return -0.5 * errors / scale**2 - pixels * (0.5 * LOG_2PI + math.log(scale))
+    return -0.5 * errors / scale**2 - pixels * (0.5 * LOG_2PI + scale.log())
 
 
 def marginal_elbo_loss(model: AIR, guide: AIRGuide, images: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from whatwhere.guides import SQAIRGuide
+from whatwhere.guides import Propagation, SQAIRGuide
 from whatwhere.models import SQAIR
 from whatwhere.models.components.attention import crop, sqair_squash
 from whatwhere.models.components.networks import LocScale
@@ -106,8 +106,11 @@ class SQAIRReference:
     def __init__(self, model: SQAIR, guide: SQAIRGuide, num_particles: int = 5) -> None:
         if model.latent_encoder is not guide.latent_encoder:
             raise ValueError("`SQAIRReference` expects `model` and `guide` to share one latent encoder.")
+        if not isinstance(guide.propagation, Propagation):
+            raise ValueError("`SQAIRReference` is that of the published propagation.")
         self.model = model
         self.guide = guide
+        self.propagation = guide.propagation
         self.num_particles = num_particles
 
     def __call__(self, video: Tensor) -> Tensor:
@@ -141,7 +144,7 @@ class SQAIRReference:
 
     def _propagate(self, image: Tensor, slots: Slots) -> tuple[Phase, Tensor]:
         """Follow the objects of the frame before; the second result is the `expectation` of `Context`."""
-        part, before = self.guide.propagation, slots.z_pres
+        part, before = self.propagation, slots.z_pres
         size, triangle = part.glimpse_size, part.triangle()
         proposal = slots.z_where + 0.1 * part.proposal(slots.memory)
         mask = part.mask(slots.memory).sigmoid().unflatten(-1, (1, *size))

@@ -158,8 +158,9 @@ class TrackingPropagation(ActiveSet, nn.Module):
         self.presence_head = mlp([features + EVIDENCE + 4 + what_size, hidden // 4, 1], nn.ELU)
         initialise(self.comparison, self.correction, self.presence_head)
         for head, bias in ((self.correction, 0.0), (self.presence_head, presence_bias)):
-            nn.init.zeros_(head[-1].weight)
             fill_output_bias(head, bias)
+            *_, weight, _ = head.parameters()
+            nn.init.zeros_(weight)
         # It follows from the step, so checkpoints do not have it.
         self.register_buffer("hold", torch.tensor(0.0) if hold else None, persistent=False)
         self.glimpse_size = glimpse_size

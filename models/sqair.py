@@ -231,9 +231,11 @@ def appear(name: str, z_pres: Tensor, where: LocScale | Mixture, what: LocScale 
     """
     with poutine.mask(mask=z_pres > 0):
         z_where = pyro.sample(name.format("z_where"), present_or_standard(where, z_pres))
-        if isinstance(what, LocScale):
-            what = pyro.sample(name.format("z_what"), present_or_standard(what, z_pres))
-    return slots_present(z_pres, z_where, what)
+        if isinstance(what, Tensor):
+            z_what = what
+        else:
+            z_what = pyro.sample(name.format("z_what"), present_or_standard(what, z_pres))
+    return slots_present(z_pres, z_where, z_what)
 
 
 def sizes_of_videos(

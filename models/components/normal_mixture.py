@@ -91,7 +91,7 @@ class NormalMixture(TorchDistribution):
         super().__init__(batch, loc.shape[-1:], validate_args=validate_args)
 
     @property
-    def has_rsample(self) -> bool:  # type: ignore[override]
+    def has_rsample(self) -> bool:
         """Whether draws are differentiable."""
         return not self.logits.requires_grad
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..components.networks import LocScale, inverse_softplus
 from ..components.slots import TrackedSlots
+from .motion import MotionPrior
 from .propagation import Propagation, RecurrentPropagationPrior
 
 MIN_STEP = 1e-3
@@ -50,7 +51,9 @@ class WithLooks(nn.Module):
         looks: of appearance.
     """
 
-    def __init__(self, prior: RecurrentPropagationPrior, looks: StaticLooksPrior | StickyLooksPrior) -> None:
+    def __init__(
+        self, prior: RecurrentPropagationPrior | MotionPrior, looks: StaticLooksPrior | StickyLooksPrior
+    ) -> None:
         super().__init__()
         self.prior = prior
         self.looks = looks

@@ -95,6 +95,8 @@ class GuidedPropagationPrior(RecurrentPropagationPrior):
         """Predict all slots at once."""
         predicted = super().forward(slots)
         where, what = predicted.where, predicted.what
+        assert isinstance(where, LocScale)
+        assert what is not None
         return predicted._replace(
             where=where._replace(loc=slots.z_where + self.update_scale * where.loc),
             what=what._replace(loc=slots.z_what + self.update_scale * what.loc),
