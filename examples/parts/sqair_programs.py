@@ -104,19 +104,18 @@ def build(
     latent_encoder = LatentEncoder(what, hidden)
     windows = SquashedWindows(network.reach)
     mean_image = torch.zeros(image_shape) if mean_image is None else mean_image
-    decoder = SceneDecoder(
-        _decoder(network, glimpse_shape),
-        mean_image,
-        windows=windows,
-        clamp=network.clamp,
-        background=network.background,
-    )
     model = SQAIR(
         _propagation_prior(network, prior),
         DiscoveryCountPrior(count),
         _where_prior(network, prior),
         latent_encoder,
-        decoder,
+        SceneDecoder(
+            _decoder(network, glimpse_shape),
+            mean_image,
+            windows=windows,
+            clamp=network.clamp,
+            background=network.background,
+        ),
         count,
         what,
         prior.likelihood_scale,
