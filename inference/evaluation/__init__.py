@@ -11,7 +11,6 @@ from .likelihood import (
     evaluate_likelihood,
     likelihood_report,
     log_marginal_of_videos,
-    require_positive,
     single_frames,
     weighted_parts,
 )
@@ -113,7 +112,6 @@ __all__ = [
     "previous_boxes",
     "probe_accuracy",
     "read_tracks",
-    "require_positive",
     "single_frames",
     "spread_frames",
     "static_boxes",

@@ -6,16 +6,19 @@ with `z_pres`, and the model, replayed, a scene with `slots`, `objects` and `can
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from pyro import poutine
 from torch import Tensor
 
+from ...checks import at_least
 from ...models.components.boxes import ink_boxes
 from ..local_parameters import local_parameters
 from ..objectives import MultiSampleELBO, ObjectiveModule
+from .labels import check_filled, check_shape, checked_boxes, checked_counts, settled
 from .log_marginal import log_marginal
 from .metrics import CountReport, Detections, TrueBoxes, average_precision, count_report
 
@@ -33,7 +36,8 @@ class Images(NamedTuple):
     counts: Tensor | None = None
     """Number of objects, `(B,)`."""
     boxes: Tensor | None = None
-    """`(B, N, 4)`, `(left, top, width, height)` in pixels; zero width where there is no object."""
+    """`(B, N, 4)`, `(left, top, width, height)` in pixels; zero width where there is no object. N can differ
+    between batches."""
 
 
 class SceneReport(NamedTuple):
@@ -88,13 +92,17 @@ def object_boxes(objects: Tensor) -> Tensor:
 
 
 def count_accuracy(model: Program, guide: Program, data: Iterable[Images]) -> float:
-    """Share of images whose number of objects, in one posterior sample, is the true one."""
+    """Share of images whose number of objects, in one posterior sample, is the true one.
+
+    Raises:
+        ValueError: if there are no images, or they have no true counts.
+    """
     hits, total = 0, 0
-    for batch in data:
+    for batch in _checked(data):
         if batch.counts is None:
             raise ValueError("`data` has no true counts.")
         counts = infer_scene(model, guide, batch.images).slots.z_pres.sum(-1).round()
-        hits += int((counts == batch.counts).sum())
+        hits += int((counts == batch.counts.to(counts)).sum())
         total += len(counts)
     return hits / total
 
@@ -120,14 +128,17 @@ def evaluate_scenes(
         chunk_size: particles that are held in memory at a time.
 
     Raises:
-        ValueError: if there are no images.
+        ValueError: if there are no images, batches differ in labels, labels do not fit the images or cannot
+            be true, or a number is not positive.
+        NonFiniteError: if a number is NaN or infinite.
     """
+    at_least(1, iwae_particles=iwae_particles, chunk_size=chunk_size)
     objective = ObjectiveModule(model, guide, elbo)
     sizes, bounds, likelihoods, kls = [], [], [], []
     found: list[tuple[Tensor, ...]] = []
-    truth: list[tuple[Tensor, Tensor]] = []
+    truth: list[Tensor] = []
     true_counts: list[Tensor] = []
-    for batch in data:
+    for batch in _checked(data):
         diagnostics = objective(batch.images)[1]
         sizes.append(len(batch.images))
         likelihoods.append(diagnostics.log_likelihood)
@@ -142,22 +153,20 @@ def evaluate_scenes(
         if batch.counts is not None:
             true_counts.append(batch.counts)
         if batch.boxes is not None:
-            truth.append((batch.boxes, batch.boxes[..., 2] > 0))
-    if not sizes:
-        raise ValueError("`data` has no images.")
+            truth.append(batch.boxes.cpu())
     present, boxes = (torch.cat(parts) for parts in zip(*found, strict=True))
-    log_likelihood, kl = _mean(likelihoods, sizes), _mean(kls, sizes)
+    log_likelihood = _mean("log_likelihood", likelihoods, sizes)
+    kl = _mean("kl", kls, sizes)
     counting, precision = None, None
     if true_counts:
         counting = count_report(present.sum(-1), torch.cat(true_counts), present.shape[-1])
     if truth:
-        true_boxes, true_present = (torch.cat(parts) for parts in zip(*truth, strict=True))
         detections = Detections(boxes, present, torch.ones_like(boxes[..., 0]))
-        precision = average_precision(detections, TrueBoxes(true_boxes, true_present))
+        precision = average_precision(detections, _true_boxes(truth))
     return SceneReport(
         images=sum(sizes),
         elbo=log_likelihood - kl,
-        iwae=_mean(bounds, sizes),
+        iwae=_mean("iwae", bounds, sizes),
         iwae_particles=iwae_particles,
         log_likelihood=log_likelihood,
         kl=kl,
@@ -166,6 +175,38 @@ def evaluate_scenes(
     )
 
 
-def _mean(values: list[Tensor], sizes: list[int]) -> float:
+def _true_boxes(parts: list[Tensor]) -> TrueBoxes:
+    """The boxes of all images `(M, N, 4)`; those of no width are no objects."""
+    slots = max(boxes.shape[1] for boxes in parts)
+    boxes = torch.cat([F.pad(boxes, (0, 0, 0, slots - boxes.shape[1])) for boxes in parts])
+    return TrueBoxes(boxes, boxes[..., 2] > 0)
+
+
+def _checked(data: Iterable[Images]) -> Iterator[Images]:
+    """The batches; an error if there are none, or they cannot be evaluated together."""
+    first: list[str] | None = None
+    for batch in data:
+        images, counts, boxes = batch
+        check_filled("images", images, "(B, C, H, W)")
+        check_shape("counts", counts, len(images))
+        slots = boxes.shape[1] if boxes is not None and boxes.dim() > 1 else 0
+        check_shape("boxes", boxes, len(images), slots, 4)
+        if counts is not None:
+            checked_counts("counts", counts)
+        if boxes is not None:
+            checked_boxes("boxes", boxes, torch.ones(boxes.shape[:-1], dtype=torch.bool))
+        labels = [name for name, value in batch._asdict().items() if value is not None]
+        first = first or labels
+        if labels != first:
+            raise ValueError(
+                f"`data` must be batches with the same labels, but one has {first} and another {labels}."
+            )
+        yield batch
+    if first is None:
+        raise ValueError("`data` has no images.")
+
+
+def _mean(name: str, values: list[Tensor], sizes: list[int]) -> float:
     """Mean over images of the means over batches."""
-    return float(sum(float(value) * size for value, size in zip(values, sizes, strict=True)) / sum(sizes))
+    means = settled(name, torch.stack([value.double().cpu() for value in values]))
+    return float((means * torch.tensor(sizes)).sum() / sum(sizes))

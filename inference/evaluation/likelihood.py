@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ...checks import at_least
 from ..local_parameters import local_parameters
 from ..objectives.base import Program
 from ..objectives.frame_weights import FrameLogWeights, frame_log_weights
+from .labels import check_filled, settled
 from .log_marginal import log_marginal
 from .report_file import json_ready
 
@@ -25,7 +27,8 @@ __all__ = ["LikelihoodReport", "evaluate_likelihood", "single_frames"]
 class LikelihoodReport(NamedTuple):
     """Held-out numbers of a model of videos: means over videos, nats of whole sequences.
 
-    Fields are those of the same names of `videos.VideoReport`, where *weighted* is explained.
+    Fields are those of the same names of `videos.VideoReport`, where *weighted* is explained. Where the data
+    are impossible under a particle, likelihood and bounds are minus infinity, and the KL terms NaN.
     """
 
     videos: int
@@ -90,17 +93,23 @@ def evaluate_likelihood(
             estimated far better.
 
     Raises:
-        ValueError: if there are no videos, batches differ in length, or a number is not positive.
+        ValueError: if there are no videos or frames, batches differ in length, or a number is not positive.
+        NonFiniteError: if a log-weight is NaN or infinite; minus infinity counts as it is.
         ObjectiveError: if model and guide do not fit together, or a statement does not tell its frame.
     """
-    require_positive(
-        particles=particles, iwae_particles=iwae_particles, iwae_videos=iwae_videos, chunk_size=chunk_size
+    at_least(
+        1,
+        particles=particles,
+        iwae_particles=iwae_particles,
+        iwae_videos=iwae_videos,
+        chunk_size=chunk_size,
     )
     weights: list[FrameLogWeights] = []
     estimates: list[Tensor] = []
     left = sys.maxsize if iwae_videos is None else iwae_videos
     with local_parameters(model, guide):
         for video in videos:
+            check_filled("videos", video, "(B, T, C, H, W)")
             weights.append(_draw(model, guide, video, particles, chunk_size))
             if len(weights[-1].log_weight) != len(weights[0].log_weight):
                 raise ValueError(
@@ -154,17 +163,27 @@ def likelihood_report(
         log_marginals: estimates of log p(x) of the first videos, `(L,)`.
         iwae_particles: particles that they were made from.
         independent_frames: see `evaluate_likelihood`.
+
+    Raises:
+        NonFiniteError: if a log-weight is NaN or infinite.
     """
+    settled("log_weight", weights.log_weight)
+    settled("log_marginals", log_marginals)
     frames, particles, videos = weights.log_weight.shape
     log_weight, log_likelihood = (weighted_parts(x, independent_frames) for x in weights)  # (P, K, M)
-    share = log_weight.softmax(1)
+    share = weight_shares(log_weight)
 
     def mean(values: Tensor) -> float:  # over videos
         return values.double().sum().item() / videos
 
-    elbo, weighted = mean(log_weight) / particles, mean(share * log_weight)
-    likelihood, weighted_likelihood = mean(log_likelihood) / particles, mean(share * log_likelihood)
-    ess = share.square().sum(1).reciprocal() if independent_frames else weights.effective_sample_size()
+    # A particle without weight does not count, whatever it is.
+    weighted_likelihood, weighted = (
+        mean(torch.where(share > 0, share * terms, 0.0)) for terms in (log_likelihood, log_weight)
+    )
+
+    elbo, likelihood = mean(log_weight) / particles, mean(log_likelihood) / particles
+    sums = weights.log_weight if independent_frames else weights.log_weight.cumsum(0)
+    ess = weight_shares(sums).square().sum(1).reciprocal()  # (T, M)
     return LikelihoodReport(
         videos=videos,
         frames=frames,
@@ -182,6 +201,12 @@ def likelihood_report(
     )
 
 
+def weight_shares(log_weight: Tensor) -> Tensor:
+    """Self-normalised weights of particles `(P, K, M)`; equal ones where all are 0."""
+    impossible = (log_weight == -torch.inf).all(1, keepdim=True)
+    return torch.where(impossible, 0.0, log_weight).softmax(1)
+
+
 def weighted_parts(terms: Tensor, independent_frames: bool) -> Tensor:
     """What has importance weights of its own: each frame, or the whole video.
 
@@ -193,10 +218,3 @@ def weighted_parts(terms: Tensor, independent_frames: bool) -> Tensor:
         `(T, K, M)`, or the sum, `(1, K, M)`.
     """
     return terms if independent_frames else terms.sum(0, keepdim=True)
-
-
-def require_positive(**numbers: int | None) -> None:
-    """Refuse numbers of particles or videos below 1; None is none."""
-    for name, number in numbers.items():
-        if number is not None and number < 1:
-            raise ValueError(f"`{name}` must be positive, got {number}.")

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...checks import at_least
 from ..local_parameters import local_parameters
 from ..objectives import MultiSampleELBO, Reinforce
 from ..objectives.base import Program
@@ -51,10 +52,7 @@ def log_marginal(
         ValueError: `num_particles` or `chunk_size` is not positive.
         ObjectiveError: Model and guide do not fit together.
     """
-    if num_particles < 1 or chunk_size < 1:
-        raise ValueError(
-            f"`num_particles` and `chunk_size` must be positive, got {num_particles} and {chunk_size}"
-        )
+    at_least(1, num_particles=num_particles, chunk_size=chunk_size)
     weights_of = (objective or Reinforce()).log_weights
     total: Tensor | None = None
     with local_parameters(model, guide):

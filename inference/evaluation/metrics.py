@@ -13,7 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ... import checks
 from ...models.components.boxes import iou
+from .labels import checked_boxes, checked_counts, checked_mask
 
 __all__ = [
     "CountReport",
@@ -75,14 +77,17 @@ def count_report(predicted: Tensor, true: Tensor, max_count: int) -> CountReport
         max_count: the confusion matrix has the counts `0 .. max_count`, and more where greater ones occur.
 
     Raises:
-        ValueError: if the shapes differ, there are no counts, or some are not integers of at least 0.
+        ValueError: if the shapes differ, there are no counts, or some are not integers from 0 to
+            `LARGEST_COUNT`.
     """
     if predicted.shape != true.shape or not predicted.numel():
         raise ValueError(
             "`predicted` and `true` must be counts of equal shape, at least one each, "
             f"but got {tuple(predicted.shape)} and {tuple(true.shape)}."
         )
-    columns, rows = _counts("predicted", predicted), _counts("true", true)
+    columns, rows = (
+        checked_counts(name, counts).flatten() for name, counts in (("predicted", predicted), ("true", true))
+    )
     size = 1 + max(max_count, int(columns.max()), int(rows.max()))
     confusion = torch.bincount(rows * size + columns, minlength=size * size).reshape(size, size)
     return CountReport((rows == columns).double().mean().item(), confusion.tolist())
@@ -99,8 +104,8 @@ def match_boxes(predicted: Detections, truth: TrueBoxes, iou_threshold: float = 
     A detection whose box is not finite matches nothing.
 
     Raises:
-        ValueError: if shapes do not agree, the threshold is not in `(0, 1]`, a mask is not of 0 and 1, or the
-            score of a detection is NaN.
+        ValueError: if shapes do not agree, the threshold is not in `(0, 1]`, a mask is not of 0 and 1, the
+            score of a detection is NaN, or a true box is not finite or of negative size.
     """
     return _match(*_checked(predicted, truth, iou_threshold), iou_threshold)
 
@@ -180,14 +185,6 @@ def _match(predicted: Detections, truth: TrueBoxes, iou_threshold: float) -> Mat
     return Matches(partner, overlap)
 
 
-def _counts(name: str, counts: Tensor) -> Tensor:
-    flat = counts.detach().cpu().flatten()
-    integers = flat.long()
-    if (integers != flat).any() or integers.min() < 0:
-        raise ValueError(f"`{name}` must hold integers of at least 0, but got {flat.tolist()[:10]}.")
-    return integers
-
-
 def _overlaps(boxes: Tensor, others: Tensor) -> Tensor:
     """Intersection over union of every pair, `(M, N, G)`; 0 where a box is not finite or of negative size."""
     return iou(boxes.unsqueeze(-2), others.unsqueeze(-3))
@@ -195,8 +192,7 @@ def _overlaps(boxes: Tensor, others: Tensor) -> Tensor:
 
 def _checked(predicted: Detections, truth: TrueBoxes, iou_threshold: float) -> tuple[Detections, TrueBoxes]:
     """The arguments on the CPU: boxes and scores in double precision, masks as booleans, no NaN scores."""
-    if not 0 < iou_threshold <= 1:
-        raise ValueError(f"`iou_threshold` must be in (0, 1], but got {iou_threshold}.")
+    checks.within("(0, 1]", iou_threshold=iou_threshold)
     for name, boxes in (("predicted", predicted), ("truth", truth)):
         slots = boxes.present.shape
         if len(slots) != 2 or any(x.shape != slots for x in boxes[1:]) or boxes.boxes.shape != (*slots, 4):
@@ -209,17 +205,12 @@ def _checked(predicted: Detections, truth: TrueBoxes, iou_threshold: float) -> t
             f"`predicted` and `truth` must be of the same images, but are of {len(predicted.present)} "
             f"and {len(truth.present)}."
         )
-    here, true_here = _mask("predicted", predicted.present), _mask("truth", truth.present)
+    here, true_here = (
+        checked_mask(f"{name}.present", boxes.present)
+        for name, boxes in (("predicted", predicted), ("truth", truth))
+    )
     scores = predicted.scores.detach().cpu().double().masked_fill(~here, -math.inf)
     if scores.isnan().any():
         raise ValueError("`predicted.scores` must be numbers where a detection is present, but some are NaN.")
-    found, true = (x.boxes.detach().cpu().double() for x in (predicted, truth))
-    return Detections(found, here, scores), TrueBoxes(true, true_here)
-
-
-def _mask(name: str, present: Tensor) -> Tensor:
-    present = present.detach().cpu()
-    mask = present > 0
-    if (present != mask).any():
-        raise ValueError(f"`{name}.present` must be boolean or of 0 and 1, but has other values.")
-    return mask
+    true_boxes = checked_boxes("truth.boxes", truth.boxes, true_here)
+    return Detections(predicted.boxes.detach().cpu().double(), here, scores), TrueBoxes(true_boxes, true_here)

@@ -26,7 +26,19 @@ class Overlaps:
     """Intersections over union with the true boxes of M clips, and the measures that are made of them."""
 
     by_clip: Floats
-    """`(M, T)`; NaN where there is no true box: the object is not there, or the clip is over."""
+    """`(M, T)`, at least one clip, in [0, 1]; NaN where there is no true box: the object is not there, or the
+    clip is over. No clip is without the object."""
+
+    def __post_init__(self) -> None:
+        there = ~np.isnan(self.by_clip)
+        if self.by_clip.ndim != 2 or not len(there) or not there.any(1).all():
+            raise ValueError(
+                "`by_clip` must be overlaps (M, T) of at least one clip, and in every clip at least one that "
+                f"is not NaN, but has shape {self.by_clip.shape} and {int(there.sum())} of them."
+            )
+        values = self.by_clip[there]
+        if (values < 0).any() or (values > 1).any():
+            raise ValueError(f"`by_clip` must be in [0, 1], but is in [{values.min()}, {values.max()}].")
 
     @property
     def clip_means(self) -> Floats:

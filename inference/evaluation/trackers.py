@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ...models.components.boxes import iou, middles
 from ..local_parameters import local_parameters
+from .labels import check_filled, check_shape, checked_identities, checked_mask
 from .overlaps import SUCCESS_THRESHOLDS, Floats, Overlaps, nan_mean, nan_means, success_curve
 from .report_file import json_ready
 from .tracker_baselines import constant_velocity_boxes, previous_boxes, static_boxes
@@ -107,6 +108,14 @@ class TrackerReport:
     prediction is not finite, NaN as in `overlaps`."""
     groups: npt.NDArray[np.int64] | None = None
     """What each clip belongs to, `(M,)`."""
+
+    def __post_init__(self) -> None:
+        there = ~np.isnan(self.overlaps.by_clip)
+        for name in ("static", "previous", "constant_velocity"):
+            _require_alike(name, ~np.isnan(getattr(self, name).by_clip), there)
+        _require_alike("centre_errors", ~np.isnan(self.centre_errors), there)
+        if self.groups is not None and self.groups.shape != there.shape[:1]:
+            raise ValueError(f"`groups` must be of {len(there)} clips, but have shape {self.groups.shape}.")
 
     @classmethod
     def joined(cls, reports: Sequence[TrackerReport]) -> TrackerReport:
@@ -380,6 +389,14 @@ def _report(parts: Sequence[_Measured]) -> TrackerReport:
     )
 
 
+def _require_alike(name: str, there: npt.NDArray[np.bool_], expected: npt.NDArray[np.bool_]) -> None:
+    if there.shape != expected.shape or (there != expected).any():
+        raise ValueError(
+            f"`{name}` must be of the {expected.sum()} frames {expected.shape} of `overlaps`, "
+            f"but are of {there.sum()} frames {there.shape}."
+        )
+
+
 def _joined(parts: Sequence[Floats]) -> Floats:
     """Rows of arrays `(B, T)` below one another, to the last column in which there is a number."""
     lengths = [int(np.flatnonzero((~np.isnan(part)).any(0)).max(initial=-1)) + 1 for part in parts]
@@ -394,18 +411,14 @@ def _joined(parts: Sequence[Floats]) -> Floats:
 def _present(clips: Clips) -> Tensor:
     """In which frames the object is there, boolean, on the CPU; an error if clips cannot be evaluated."""
     video, boxes, mask, groups = clips
-    frames = tuple(video.shape[:2])
-    for name, value, shape in (
-        ("boxes", boxes, (*frames, 4)),
-        ("mask", mask, frames),
-        ("groups", groups, frames[:1]),
-    ):
-        if value is not None and value.shape != shape:
-            raise ValueError(
-                f"`{name}` must have shape {shape} for a video of {frames[0]} x {frames[1]} frames, "
-                f"but got {tuple(value.shape)}."
-            )
-    present = torch.ones(frames, dtype=torch.bool) if mask is None else mask.cpu() != 0
+    frames = video.shape[:2]
+    check_filled("video", video, "(B, T, C, H, W)")
+    check_shape("boxes", boxes, *frames, 4)
+    check_shape("mask", mask, *frames)
+    check_shape("groups", groups, frames[0])
+    if groups is not None:
+        checked_identities("groups", groups)
+    present = torch.ones(frames, dtype=torch.bool) if mask is None else checked_mask("mask", mask)
     if not present[:, :1].all():
         clip = int((~present[:, 0]).nonzero()[0])
         raise ValueError(f"`mask` must be true in the first frame, but is not in that of clip {clip}.")

@@ -20,7 +20,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ... import checks
 from ...models.components.boxes import iou
+from .labels import checked_boxes, checked_identities, checked_mask
 
 __all__ = [
     "Discoveries",
@@ -103,6 +105,16 @@ class TrackingCounts:
     predicted_tracks: int = 0
     """Different predicted identities, summed over videos."""
 
+    def __post_init__(self) -> None:
+        checks.not_negative(self, *(field.name for field in dataclasses.fields(self)))
+        checks.ordered(self, "matches", "objects")
+        checks.ordered(self, "matches", "predictions")
+        checks.ordered(self, "switches", "matches")
+        checks.ordered(self, "identity_matches", "objects")
+        checks.ordered(self, "identity_matches", "predictions")
+        checks.ordered(self, "true_tracks", "objects")
+        checks.ordered(self, "predicted_tracks", "predictions")
+
     def __add__(self, other: TrackingCounts) -> TrackingCounts:
         if not isinstance(other, TrackingCounts):
             return NotImplemented
@@ -168,7 +180,7 @@ def tracking_counts(predicted: Tracks, truth: Tracks, iou_threshold: float = 0.5
     greatest in total; these are the identity matches. This is the assignment of least cost, false positives
     plus misses.
 
-    A box that is not finite matches nothing.
+    A predicted box that is not finite matches nothing.
 
     Source: Bernardin and Stiefelhagen (2008), Evaluating Multiple Object Tracking Performance: The CLEAR MOT
     Metrics, section 2.1.2; Ristani et al. (2016), Performance Measures and a Data Set for Multi-Target,
@@ -183,12 +195,13 @@ def tracking_counts(predicted: Tracks, truth: Tracks, iou_threshold: float = 0.5
     Raises:
         ImportError: if SciPy is not installed.
         ValueError: if shapes do not agree, the threshold is out of range, a mask is not of 0 and 1,
-            identities are not integers, or one occurs twice in a frame.
+            identities are not integers, one occurs twice in a frame, or a true box is not finite or of
+            negative size.
     """
-    if not 0 < iou_threshold <= 1:
-        raise ValueError(f"`iou_threshold` must be in (0, 1], but got {iou_threshold}.")
+    checks.within("(0, 1]", iou_threshold=iou_threshold)
     _scipy_solver()  # raises before the work, not at the first frame that needs it
     found, true = _checked("predicted", predicted), _checked("truth", truth)
+    true = true._replace(boxes=checked_boxes("truth.boxes", true.boxes, true.present))
     if found.present.shape[:2] != true.present.shape[:2]:
         raise ValueError(
             "`predicted` and `truth` must be of the same videos and frames (B, T), "
@@ -356,11 +369,8 @@ def _checked(name: str, tracks: Tracks) -> Tracks:
             f"`{name}` must hold boxes (B, T, N, 4), and presence and identities (B, T, N), "
             f"but got the shapes {[tuple(x.shape) for x in tracks]}."
         )
-    here = present > 0
-    if (present != here).any():
-        raise ValueError(f"`{name}.present` must be boolean or of 0 and 1, but has other values.")
-    if identities.is_floating_point() or identities.is_complex() or identities.dtype == torch.bool:
-        raise ValueError(f"`{name}.identities` must be integers, but are {identities.dtype}.")
+    here = checked_mask(f"{name}.present", present)
+    identities = checked_identities(f"{name}.identities", identities)
     _check_distinct(name, here, identities)
     return Tracks(boxes.double(), here, identities)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -23,8 +24,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ...checks import UserError, at_least
 from ...files import atomic_write
 from ...models.components.slots import ABSENT
+from .labels import checked_identities, checked_mask
 from .tracking_metrics import Tracks
 
 __all__ = ["TracksFileError", "read_tracks", "write_tracks"]
@@ -32,10 +35,11 @@ __all__ = ["TracksFileError", "read_tracks", "write_tracks"]
 _BOX = ("left", "top", "width", "height")
 _COLUMNS = ("frame", "identity", *_BOX)
 _INT64 = 2**63
+_SHOWN = 60  # characters of a wrong value
 _LARGEST = float(np.finfo(np.float32).max)
 
 
-class TracksFileError(ValueError):
+class TracksFileError(UserError, ValueError):
     """A file that does not hold tracks; the message names file and line."""
 
 
@@ -64,9 +68,9 @@ def write_tracks(
             an object is not finite or its size is negative.
     """
     _check_layout(boxes, present, identities, scores)
-    here = (present > 0).cpu()
+    here = checked_mask("present", present)
     places = here.nonzero()[:, :-1].numpy()  # ([video], frame) of each object
-    names = identities.detach().cpu()[here].long().numpy()
+    names = checked_identities("identities", identities)[here].numpy()
     columns = [boxes.detach().cpu().float()[here].numpy()]
     if scores is not None:
         columns.append(scores.detach().cpu().float()[here].numpy()[:, None])
@@ -84,7 +88,11 @@ def write_tracks(
 
 
 def read_tracks(
-    path: str | os.PathLike[str], *, videos: int | None = None, frames: int | None = None
+    path: str | os.PathLike[str],
+    *,
+    videos: int | None = None,
+    frames: int | None = None,
+    limit: int = 10_000_000,
 ) -> Tracks:
     """Read tracks, of this or of another program: lines and columns may be in any order.
 
@@ -96,6 +104,7 @@ def read_tracks(
         videos: B; by default one more than the greatest number in the file, which does not tell of videos
             without objects at the end.
         frames: T; by default likewise.
+        limit: most places for objects, B T N, of 25 bytes each. A single line can claim any number of frames.
 
     Returns:
         Tracks with boxes in single precision and a boolean mask. B = 1 if there is no column `video`; N is
@@ -103,14 +112,16 @@ def read_tracks(
 
     Raises:
         OSError: if the file cannot be read.
-        TracksFileError: if it does not hold tracks, or those of more videos or frames than stated.
+        TracksFileError: if it does not hold tracks, or those of more videos, frames or places than stated.
+        ValueError: if a stated number is negative.
     """
+    at_least(0, videos=videos, frames=frames, limit=limit)
     content = Path(path).read_bytes()
     try:
         objects, has_videos = _parse(content.decode("utf-8-sig"))
         if videos not in (None, 1) and not has_videos:
             raise TracksFileError(f"line 1: expected a column `video` in a file of {videos} videos.")
-        return _slots(objects, videos if has_videos else 1, frames)
+        return _slots(objects, videos if has_videos else 1, frames, limit)
     except UnicodeDecodeError as error:
         raise TracksFileError(f"{path}: expected text in UTF-8 ({error}).") from error
     except TracksFileError as error:
@@ -135,7 +146,7 @@ def _parse(text: str) -> tuple[list[_Object], bool]:
         for name in ("video", *_COLUMNS):
             if header.count(name) != 1 and (name != "video" or name in header):
                 raise ValueError(
-                    f"expected the columns {','.join(_COLUMNS)}, got {','.join(header) or 'none'}"
+                    f"expected the columns {','.join(_COLUMNS)}, got {_short(','.join(header)) or 'none'}"
                 )
         objects = [_object(header, values, reader.line_num) for values in reader if values]
     except (ValueError, csv.Error) as error:
@@ -154,33 +165,45 @@ def _object(header: list[str], values: list[str], line: int) -> _Object:
 
 def _integer(name: str, text: str, least: int) -> int:
     try:
-        value = int(text)
+        value = int(_plain(text))
     except ValueError:
-        raise ValueError(f"`{name}` must be an integer, got {text!r}") from None
+        raise ValueError(f"`{name}` must be an integer, got {_short(text)!r}") from None
     if not least <= value < _INT64:
-        raise ValueError(f"`{name}` must be in [{least}, {_INT64}), got {text}")
+        raise ValueError(f"`{name}` must be in [{least}, {_INT64}), got {_short(text)}")
     return value
 
 
 def _real(name: str, text: str) -> float:
     try:
-        value = float(text)
+        value = float(_plain(text))
     except ValueError:
-        raise ValueError(f"`{name}` must be a number, got {text!r}") from None
+        raise ValueError(f"`{name}` must be a number, got {_short(text)!r}") from None
     if not abs(value) <= _LARGEST:  # written so that NaN fails too
-        raise ValueError(f"`{name}` must be finite in single precision, got {text}")
+        raise ValueError(f"`{name}` must be finite in single precision, got {_short(text)}")
     if name in ("width", "height") and value < 0:
-        raise ValueError(f"`{name}` must not be negative, got {text}")
+        raise ValueError(f"`{name}` must not be negative, got {_short(text)}")
     return value
 
 
-def _slots(objects: list[_Object], videos: int | None, frames: int | None) -> Tracks:
-    """Put objects into slots of `videos` and `frames`, or of as many as there are."""
+def _plain(text: str) -> str:
+    """Python would also read `1_0` as 10."""
+    if "_" in text:
+        raise ValueError
+    return text
+
+
+def _short(text: str) -> str:
+    """A damaged file may hold values of any length."""
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def _slots(objects: list[_Object], videos: int | None, frames: int | None, limit: int) -> Tracks:
+    """Put objects into slots of `videos` and `frames`, or of as many as there are; at most `limit` places."""
     slots: dict[tuple[int, int], list[_Object]] = {}
     for item in sorted(objects):
-        for name, number, limit in (("video", item.video, videos), ("frame", item.frame, frames)):
-            if limit is not None and number >= limit:
-                raise TracksFileError(f"line {item.line}: `{name}` must be less than {limit}, got {number}.")
+        for name, number, stated in (("video", item.video, videos), ("frame", item.frame, frames)):
+            if stated is not None and number >= stated:
+                raise TracksFileError(f"line {item.line}: `{name}` must be less than {stated}, got {number}.")
         others = slots.setdefault((item.video, item.frame), [])
         if others and others[-1].identity == item.identity:
             raise TracksFileError(
@@ -193,6 +216,12 @@ def _slots(objects: list[_Object], videos: int | None, frames: int | None) -> Tr
         max((frame + 1 for _, frame in slots), default=0) if frames is None else frames,
         max(map(len, slots.values()), default=0),
     )
+    if math.prod(shape) > limit:
+        last = max(objects, key=lambda item: (item.video + 1) * (item.frame + 1))
+        raise TracksFileError(
+            f"line {last.line}: frame {last.frame} of video {last.video} takes {math.prod(shape)} places for "
+            f"objects, {shape[0]} videos x {shape[1]} frames x {shape[2]}; the limit is {limit}."
+        )
     tracks = Tracks(
         torch.zeros(*shape, 4),
         torch.zeros(shape, dtype=torch.bool),
@@ -218,10 +247,6 @@ def _check_layout(boxes: Tensor, present: Tensor, identities: Tensor, scores: Te
             "`boxes` must have shape ([B,] T, N, 4), and `present`, `identities` and `scores` ([B,] T, N), "
             f"but have {', '.join(map(str, shapes))}."
         )
-    if (present != (present > 0)).any():
-        raise ValueError("`present` must be boolean or of 0 and 1, but has other values.")
-    if identities.is_floating_point() or identities.is_complex() or identities.dtype == torch.bool:
-        raise ValueError(f"`identities` must be integers, but are {identities.dtype}.")
 
 
 def _check_objects(keys: npt.NDArray[np.int64], numbers: npt.NDArray[np.float32]) -> None:

@@ -15,12 +15,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ...checks import at_least
 from ...models.components.slots import TrackedSlots
 from ..local_parameters import local_parameters
 from ..objectives.base import Program
 from ..objectives.frame_weights import FrameLogWeights, frame_log_weights
 from .images import object_boxes
-from .likelihood import likelihood_report, log_marginal_of_videos, require_positive, weighted_parts
+from .labels import check_filled, check_shape, checked_boxes, checked_counts, checked_mask, settled
+from .likelihood import likelihood_report, log_marginal_of_videos, weight_shares, weighted_parts
 from .metrics import count_report
 from .report_file import json_ready
 from .tracking_metrics import TrackingCounts, TrackingReport, Tracks, tracking_counts, tracks_by_slot
@@ -177,10 +179,16 @@ def infer_video(model: Program, guide: Program, video: Tensor, particles: int = 
 
     Returns:
         the frames that the model returns, without an axis of particles.
+
+    Raises:
+        ValueError: if there is no video or frame, or no particle.
+        NonFiniteError: if a weight is NaN or infinite.
     """
+    at_least(1, particles=particles)
+    check_filled("video", video, "(B, T, C, H, W)")
     with local_parameters(model, guide):
         weights, frames = _draw_chunk(model, guide, video, particles)
-    best = weights.log_weight.sum(0).argmax(0)  # (B,)
+    best = settled("log_weight", weights.log_weight.sum(0)).argmax(0)  # (B,)
     return [_of_particle(frame, best, particles) for frame in frames]
 
 
@@ -194,6 +202,7 @@ def count_accuracy_of_videos(model: Program, guide: Program, data: Iterable[Vide
 
     Raises:
         ValueError: if there are no videos, they have no true counts, or batches differ in length.
+        NonFiniteError: if a weight is NaN or infinite.
     """
     hits, propagated, discovered = [], [], []
     for batch in _checked(data):
@@ -242,11 +251,17 @@ def evaluate_videos(
             `likelihood.evaluate_likelihood`.
 
     Raises:
-        ValueError: if there are no videos, batches differ in length or labels, or a number is not positive.
+        ValueError: if there are no videos or frames, batches differ in length or labels, labels do not fit
+            the videos or cannot be true, or a number is not positive.
+        NonFiniteError: if a log-weight is NaN or infinite; minus infinity counts as it is.
         ObjectiveError: if model and guide do not fit together, or a statement does not tell its frame.
     """
-    require_positive(
-        particles=particles, iwae_particles=iwae_particles, iwae_videos=iwae_videos, chunk_size=chunk_size
+    at_least(
+        1,
+        particles=particles,
+        iwae_particles=iwae_particles,
+        iwae_videos=iwae_videos,
+        chunk_size=chunk_size,
     )
     parts: list[_Measured] = []
     slots, left = 0, sys.maxsize if iwae_videos is None else iwae_videos
@@ -351,6 +366,7 @@ def found_tracks(slots: Sequence[TrackedSlots], draw_objects: DrawObjects) -> Tr
 
 def _true(boxes: Tensor, batch: Videos) -> Tracks:
     """The true boxes, as far as they are inside the frame; one of which nothing is there is not present."""
+    boxes = boxes.nan_to_num(0, 0, 0)  # which only those of no object can need
     border = boxes.new_tensor([batch.video.shape[-1], batch.video.shape[-2]])
     start = boxes[..., :2].clamp(min=0)
     size = torch.minimum(boxes[..., :2] + boxes[..., 2:], border) - start
@@ -378,7 +394,7 @@ def _joined(parts: Sequence[_Measured]) -> _Measured:
 def _report(measured: _Measured, slots: int, iwae_particles: int, independent_frames: bool) -> VideoReport:
     weights = FrameLogWeights(measured.log_weight.double(), measured.log_likelihood.double())
     likelihood = likelihood_report(weights, measured.log_marginal, iwae_particles, independent_frames)
-    share = weighted_parts(weights.log_weight, independent_frames).softmax(1)  # (T or 1, K, B)
+    share = weight_shares(weighted_parts(weights.log_weight, independent_frames))  # (T or 1, K, B)
     ratio = None
     if measured.true_counts is not None:
         objects = float(measured.true_counts[1:].sum())
@@ -414,13 +430,9 @@ def _checked(data: Iterable[Videos]) -> Iterator[Videos]:
     """The batches; an error if there are none, or they cannot be evaluated together."""
     first: tuple[Any, ...] | None = None
     for batch in data:
+        check_filled("video", batch.video, "(B, T, C, H, W)")
+        _check_labels(batch)
         labels = [name for name, value in batch._asdict().items() if value is not None]
-        for name in ("counts", "visible_counts"):
-            if name in labels and getattr(batch, name).shape != batch.video.shape[:2]:
-                raise ValueError(
-                    f"`{name}` must have the shape (B, T) of the video, {tuple(batch.video.shape[:2])}, "
-                    f"but got {tuple(getattr(batch, name).shape)}."
-                )
         form = (batch.video.shape[1], labels)
         first = first or form
         if form != first:
@@ -431,6 +443,23 @@ def _checked(data: Iterable[Videos]) -> Iterator[Videos]:
         yield batch
     if first is None:
         raise ValueError("`data` has no videos.")
+
+
+def _check_labels(batch: Videos) -> None:
+    """Refuse labels that do not fit the video, or cannot be true."""
+    frames = batch.video.shape[:2]
+    objects = next((x.shape[2] for x in (batch.boxes, batch.present) if x is not None and x.dim() > 2), 0)
+    check_shape("boxes", batch.boxes, *frames, objects, 4)
+    check_shape("present", batch.present, *frames, objects)
+    for name in ("counts", "visible_counts"):
+        counts = getattr(batch, name)
+        check_shape(name, counts, *frames)
+        if counts is not None:
+            checked_counts(name, counts)
+    if batch.boxes is not None:
+        everywhere = torch.ones(batch.boxes.shape[:-1], dtype=torch.bool)
+        here = everywhere if batch.present is None else checked_mask("present", batch.present)
+        checked_boxes("boxes", batch.boxes, here)
 
 
 def _mean(values: Tensor) -> float:

@@ -15,6 +15,7 @@ from whatwhere.examples.sqair import NetworkConfig, SQAIRConfig, programs_of
 from whatwhere.inference.evaluation import LikelihoodReport, Videos, evaluate_likelihood, evaluate_videos
 from whatwhere.inference.evaluation.likelihood import likelihood_report
 from whatwhere.inference.objectives.frame_weights import FrameLogWeights
+from whatwhere.inference.training import NonFiniteError
 
 NOISE = 0.5
 
@@ -148,11 +149,42 @@ def test_the_report_is_json():
     assert json.loads(json.dumps(report.numbers()))["frames"] == 1
 
 
+def test_impossible_particles_have_no_weight():
+    """The first video: weights 0, 1/4 and 3/4; all particles of the second are impossible."""
+    nothing = -math.inf
+    log_weight = torch.tensor([[[nothing, nothing], [0, nothing], [math.log(3), nothing]]])
+    log_likelihood = torch.tensor([[[nothing, nothing], [2.0, nothing], [4.0, nothing]]])
+    weights = FrameLogWeights(log_weight, log_likelihood)
+    first = likelihood_report(FrameLogWeights(*(x[..., :1] for x in weights)), torch.zeros(1), 3)
+    assert first.iwae == pytest.approx(math.log(4 / 3))
+    assert first.weighted_log_likelihood == pytest.approx(2 / 4 + 4 * 3 / 4)
+    assert first.weighted_kl == pytest.approx(3.5 - 0.75 * math.log(3))
+    assert first.effective_sample_size == pytest.approx([1 / (1 / 16 + 9 / 16)])
+    assert (first.elbo, first.log_likelihood) == (nothing, nothing)
+    both = likelihood_report(weights, torch.zeros(1), 3)
+    assert (both.iwae, both.elbo, both.weighted_log_likelihood) == (nothing, nothing, nothing)
+    assert both.effective_sample_size == pytest.approx([(1.6 + 3) / 2])
+    assert both.numbers()["iwae"] is None
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_of_a_model_that_has_diverged_have_no_report(value: float):
+    good, bad = torch.zeros(2, 3, 4), torch.zeros(2, 3, 4)
+    bad[1, 2, 0] = value
+    with pytest.raises(NonFiniteError, match="1 of 24 values of `log_weight` are NaN or infinite"):
+        likelihood_report(FrameLogWeights(bad, good), torch.zeros(4), 3)
+    with pytest.raises(NonFiniteError, match="1 of 2 values of `log_marginals` are NaN or infinite"):
+        likelihood_report(FrameLogWeights(good, good), torch.tensor([0, value]), 3)
+
+
 def test_what_cannot_be_evaluated_is_refused():
+    for shape in ((0, 3), (2, 0)):
+        with pytest.raises(ValueError, match=r"`videos` must have shape .*, at least 1 each, but got"):
+            evaluate(0.0, 1.0, torch.zeros(shape))
     with pytest.raises(ValueError, match="are none"):
         evaluate(0.0, 1.0)
     with pytest.raises(ValueError, match="some of 3 and some of 2 frames"):
         evaluate(0.0, 1.0, torch.zeros(2, 3), torch.zeros(2, 2))
     for name in ("particles", "iwae_particles", "iwae_videos", "chunk_size"):
-        with pytest.raises(ValueError, match=f"`{name}` must be positive, got 0"):
+        with pytest.raises(ValueError, match=f"`{name}` must be at least 1, got 0"):
             evaluate(0.0, 1.0, torch.zeros(2, 1), **{name: 0})

@@ -127,5 +127,5 @@ def test_objective_gives_plates_and_sums_the_number_of_objects_out():
 
 @pytest.mark.parametrize("options", [{"num_particles": 0}, {"chunk_size": 0}])
 def test_impossible_numbers_are_refused(options):
-    with pytest.raises(ValueError, match="`num_particles` and `chunk_size` must be positive"):
+    with pytest.raises(ValueError, match=f"`{next(iter(options))}` must be at least 1, got 0"):
         log_marginal(Model(), Guide(), X, **options)

@@ -519,6 +519,10 @@ NO_AREA = TRUE.index_put((torch.tensor([0]), torch.tensor([1]), torch.tensor([3]
         (Clips(blank(TRUE), TRUE, torch.ones(2, 4)), r"`mask` must have shape \(2, 3\)"),
         (Clips(blank(TRUE), TRUE, groups=torch.ones(3)), r"`groups` must have shape \(2,\)"),
         (Clips(blank(TRUE), TRUE, torch.tensor([[1, 1, 1], [0, 1, 1]])), "first frame, .* clip 1"),
+        (Clips(blank(TRUE)[:0], TRUE[:0]), r"`video` must have shape .*, at least 1 each, but got \(0, 3, "),
+        (Clips(blank(TRUE)[:, :0], TRUE[:, :0]), r"`video` must have shape .* got \(2, 0, "),
+        (Clips(blank(TRUE), TRUE, torch.full((2, 3), math.nan)), "`mask` must be boolean or of 0 and 1"),
+        (Clips(blank(TRUE), TRUE, groups=torch.tensor([0.5, 1])), "`groups` must be integers"),
         (Clips(blank(TRUE), NOT_FINITE), "finite .* clip 1 in frame 2 is .*nan"),
         (Clips(blank(TRUE), NO_AREA), "positive width and height .* clip 0 in frame 1"),
     ],
@@ -526,6 +530,24 @@ NO_AREA = TRUE.index_put((torch.tensor([0]), torch.tensor([1]), torch.tensor([3]
 def test_clips_that_cannot_be_evaluated_are_refused(clips: Clips, message: str):
     with pytest.raises(ValueError, match=message):
         evaluate_tracker(static, [clips])
+
+
+def test_reports_are_of_the_same_frames():
+    ious = Overlaps(np.array([[1, 0.5, math.nan], [1, 1, 1]]))
+    errors = np.where(np.isnan(ious.by_clip), math.nan, 1.0)
+    TrackerReport(ious, ious, ious, ious, errors, np.array([1, 2]))
+    for other in (np.ones((2, 3)), ious.by_clip[:, :2], ious.by_clip[:1]):
+        for name in ("static", "previous", "constant_velocity", "centre_errors"):
+            fields = dict.fromkeys(("overlaps", "static", "previous", "constant_velocity"), ious)
+            changed = {
+                **fields,
+                "centre_errors": errors,
+                name: other if name == "centre_errors" else Overlaps(other),
+            }
+            with pytest.raises(ValueError, match=rf"`{name}` must be of the 5 frames \(2, 3\) of `overlaps`"):
+                TrackerReport(**changed)
+    with pytest.raises(ValueError, match=r"`groups` must be of 2 clips, but have shape \(3,\)"):
+        TrackerReport(ious, ious, ious, ious, errors, np.array([1, 2, 3]))
 
 
 def test_other_refusals():

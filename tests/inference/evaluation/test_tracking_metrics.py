@@ -1,7 +1,7 @@
 import builtins
 import itertools
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -73,17 +73,17 @@ def test_misses_false_positives_and_overlap_by_hand():
     found = [{5: 1.0}, {5: 2.0, 6: 90.0}, {5: 80.0}]
     result = counts(found, true)
     # frame 1: 2 is missed; frame 2: 2 is missed, 6 is false; frame 3: 1 is missed, 5 is false
-    assert result == TrackingCounts(
-        objects=5,
-        predictions=4,
-        matches=2,
-        overlap=pytest.approx(overlap(1) + overlap(2)),
-        switches=0,
-        fragmentations=0,
-        identity_matches=2,
-        true_tracks=2,
-        predicted_tracks=2,
-    )
+    assert asdict(result) == {
+        "objects": 5,
+        "predictions": 4,
+        "matches": 2,
+        "overlap": pytest.approx(overlap(1) + overlap(2)),
+        "switches": 0,
+        "fragmentations": 0,
+        "identity_matches": 2,
+        "true_tracks": 2,
+        "predicted_tracks": 2,
+    }
     report = result.report()
     assert (report.misses, report.false_positives) == (3, 2)
     assert report.mota == pytest.approx(1 - 5 / 5)
@@ -410,6 +410,50 @@ def test_bad_tracks_are_refused(change: dict[str, Tensor], message: str):
         tracking_counts(found._replace(**change), truth)
     with pytest.raises(ValueError, match=message.replace("predicted", "tracks")):
         discoveries(found._replace(**change))
+
+
+@pytest.mark.parametrize("box", [[math.nan, 0, 1, 1], [0.0, 0, math.inf, 1], [0.0, 0, 1, -1]])
+def test_true_boxes_that_cannot_be_are_refused(box: list[float]):
+    found, truth = good()
+    boxes, present = truth.boxes.clone(), torch.zeros_like(truth.present)
+    boxes[1, 2, 0] = torch.tensor(box)
+    tracking_counts(found, truth._replace(boxes=boxes, present=present))
+    present[1, 2, 0] = 1
+    with pytest.raises(ValueError, match=r"`truth\.boxes` must be finite .* number 1, 2, 0 is"):
+        tracking_counts(found, truth._replace(boxes=boxes, present=present))
+    # A prediction may be wrong in any way.
+    assert tracking_counts(found._replace(boxes=found.boxes * math.nan), truth).matches == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"objects": -1}, "`objects` must not be negative, got -1"),
+        ({"overlap": math.nan}, "`overlap` must not be negative and finite, got nan"),
+        ({"matches": 4}, "`matches` must be at most `predictions` = 3, got 4"),
+        ({"objects": 1}, "`matches` must be at most `objects` = 1, got 2"),
+        ({"switches": 3}, "`switches` must be at most `matches` = 2, got 3"),
+        ({"identity_matches": 4}, "`identity_matches` must be at most `predictions` = 3, got 4"),
+        (
+            {"identity_matches": 6, "predictions": 9},
+            "`identity_matches` must be at most `objects` = 5, got 6",
+        ),
+        ({"true_tracks": 6}, "`true_tracks` must be at most `objects` = 5, got 6"),
+        ({"predicted_tracks": 4}, "`predicted_tracks` must be at most `predictions` = 3, got 4"),
+    ],
+)
+def test_counts_that_cannot_be_are_refused(change: dict[str, Any], problem: str):
+    whole = {
+        "objects": 5,
+        "predictions": 3,
+        "matches": 2,
+        "overlap": 1.5,
+        "switches": 1,
+        "identity_matches": 2,
+    }
+    TrackingCounts(**whole)
+    with pytest.raises(ValueError, match=problem):
+        TrackingCounts(**{**whole, **change})
 
 
 def test_bad_arguments_are_refused(monkeypatch: pytest.MonkeyPatch):

@@ -167,11 +167,51 @@ def test_what_was_read_can_be_evaluated(tmp_path: Path):
         ("video," + HEADER + "-1,0,1,2,3,4,5\n", r"line 2: `video` must be in \[0"),
         (HEADER + "1,4,2,3,4,5\n0,4,2,3,4,5\n1,5,2,3,4,5\n1,4,9,9,9,9\n", "line 5: identity 4 .* line 2"),
         (HEADER + '0,1,2,3,4,"5\n', "line 2: "),
+        (HEADER + "1_0,1,2,3,4,5\n", "line 2: `frame` must be an integer, got '1_0'"),
+        (HEADER + "0,1,2,3_0,4,5\n", "line 2: `top` must be a number, got '3_0'"),
+        (HEADER + "0,1,2,\0,4,5\n", "line 2: "),
+        (HEADER + "9" * 10**5 + ",1,2,3,4,5\n", r"line 2: `frame` must be .{,100}$"),
+        (HEADER + "0,1,2,3,4," + "x" * 10**5 + "\n", r"line 2: `height` must be .{,100}$"),
+        (HEADER + "0,1,2,3,4," + "x" * 10**6 + "\n", "line 2: field larger than field limit"),
+        ("x" * 10**5, r"line 1: expected the columns .{,160}$"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, text: str, problem: str):
     with pytest.raises(TracksFileError, match=rf"tracks\.csv, {problem}"):
         read_tracks(write(tmp_path / "tracks.csv", text))
+
+
+@pytest.mark.parametrize(
+    ("lines", "line", "shape"),
+    [
+        ("0,0,1,2,3,4,5\n0,1000000000,1,2,3,4,5\n0,1,1,2,3,4,5\n", 3, "1 videos x 1000000001 frames x 1"),
+        ("0,0,1,2,3,4,5\n9223372036854775807,0,1,2,3,4,5\n", 3, "9223372036854775808 videos x 1 frames x 1"),
+        ("".join(f"0,{n},7,2,3,4,5\n{n},0,7,2,3,4,5\n" for n in range(1, 4000)), 7998, "4000 videos x 4000"),
+        (
+            "".join(f"0,0,{n},2,3,4,5\n" for n in range(4000)) + "0,4000,1,2,3,4,5\n",
+            4002,
+            "4001 frames x 4000",
+        ),
+    ],
+)
+def test_what_a_file_claims_is_checked_before_memory_is_taken(
+    tmp_path: Path, lines: str, line: int, shape: str
+):
+    path = write(tmp_path / "tracks.csv", "video," + HEADER + lines)
+    with pytest.raises(TracksFileError, match=rf"tracks\.csv, line {line}: .*{shape}.*the limit is 10000000"):
+        read_tracks(path)
+
+
+def test_the_limit_is_the_most_places_that_are_taken(tmp_path: Path):
+    path = write(tmp_path / "tracks.csv", HEADER + "0,1,2,3,4,5\n0,2,2,3,4,5\n4,2,2,3,4,5\n")
+    assert read_tracks(path, limit=10).boxes.shape == (1, 5, 2, 4)
+    with pytest.raises(TracksFileError, match=r"line 4: frame 4 of video 0 takes 10 places .*limit is 9"):
+        read_tracks(path, limit=9)
+    with pytest.raises(TracksFileError, match="12 places"):
+        read_tracks(path, frames=6, limit=11)
+    for name in ("videos", "frames", "limit"):
+        with pytest.raises(ValueError, match=f"`{name}` must be at least 0, got -1"):
+            read_tracks(path, **{name: -1})
 
 
 def test_the_same_identity_may_be_in_other_frames_and_videos(tmp_path: Path):
@@ -198,6 +238,11 @@ def test_files_that_are_no_text_or_missing_are_named(tmp_path: Path):
         ("present", torch.full((3, 2), 0.5), "`present` must be boolean or of 0 and 1"),
         ("identities", torch.zeros(3, 2), "`identities` must be integers, but are torch.float32"),
         ("identities", torch.full((3, 2), 4), "identity 4 in frame 0 is there twice"),
+        (
+            "identities",
+            torch.tensor([[7, 2**64 - 1], [7, 7], [3, 3]], dtype=torch.uint64),
+            "`identities` must be less than",
+        ),
         (
             "scores",
             torch.tensor([[1.0, 1], [1, 1], [math.nan, 1]]),

@@ -409,7 +409,7 @@ def test_frames_of_sites_must_be_known():
 
 @pytest.mark.parametrize("name", ["particles", "iwae_particles", "iwae_videos", "chunk_size"])
 def test_impossible_numbers_are_refused(name: str):
-    with pytest.raises(ValueError, match=f"`{name}` must be positive, got 0"):
+    with pytest.raises(ValueError, match=f"`{name}` must be at least 1, got 0"):
         evaluate(Guide(), Videos(noisy(1)), **{name: 0})
 
 
@@ -426,6 +426,63 @@ def test_data_that_cannot_be_evaluated_are_refused():
         evaluate(Guide(), Videos(video, counts), Videos(video))
     with pytest.raises(ValueError, match="no true counts"):
         monitor_of(Videos(video))
+
+
+NOT_FINITE = true_boxes(2, 3).index_fill(-1, torch.tensor([0]), math.nan)
+
+
+@pytest.mark.parametrize(
+    ("labels", "problem"),
+    [
+        ({"counts": torch.full((2, 3), -1)}, "`counts` must hold integers from 0"),
+        ({"counts": torch.full((2, 3), 0.5)}, "`counts` must hold integers from 0"),
+        (
+            {"visible_counts": torch.ones(3, 2)},
+            r"`visible_counts` must have shape \(2, 3\), but got \(3, 2\)",
+        ),
+        ({"boxes": torch.ones(2, 2, 4)}, r"`boxes` must have shape \(2, 3, .*\(2, 2, 4\)"),
+        ({"boxes": torch.ones(2, 3, 5, 3)}, r"`boxes` must have shape \(2, 3, 5, 4\)"),
+        ({"boxes": NOT_FINITE}, "`boxes` must be finite .* number 0, 0, 0 is"),
+        ({"boxes": true_boxes(2, 3), "present": torch.ones(2, 3)}, r"`present` must have shape \(2, 3, 2\)"),
+        ({"boxes": true_boxes(2, 3), "present": torch.full((2, 3, 2), 2)}, "`present` must be boolean"),
+        (
+            {"boxes": NOT_FINITE, "present": torch.eye(2).expand(2, 2, 2)[:, [0, 1, 0]]},
+            "`boxes` must be finite",
+        ),
+    ],
+)
+def test_labels_that_do_not_fit_or_cannot_be_true_are_refused(labels: dict[str, Tensor], problem: str):
+    data = Videos(noisy(2), **{"counts": torch.ones(2, 3), **labels})
+    for measure in (lambda *data: evaluate(Guide(), *data), monitor_of):
+        with pytest.raises(ValueError, match=problem):
+            measure(data)
+
+
+def test_videos_of_nothing_are_refused():
+    for video in (noisy(1)[:0], noisy(1)[:, :0]):
+        data = Videos(video, torch.ones(video.shape[:2]))
+        for measure in (
+            lambda data: evaluate(Guide(), data),
+            monitor_of,
+            lambda data: infer_video(model, Guide(), data.video),
+        ):
+            with pytest.raises(ValueError, match=r"`video` must have shape .*, at least 1 each"):
+                measure(data)
+    with pytest.raises(ValueError, match="`particles` must be at least 1, got 0"):
+        infer_video(model, Guide(), noisy(1), particles=0)
+
+
+def test_where_an_object_is_not_its_box_does_not_matter():
+    video = paint(torch.ones(2, 3, SLOTS)).double()
+    boxes, present = true_boxes(2, 3), torch.ones(2, 3, SLOTS)
+    present[0, 1, 0] = present[1, 2, 1] = 0
+    reports = []
+    for value in (0.0, math.nan, math.inf, -math.inf):
+        there = torch.where(present.unsqueeze(-1) > 0, boxes, value)
+        reports.append(evaluate(Guide(1000.0), Videos(video, boxes=there, present=present)).tracking)
+    assert reports[0] is not None
+    assert (reports[0].misses, reports[0].false_positives) == (0, 2)
+    assert reports == [reports[0]] * 4
 
 
 def monitor_of(*data: Videos) -> None:
