@@ -20,7 +20,14 @@ from ..models.components.attention import Size, crop
 from ..models.components.networks import LocScale, fill_output_bias, initialise, mlp
 from ..models.components.provisional import Decision, Provisional
 from ..models.components.recurrent import GRU, VanillaRNN
-from ..models.components.slots import Slots, TrackedSlots, concatenate, slots_present, stack_slots
+from ..models.components.slots import (
+    Slots,
+    TrackedSlots,
+    concatenate,
+    side_by_side,
+    slots_present,
+    stack_slots,
+)
 from ..models.components.triangular_normal import Triangle, TriangularNormal
 from ..models.components.windows import SquashedWindows
 from ..models.priors.counts import harmless, slot_presence
@@ -156,7 +163,7 @@ class Propagation(ActiveSet, nn.Module):
             slot, new_memory = self._draw(name, image, before, memory[i], early.mask[i], hidden, draws_from)
             followed.append(slot)
             memories.append(new_memory)
-        return stack_slots(followed), torch.stack(memories, dim=-2)
+        return stack_slots(followed), side_by_side(memories)
 
     def _anticipate(
         self, image: Tensor, z_pres: Tensor, z_where: Tensor, z_what: Tensor, memory: Tensor

@@ -19,6 +19,7 @@ import torch
 from pyro import poutine
 from pyro.nn import PyroModule
 from pyro.poutine import Trace
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
 from .components.active_set import ActiveSet, Rows
@@ -363,7 +364,7 @@ class SQAIR(ActiveSet, PyroModule):
             fixed = {
                 name: site["value"]
                 for name, site in given.nodes.items()
-                if site["type"] == "sample" and not site["is_observed"]
+                if site["type"] == "sample" and not site["is_observed"] and not site_is_subsample(site)
             }
         if not discover:
             nothing = torch.zeros(batch_size, device=self.decoder.mean_image.device)

@@ -47,10 +47,14 @@ class Generative(NamedTuple):
     data: Tensor
     """Two images or videos, `(B, C, H, W)` or `(B, T, C, H, W)`."""
 
-    def presences(self) -> list[str]:
-        """Names of the presence variables in the order in which the guide draws them."""
+    def latent(self) -> list[str]:
+        """Names of the latent variables in the order in which the guide draws them."""
         trace = poutine.trace(self.guide).get_trace(self.data)
-        return [name for name in trace.stochastic_nodes if "z_pres" in name]
+        return [name for name in trace.stochastic_nodes if name != "data"]
+
+    def presences(self) -> list[str]:
+        """Those of them that are presences."""
+        return [name for name in self.latent() if "z_pres" in name]
 
 
 GENERATIVE = ("AIR", "SQAIR", "SQAIR-hold", "SequenceAIR", "VRNN")
@@ -88,7 +92,10 @@ def make_generative() -> Callable[..., Generative]:
             network = NetworkConfig("mlp", (1, 12, 12), count, 3, 5, 8, 6, 6)
             kind, hold = "air" if name == "SequenceAIR" else "sqair", int(name == "SQAIR-hold")
             prior = PriorConfig(stay_logit=0.5)
-            model, guide = programs_of(SQAIRConfig(kind, network=network, prior=prior, hold_steps=hold))
+            model, guide = programs_of(SQAIRConfig(model=kind, network=network, prior=prior, hold_steps=hold))
+        if name == "SQAIR-hold":
+            for phase in (guide.propagation, guide.discovery):
+                phase.hold.fill_(0.3)
         for parameter in dict.fromkeys([*model.parameters(), *guide.parameters()]):
             parameter.data += 0.1 * torch.randn_like(parameter)
         shape = (2, 1, 12, 12) if name == "AIR" else (2, frames, 1, 12, 12)

@@ -19,9 +19,8 @@ class Frames(NamedTuple):
     in between, as a particle filter does that replaces unlikely particles by copies of likely ones.
 
     A program that has them offers a method `unroll`, with the arguments of a call, and `unroll(...).run()` is
-    what a call does. `unroll` itself makes no statement, and each step opens the plates of its own, as those
-    of `Frames.of_data` do: by `plates.Plate`, since a `pyro.plate` is a statement, which cannot be made once
-    in every frame.
+    what a call does. `unroll` itself samples nothing; a plate, which is a statement that can be made once
+    only, is made there, and opened anew by each step, as `Frames.of_data` does.
     """
 
     state: Any
@@ -42,7 +41,8 @@ class Frames(NamedTuple):
             state: as the field.
             steps: as the field, without the plate.
         """
-        return cls(state, [partial(_within_data, size, step) for step in steps])
+        plate = Plate("data", size, dim=-1)
+        return cls(state, [partial(_within, plate, step) for step in steps])
 
     def run(self) -> list[Any]:
         """Run all frames, one after the other; returns what each says."""
@@ -53,6 +53,6 @@ class Frames(NamedTuple):
         return said
 
 
-def _within_data(size: int, step: Step, state: Any) -> tuple[Any, Any]:
-    with Plate("data", size, dim=-1):
+def _within(plate: Plate, step: Step, state: Any) -> tuple[Any, Any]:
+    with plate:
         return step(state)

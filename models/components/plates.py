@@ -6,15 +6,17 @@ from typing import Any
 
 from pyro.poutine.broadcast_messenger import BroadcastMessenger
 from pyro.poutine.indep_messenger import IndepMessenger
+from pyro.poutine.runtime import am_i_wrapped
+from pyro.poutine.subsample_messenger import SubsampleMessenger
 
 
 class Plate(IndepMessenger):
     """Independent repetitions, vectorised: `pyro.plate(name, size, dim=dim)` without subsampling.
 
     It means the same, and Pyro's inference treats it the same, but it expands a distribution only if that
-    does not have the plate's size yet, and makes no statement of its own. `pyro.plate` expands every
-    distribution at every statement, and draws the indices of a subsample whenever it is opened: a quarter of
-    what Pyro adds to AIR's training step.
+    does not have the plate's size yet. `pyro.plate` expands every distribution at every statement: a quarter
+    of what Pyro adds to AIR's training step. Like `pyro.plate`, it is a statement when it is made, by which
+    guides that Pyro derives from a model know it, and may be opened any number of times.
 
     Args:
         name: name of the plate.
@@ -23,6 +25,8 @@ class Plate(IndepMessenger):
     """
 
     def __init__(self, name: str, size: int, dim: int) -> None:
+        if am_i_wrapped():  # otherwise nobody sees it
+            SubsampleMessenger._subsample(name, size, device="cpu")
         super().__init__(name, size, dim)
 
     def _process_message(self, msg: Any) -> None:

@@ -36,21 +36,32 @@ class Slots(NamedTuple):
 def slots_present(z_pres: Tensor, z_where: Tensor, z_what: Tensor) -> Slots:
     """Slots whose values are zero where they are absent, so that what was drawn there influences nothing.
 
-    Presence may lack leading axes that the others have, as where it was conditioned, or have others, as where
-    all counts are tried.
+    Presence may lack leading axes that the others have, as where it was conditioned, or have more, as where
+    it is enumerated.
     """
     here = z_pres.unsqueeze(-1)
-    shape = torch.broadcast_shapes(z_pres.shape, z_what.shape[:-1])
-    return Slots(z_pres.expand(shape), z_where * here, z_what * here)
+    z_where, z_what = z_where * here, z_what * here
+    return Slots(z_pres.expand(z_what.shape[:-1]), z_where, z_what)
 
 
 def stack_slots(slots: Sequence[Slots]) -> Slots:
-    """Put single slots, whose fields lack the axis N, side by side."""
-    return Slots(
-        torch.stack([slot.z_pres for slot in slots], dim=-1),
-        torch.stack([slot.z_where for slot in slots], dim=-2),
-        torch.stack([slot.z_what for slot in slots], dim=-2),
-    )
+    """Put single slots, whose fields lack the axis N, side by side; leading axes broadcast, field by field.
+
+    Where presences are enumerated, those of each slot have an axis of their own.
+    """
+    presences, places, looks = zip(*slots, strict=True)
+    return Slots(side_by_side(presences, 0), side_by_side(places), side_by_side(looks))
+
+
+def side_by_side(values: Sequence[Tensor], event_dims: int = 1) -> Tensor:
+    """Stack `(..., *event)` of each slot to `(..., N, *event)`; leading axes broadcast."""
+    cut = values[0].dim() - event_dims
+    leading = {value.shape[: value.dim() - event_dims] for value in values}
+    if len(leading) > 1:
+        shape = torch.broadcast_shapes(*leading)
+        values = [value.expand(*shape, *value.shape[value.dim() - event_dims :]) for value in values]
+        cut = len(shape)
+    return torch.stack(list(values), dim=cut)
 
 
 class TrackedSlots(NamedTuple):
@@ -98,19 +109,16 @@ def compact(propagated: TrackedSlots, discovered: TrackedSlots) -> TrackedSlots:
 
     Args:
         propagated: N slots; any of them may be absent.
-        discovered: N slots, with the same leading axes.
+        discovered: N slots; leading axes broadcast.
     """
     slots = propagated.z_pres.shape[-1]
-    fields = [
-        torch.cat(pair, dim=_slot_axis(pair[0], propagated))
-        for pair in zip(propagated, discovered, strict=True)
-    ]
+    leading = torch.broadcast_shapes(propagated.z_pres.shape, discovered.z_pres.shape)
+    fields = []
+    for event_dims, *pair in zip((0, 1, 1, 1, 0), propagated, discovered, strict=True):
+        wide = [field.expand(*leading, *field.shape[field.dim() - event_dims :]) for field in pair]
+        fields.append(torch.cat(wide, dim=len(leading) - 1))
     order = (1 - fields[0]).argsort(dim=-1, stable=True)[..., :slots]
     return TrackedSlots(*(_take(field, order) for field in fields))
-
-
-def _slot_axis(field: Tensor, slots: TrackedSlots) -> int:
-    return -1 if field.dim() == slots.z_pres.dim() else -2
 
 
 def _take(field: Tensor, order: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ def test_guide_and_model_have_the_same_statements():
     video = videos()
     q = poutine.trace(guide).get_trace(video)
     p = poutine.trace(poutine.replay(model, trace=q)).get_trace(video)
-    assert q.stochastic_nodes == p.stochastic_nodes == ["z/0", "z/1", "z/2"]
+    assert q.stochastic_nodes == p.stochastic_nodes == ["data", "z/0", "z/1", "z/2"]
     assert p.observation_nodes == ["x/0", "x/1", "x/2"]
     assert q.nodes["_RETURN"]["value"] == [q.nodes[f"z/{t}"]["value"] for t in range(3)]
 

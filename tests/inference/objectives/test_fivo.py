@@ -22,7 +22,6 @@ from whatwhere.inference.objectives import (
 )
 from whatwhere.inference.objectives.substitute import Substitute
 from whatwhere.models.components.frames import Frames
-from whatwhere.models.components.plates import Plate
 
 K, T = 2, 3
 
@@ -34,14 +33,14 @@ class Program:
         self.logit, self.observe = logit, observe
 
     def unroll(self, x):
-        return Frames((torch.zeros(len(x)), 0.0), [partial(self.step, t, x) for t in range(x.shape[1])])
+        steps = [partial(self.step, t, x) for t in range(x.shape[1])]
+        return Frames.of_data(len(x), (torch.zeros(len(x)), 0.0), steps)
 
     def step(self, t, x, state):
         before, total = state
-        with Plate("data", len(x), dim=-1):
-            z = pyro.sample(f"z/{t}", dist.Bernoulli(logits=self.logit(t, x, before, total)))
-            if self.observe:
-                pyro.sample(f"x/{t}", dist.Normal(2 * z + t, 1.0), obs=x[:, t])
+        z = pyro.sample(f"z/{t}", dist.Bernoulli(logits=self.logit(t, x, before, total)))
+        if self.observe:
+            pyro.sample(f"x/{t}", dist.Normal(2 * z + t, 1.0), obs=x[:, t])
         return z, (z, total + z)
 
     def __call__(self, x):
@@ -255,16 +254,16 @@ class Walk:
         self.observe = observe
 
     def unroll(self, x):
-        return Frames(torch.zeros(len(x)), [partial(self.step, t, x[:, t]) for t in range(x.shape[1])])
+        steps = [partial(self.step, t, x[:, t]) for t in range(x.shape[1])]
+        return Frames.of_data(len(x), torch.zeros(len(x)), steps)
 
     def step(self, t, x, before):
         loc, scale = self.decay * before, self.drift
         if not self.observe:
             loc, scale = loc + 0.2 * (x - loc), 0.5
-        with Plate("data", len(x), dim=-1):
-            z = pyro.sample(f"z/{t}", dist.Normal(loc, scale))
-            if self.observe:
-                pyro.sample(f"x/{t}", dist.Normal(z, self.noise), obs=x)
+        z = pyro.sample(f"z/{t}", dist.Normal(loc, scale))
+        if self.observe:
+            pyro.sample(f"x/{t}", dist.Normal(z, self.noise), obs=x)
         return z, z
 
     def __call__(self, x):

@@ -3,6 +3,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
+from pyro.poutine.util import site_is_subsample
 
 from whatwhere.models.components.plates import Plate
 
@@ -52,7 +53,17 @@ def test_distributions_of_full_shape_are_not_expanded_again():
     with poutine.trace() as tracer, Plate("particles", 50, dim=-2), Plate("data", 2, dim=-1):
         pyro.sample("z", fn)
     assert tracer.trace.nodes["z"]["fn"] is fn
-    assert list(tracer.trace.nodes) == ["z"]
+    assert list(tracer.trace.nodes) == ["particles", "data", "z"]
+
+
+def test_it_is_one_statement_however_often_it_is_opened():
+    with poutine.trace() as tracer:
+        plate = Plate("data", 5, dim=-1)
+        for t in range(2):
+            with plate:
+                pyro.sample(f"z/{t}", dist.Normal(0.0, 1.0))
+    assert list(tracer.trace.nodes) == ["data", "z/0", "z/1"]
+    assert site_is_subsample(tracer.trace.nodes["data"])
 
 
 def test_another_size_is_refused():
