@@ -18,6 +18,7 @@ import itertools
 import math
 from collections.abc import Collection, Iterator, Mapping
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 __all__ = [
@@ -26,12 +27,14 @@ __all__ = [
     "UserError",
     "at_least",
     "finite",
+    "not_empty",
     "not_negative",
     "one_of",
     "ordered",
     "positive",
     "seed",
     "share",
+    "suffix",
     "within",
 ]
 
@@ -116,6 +119,20 @@ def one_of(choices: Collection[object], of: object = None, /, *names: str, **val
     for name, whole, value in _each(of, names, values):
         if value not in choices:
             raise FieldError(name, f"must be one of {', '.join(map(str, choices))}", whole)
+
+
+def not_empty(of: object = None, /, *names: str, **values: Any) -> None:
+    """Require at least one element, or one character."""
+    for name, value in _named(of, names, values).items():
+        if value is not None and len(value) == 0:
+            raise FieldError(name, "must not be empty", value)
+
+
+def suffix(endings: Collection[str], of: object = None, /, *names: str, **values: Any) -> None:
+    """Require paths of files whose names end in one of some ways, `.png` for example; capitals or not."""
+    for name, value in _named(of, names, values).items():
+        if value is not None and Path(value).suffix.lower() not in endings:
+            raise FieldError(name, f"must end in {' or '.join(map(repr, endings))}", str(value))
 
 
 def ordered(of: object = None, /, *names: str, **values: Any) -> None:

@@ -23,6 +23,7 @@ import torch
 from pyro import poutine
 from torch import nn
 
+from whatwhere import checks
 from whatwhere.datasets import BatchSchedule, VideoData
 from whatwhere.examples.common.program import Command, restore_run, run_program, set_threads, train_to_end
 from whatwhere.examples.parts.air_config import PRESETS, AIRConfig, NetworkConfig, PriorConfig
@@ -39,13 +40,14 @@ from whatwhere.inference.evaluation import (
     write_json,
 )
 from whatwhere.inference.objectives import Reinforce
-from whatwhere.inference.pictures import reconstruction_picture, sample_picture, save_picture
+from whatwhere.inference.pictures import PICTURE_FORMATS, reconstruction_picture, sample_picture, save_picture
 from whatwhere.inference.training import (
     Annealed,
     ExponentialDecay,
     Linear,
     Process,
     Trainer,
+    check_device,
     join_processes,
     keep_freed_memory,
     make_optimizer,
@@ -273,6 +275,10 @@ class EvaluateConfig:
     device: str = "cpu"
     """`cpu`, `cuda`, or `auto`."""
 
+    def __post_init__(self) -> None:
+        check_device(self.device)
+        checks.positive(self, "images", "iwae_particles")
+
 
 @dataclass(frozen=True)
 class SampleConfig:
@@ -290,8 +296,10 @@ class SampleConfig:
     """`cpu`, `cuda`, or `auto`."""
 
     def __post_init__(self) -> None:
-        if self.count < 1:
-            raise ValueError(f"`count` must be at least 1, got {self.count}")
+        check_device(self.device)
+        checks.positive(self, "count")
+        checks.seed(self, "seed")
+        checks.suffix(PICTURE_FORMATS, self, "output")
 
 
 def restore(path: Path, device: torch.device) -> tuple[AIRConfig, Programs]:

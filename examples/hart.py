@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import torch
 
+from whatwhere import checks
 from whatwhere.examples.common.program import Command, ExportConfig, export, run_program, set_threads
 from whatwhere.examples.common.tracking import TrackConfig, track_clip
 from whatwhere.examples.common.tracking_data import TrackingDataConfig
@@ -98,6 +99,10 @@ class NetworkConfig:
     detached: bool = False
     """Let gradients pass from frame to frame through the LSTM only, not through the windows."""
 
+    def __post_init__(self) -> None:
+        checks.positive(self, "image_shape", "glimpse_size", "hidden")
+        checks.not_negative(self, "margin")
+
 
 @dataclass(frozen=True)
 class LossConfig:
@@ -117,6 +122,10 @@ class LossConfig:
     """Whether the parts are weighed by factors that are learned, or added up."""
     decay: float = 1e-4
     """Coefficient of half the squares of weights and dynamic filters."""
+
+    def __post_init__(self) -> None:
+        checks.within("(0, 1)", self, "floor")
+        checks.not_negative(self, "decay")
 
 
 @dataclass(frozen=True)
@@ -139,6 +148,7 @@ class HARTConfig(TrackerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        checks.positive(self, "rms_clip")
         if self.curriculum == "trigger" and self.training.evaluate_every is None:
             raise ValueError("`curriculum` = trigger needs `training.evaluate_every`")
         if self.loss.mask and not self.network.appearance:

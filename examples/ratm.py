@@ -26,7 +26,6 @@ from whatwhere.datasets import BouncingBallsRecipe
 from whatwhere.examples.common.program import (
     Command,
     ExportConfig,
-    UsageError,
     export,
     run_program,
     set_threads,
@@ -47,7 +46,7 @@ from whatwhere.examples.parts.ratm_classifier import (
     pretrain,
     restore_classifier,
 )
-from whatwhere.examples.parts.ratm_config import LOSSES, PRESETS, LossConfig, NetworkConfig, RATMConfig
+from whatwhere.examples.parts.ratm_config import PRESETS, LossConfig, NetworkConfig, RATMConfig
 from whatwhere.inference.supervised import (
     ClassificationLoss,
     FeatureLoss,
@@ -162,13 +161,13 @@ def make_objective(
 ) -> SupervisedObjective:
     """The objective of a configuration.
 
-    Raises:
-        UsageError: if it has no losses, or one of them needs a classifier.
+    Args:
+        model: the tracker.
+        config: the weights of the losses, and what they need.
+        classifier: for losses of features and classes.
     """
     loss = config.loss
-    weights = {name: getattr(loss, name) for name in LOSSES if getattr(loss, name) > 0}
-    if not weights:
-        raise UsageError(f"one of `loss.{'`, `loss.'.join(LOSSES)}` must be positive")
+    weights = loss.weights
     losses = {name: _loss(name, config, classifier) for name in weights}
     decay = WeightDecay(RATM.DECAYED, loss.decay) if loss.decay > 0 else None
     return SupervisedObjective(model, losses, weights, loss.frames, decay, loss.divide_by_length)
@@ -179,8 +178,7 @@ def _loss(name: str, config: RATMConfig, classifier: GlimpseClassifier | None) -
         return LocalisationLoss()
     if name == "pixel":
         return PixelLoss(_patch(config))
-    if classifier is None:
-        raise UsageError(f"`loss.{name}` needs `classifier`, a checkpoint of `whatwhere-ratm pretrain`")
+    assert classifier is not None  # the configuration names one
     if name == "feature":
         return FeatureLoss(Frozen(classifier.embedding))
     return ClassificationLoss(Frozen(classifier))
@@ -189,8 +187,6 @@ def _loss(name: str, config: RATMConfig, classifier: GlimpseClassifier | None) -
 def _patch(config: RATMConfig) -> Tensor | None:
     if config.loss.patch == "truth":
         return None
-    if config.data.source != "balls":
-        raise UsageError('`loss.patch` must be "truth" where the targets are not balls')
     recipe = BouncingBallsRecipe(image_size=config.data.image_size or GENERATED["balls"])
     side = config.network.glimpse_size
     spacing = recipe.diameter / (side - 1) if config.loss.patch == "box" else 1.0
@@ -203,18 +199,15 @@ def train(config: RATMConfig, process: Process) -> int:
     keep_freed_memory()
     classifier = None
     if config.classifier is not None:
-        classifier = restore_classifier(Path(str(config.classifier).format(fold=config.data.fold)))
+        path = str(config.classifier).replace("{fold}", str(config.data.fold))
+        classifier = restore_classifier(Path(path))
     data = load_data(config)
     if config.network.image_shape is None:
         config = replace(config, network=replace(config.network, image_shape=data.train.image_shape))
     torch.manual_seed(config.training.seed)
     model = build(config.network)
     if config.network.features != "pixels":
-        if classifier is None:
-            raise UsageError(
-                f'`network.features` = "{config.network.features}" needs `classifier`, a checkpoint of '
-                "`whatwhere-ratm pretrain`"
-            )
+        assert classifier is not None  # the configuration names one
         _copy_features(classifier, model)
     objective = make_objective(model, config, classifier).to(process.device)
     return train_tracker(config, process, data, model, objective, "RATM")

@@ -22,6 +22,7 @@ import pyro
 import torch
 from pyro import poutine
 
+from whatwhere import checks
 from whatwhere.examples.common.program import (
     Command,
     ExportConfig,
@@ -67,6 +68,7 @@ from whatwhere.inference.training import (
     Annealed,
     Curriculum,
     Process,
+    check_device,
     join_processes,
     keep_freed_memory,
     load_checkpoint,
@@ -266,10 +268,11 @@ class TrackConfig:
     """`cpu`, `cuda`, or `auto`."""
 
     def __post_init__(self) -> None:
-        if self.particles < 1 or self.gifs < 0:
-            raise ValueError(
-                f"`particles` must be positive and `gifs` not negative, got {self.particles} and {self.gifs}"
-            )
+        check_device(self.device)
+        checks.positive(self, "particles")
+        checks.not_negative(self, "gifs")
+        checks.within("[0.1, 50]", self, "fps")
+        checks.seed(self, "seed")
 
 
 def track(options: TrackConfig) -> int:

@@ -21,6 +21,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from whatwhere import checks
+from whatwhere.checks import FieldError
 from whatwhere.datasets import DataError, present
 from whatwhere.examples import sqair, vrnn
 from whatwhere.examples.common.program import exit_code, set_threads
@@ -57,6 +59,7 @@ from whatwhere.inference.training import (
     NonFiniteError,
     Process,
     TrainingConfig,
+    check_device,
     keep_freed_memory,
     load_checkpoint,
     parse_config,
@@ -135,11 +138,13 @@ class Table1Config:
     """The classifier."""
 
     def __post_init__(self) -> None:
-        for name in ("budget", "videos", "iwae_particles", "iwae_videos", "probe_videos"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}")
-        if not 1 <= self.first_frames <= self.frames:
-            raise ValueError(f"`first_frames` must be in [1, {self.frames}], got {self.first_frames}")
+        check_device(self.device)
+        checks.positive(self, "budget", "first_frames", "frames", "videos", "iwae_particles")
+        checks.positive(self, "iwae_videos", "probe_videos", "threads")
+        checks.ordered(self, "first_frames", "frames")
+        checks.seed(self, "seed")
+        if not self.rows or len(set(self.rows)) < len(self.rows):
+            raise FieldError("rows", "must be different models, at least one", self.rows)
         unknown = [entry for entry in self.checkpoints if entry.partition("=")[0] not in self.rows]
         if unknown or any(not entry.partition("=")[2] for entry in self.checkpoints):
             raise ValueError(

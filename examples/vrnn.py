@@ -21,6 +21,7 @@ import pyro
 import torch
 from pyro import poutine
 
+from whatwhere import checks
 from whatwhere.examples.common.program import (
     Command,
     ExportConfig,
@@ -99,8 +100,7 @@ class VRNNConfig(VideoModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.particles < 1:
-            raise ValueError(f"`particles` must be at least 1, got {self.particles}")
+        checks.positive(self, "particles", "likelihood_scale")
         if self.bound == "fivo" and self.particles == 1:
             raise ValueError(
                 "`bound` = fivo chooses among particles and needs 2 or more, got 1; iwae takes one"

@@ -28,6 +28,12 @@ CASES = {
     "half open": (lambda of, name: checks.within("(0, 1]", of, name), [1, 1e-300], [0, 1.5, NAN, INF]),
     "infinity asked for": (lambda of, name: checks.within("(0, inf]", of, name), [1, INF], [0, NAN, -INF]),
     "large": (lambda of, name: checks.within(f"[{-(2**63)}, 0]", of, name), [-(2**63)], [-(2**63) - 1]),
+    "not empty": (checks.not_empty, ["a", (1,)], ["", (), []]),
+    "suffix": (
+        lambda of, name: checks.suffix((".png", ".jpg"), of, name),
+        ["a.png", "b/a.JPG"],
+        ["a.gif", "png", "", ".png"],
+    ),
     "one of": (lambda of, name: checks.one_of(("a", 1), of, name), ["a", 1, ("a", 1)], ["b", 2, ("a", "b")]),
 }
 

@@ -10,12 +10,15 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from whatwhere import checks
+from whatwhere.checks import FieldError
 from whatwhere.datasets import VIDEO_SUFFIXES, DataError, load_clips, read_video
 from whatwhere.examples.common.program import UsageError
 from whatwhere.examples.common.tracking_data import present
 from whatwhere.examples.common.tracking_report import described, for_frames
 from whatwhere.inference.evaluation import write_tracks
 from whatwhere.inference.pictures import TrackedVideo, annotated_frames, save_gif, save_mp4
+from whatwhere.inference.training import check_device
 from whatwhere.models.components.inputs import require_first_boxes
 
 
@@ -51,6 +54,15 @@ class TrackConfig:
     """Frames per second of the animation."""
     device: str = "cpu"
     """`cpu`, `cuda`, or `auto`."""
+
+    def __post_init__(self) -> None:
+        check_device(self.device)
+        checks.positive(self, "frames")
+        checks.within("[0.1, 50]" if self.animation == "gif" else "[0.1, 1000]", self, "fps")
+        if self.box is not None:
+            checks.finite(self, "box")
+            if min(self.box[2:]) <= 0:
+                raise FieldError("box", "must have a positive width and height", self.box)
 
 
 @torch.no_grad()

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from whatwhere import checks
 from whatwhere.datasets import (
     MOTIONS,
     BatchSchedule,
@@ -34,6 +34,7 @@ from whatwhere.datasets import (
 )
 from whatwhere.datasets.storage import FRAME_LABELS
 from whatwhere.datasets.streams import stream
+from whatwhere.examples.common.sources import check_sources, existing_path
 from whatwhere.inference.training import Process
 
 GENERATED = {"balls": 20, "digits": 100, "clutter": 64}
@@ -98,15 +99,40 @@ class TrackingDataConfig:
     """Seed of generated videos; it is not the seed of training, so that all runs see the same data."""
 
     def __post_init__(self) -> None:
-        for name in ("parts", "faded"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"`{name}` must be in [0, 1], got {getattr(self, name)}")
-        if self.source in GENERATED and (self.fold is not None or self.test_source is not None):
-            raise ValueError("`fold` and `test_source` are for videos that are not generated")
+        check_sources(self, GENERATED)
+        checks.share(self, "difficulty", "parts", "faded")
+        checks.positive(self, "objects", "image_size", "min_frames", "train_videos", "test_videos", "sides")
+        checks.not_negative(self, "fold")
+        checks.seed(self, "seed")
+        if self.source in GENERATED:
+            if self.fold is not None:
+                raise ValueError("`fold` is for videos that are not generated")
+            self.how_made(1)
         if self.fold is not None and self.test_source is not None:
             raise ValueError("`fold` and `test_source` both say what is held out: give one of them")
         for source in self.also:
             _parsed(source, self)
+
+    def how_made(
+        self, frames: int, image_size: tuple[int, int] | None = None
+    ) -> ClutterRecipe | BouncingBallsRecipe | RatmDigitsRecipe:
+        """How generated videos are made.
+
+        Args:
+            frames: of each.
+            image_size: height and width of a frame; by default as the configuration says.
+        """
+        count, side = self.objects, self.image_size or GENERATED[self.source]
+        if self.source == "clutter":
+            changes = {} if self.sides is None else {"sides": self.sides}
+            return ClutterRecipe.of_difficulty(
+                self.difficulty, image_size=image_size or (side, side), frames=frames, **changes
+            )
+        side = side if image_size is None else image_size[0]
+        if self.source == "balls":
+            return BouncingBallsRecipe(count, count, image_size=side, frames=frames)
+        motion = MOTIONS[self.motion]()
+        return RatmDigitsRecipe(count, count, image_size=side, frames=frames, motion=motion)
 
 
 class Targets(NamedTuple):
@@ -293,19 +319,12 @@ def _generated(
     image_size: tuple[int, int] | None = None,
 ) -> GeneratedVideos:
     size = config.train_videos if split == "train" else config.test_videos
-    count, side = config.objects, config.image_size or GENERATED[config.source]
-    if config.source == "clutter":
-        shape = image_size or (side, side)
-        changes = {} if config.sides is None else {"sides": config.sides}
-        clutter = ClutterRecipe.of_difficulty(config.difficulty, image_size=shape, frames=frames, **changes)
-        return clutter_videos(clutter, split, size, config.seed)
-    side = side if image_size is None else image_size[0]
-    if config.source == "balls":
-        balls = BouncingBallsRecipe(count, count, image_size=side, frames=frames)
-        return bouncing_ball_videos(balls, split, size, config.seed)
-    motion = MOTIONS[config.motion]()
-    digits = RatmDigitsRecipe(count, count, image_size=side, frames=frames, motion=motion)
-    return moving_digit_videos(digits, split, size, config.seed, source=config.pictures)
+    recipe = config.how_made(frames, image_size)
+    if isinstance(recipe, ClutterRecipe):
+        return clutter_videos(recipe, split, size, config.seed)
+    if isinstance(recipe, BouncingBallsRecipe):
+        return bouncing_ball_videos(recipe, split, size, config.seed)
+    return moving_digit_videos(recipe, split, size, config.seed, source=config.pictures)
 
 
 def _windows(source: str, config: TrackingDataConfig) -> ClipWindows:
@@ -318,11 +337,7 @@ def _windows(source: str, config: TrackingDataConfig) -> ClipWindows:
 
 
 def _open(source: str) -> VideoData | VideoStore:
-    path = Path(source)
-    if not path.exists():
-        raise DataError(
-            f"`{source}` is neither `balls`, `digits`, `clutter`, nor the path of a folder or file"
-        )
+    path = existing_path(source, GENERATED)
     return VideoStore(path) if path.suffix in (".h5", ".hdf5") else load_clips(path)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from whatwhere import checks
 from whatwhere.examples.common.program import RunConfig, restore_run, set_threads, train_to_end
 from whatwhere.examples.common.tracking_data import (
     GENERATED,
@@ -30,6 +31,7 @@ from whatwhere.inference.training import (
     Trainer,
     TrainingConfig,
     TriggeredCurriculum,
+    check_device,
     load_checkpoint,
     make_optimizer,
     select_device,
@@ -76,11 +78,13 @@ class TrackerConfig(RunConfig):
     """The training loop."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.first_frames <= self.frames:
-            raise ValueError(f"`first_frames` must be in [1, {self.frames}], got {self.first_frames}")
-        for name in ("batch_size", "stage_steps", "learning_rate", "monitor_videos"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}")
+        super().__post_init__()
+        checks.positive(self, "batch_size", "first_frames", "frames", "stage_steps", "test_frames")
+        checks.positive(self, "monitor_videos")
+        checks.ordered(self, "first_frames", "frames")
+        checks.within("[0, 1)", self, "momentum")
+        checks.positive(self, "learning_rate", "decay_parts", "decay")
+        checks.not_empty(self, "decay_parts")
 
 
 def load_data(config: TrackerConfig) -> Split:
@@ -257,10 +261,9 @@ class EvaluateConfig:
     """Threads of the CPU."""
 
     def __post_init__(self) -> None:
-        for name in ("videos", "frames", "objects"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {value}")
+        check_device(self.device)
+        checks.positive(self, "videos", "frames", "objects", "threads")
+        checks.share(self, "difficulty")
 
 
 def evaluate_checkpoint(

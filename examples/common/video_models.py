@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from whatwhere import checks
 from whatwhere.datasets import (
     DataError,
     MovingDigits,
@@ -22,10 +23,15 @@ from whatwhere.datasets import (
     present,
     visible_count,
 )
+from whatwhere.examples.common.sources import check_sources, existing_path
 from whatwhere.inference.evaluation import LikelihoodReport, Tracks, VideoReport, Videos, single_frames
 from whatwhere.inference.objectives import ObjectiveModule
 from whatwhere.inference.objectives.diagnostics import Diagnostics
 from whatwhere.inference.pictures import film_strip, save_gif, save_picture
+from whatwhere.inference.training import check_device
+
+GENERATED = ("glyphs", "mnist")
+"""Names of generated videos."""
 
 VideoSource = MovingDigits | VideoData | VideoStore
 
@@ -56,6 +62,27 @@ class DataConfig:
     """Generated held-out videos, made from other digits than the training videos."""
     seed: int = 0
     """Seed of generated videos; it is not the seed of training, so that all runs see the same data."""
+
+    def __post_init__(self) -> None:
+        check_sources(self, GENERATED)
+        checks.positive(self, "max_objects", "image_size", "train_videos", "test_videos")
+        checks.share(self, "return_probability")
+        checks.not_negative(self, "noise_std")
+        checks.seed(self, "seed")
+        if self.source in GENERATED:
+            self.how_made(1)
+
+    def how_made(self, frames: int) -> MovingDigitsRecipe:
+        """How generated videos of at least so many frames are made."""
+        return MovingDigitsRecipe(
+            max_objects=self.max_objects,
+            image_size=self.image_size,
+            # Longer videos go on from shorter ones: 10 frames, the paper's length, are the same for all.
+            frames=max(frames, 10),
+            intermittent=self.intermittent,
+            return_probability=self.return_probability,
+            noise_std=self.noise_std,
+        )
 
 
 class Split(NamedTuple):
@@ -93,10 +120,9 @@ class EvaluateConfig:
     """Threads of the CPU."""
 
     def __post_init__(self) -> None:
-        for name in ("videos", "frames", "particles", "iwae_particles", "iwae_videos"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {value}")
+        check_device(self.device)
+        checks.positive(self, "videos", "frames", "particles", "iwae_particles", "iwae_videos", "threads")
+        checks.seed(self, "seed")
 
 
 @dataclass(frozen=True)
@@ -126,18 +152,17 @@ class GenerateConfig:
     """`cpu`, `cuda`, or `auto`."""
 
     def __post_init__(self) -> None:
-        if min(self.count, self.frames, self.given) < 1:
-            raise ValueError(
-                "`count`, `frames` and `given` must be at least 1, "
-                f"got {self.count}, {self.frames} and {self.given}"
-            )
+        check_device(self.device)
+        checks.positive(self, "count", "frames", "given")
+        checks.within("[0.1, 50]", self, "fps")
+        checks.seed(self, "seed")
         if self.video is not None and self.given >= self.frames:
             raise ValueError(f"`given` must be less than `frames` = {self.frames}, got {self.given}")
 
 
 def load_data(config: DataConfig, frames: int) -> Split:
     """Training and held-out videos of at least `frames` frames."""
-    if config.source in ("glyphs", "mnist"):
+    if config.source in GENERATED:
         return Split(*(_moving_digits(config, split, frames) for split in ("train", "test")))
     data = _load(config.source, frames)
     if config.test_source is not None:
@@ -150,24 +175,13 @@ def load_data(config: DataConfig, frames: int) -> Split:
 
 
 def _moving_digits(config: DataConfig, split: Literal["train", "test"], frames: int) -> MovingDigits:
-    # Longer videos go on from shorter ones, so that 10 frames, the paper's length, are the same for all.
-    recipe = MovingDigitsRecipe(
-        max_objects=config.max_objects,
-        image_size=config.image_size,
-        frames=max(frames, 10),
-        intermittent=config.intermittent,
-        return_probability=config.return_probability,
-        noise_std=config.noise_std,
-    )
     source: Literal["glyphs", "mnist"] = "mnist" if config.source == "mnist" else "glyphs"
     size = config.train_videos if split == "train" else config.test_videos
-    return moving_digit_videos(recipe, split, size, config.seed, source=source)
+    return moving_digit_videos(config.how_made(frames), split, size, config.seed, source=source)
 
 
 def _load(source: str, frames: int) -> VideoSource:
-    path = Path(source)
-    if not path.exists():
-        raise DataError(f"`{source}` is neither `glyphs`, `mnist`, nor the path of a folder or file")
+    path = existing_path(source, GENERATED)
     data = VideoStore(path) if path.suffix in (".h5", ".hdf5") else load_clips(path)
     shape = data.shape
     if shape[1] < frames:
@@ -249,7 +263,7 @@ def held_out_videos(
     """
     source = data
     if options.data is not None:
-        generated = options.data in ("glyphs", "mnist")
+        generated = options.data in GENERATED
         source = replace(source, source=options.data, test_source=None if generated else options.data)
     videos = load_data(source, options.frames or frames).test
     require_shape(options.data or source.source, videos, image_shape)

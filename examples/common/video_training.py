@@ -11,6 +11,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
+from whatwhere import checks
 from whatwhere.datasets import BatchSchedule
 from whatwhere.examples.common.program import RunConfig, set_threads, train_to_end
 from whatwhere.examples.common.video_models import (
@@ -68,11 +69,11 @@ class VideoModelConfig(RunConfig):
     """The training loop."""
 
     def __post_init__(self) -> None:
-        if self.first_frames is not None and not 1 <= self.first_frames <= self.frames:
-            raise ValueError(f"`first_frames` must be in [1, {self.frames}], got {self.first_frames}")
-        for name in ("batch_size", "frames", "stage_steps", "learning_rate", "monitor_videos"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}")
+        super().__post_init__()
+        checks.positive(self, "batch_size", "first_frames", "frames", "stage_steps", "monitor_videos")
+        checks.ordered(self, "first_frames", "frames")
+        checks.positive(self, "learning_rate", "decay_parts", "decay")
+        checks.not_empty(self, "decay_parts")
 
     @property
     def length(self) -> Curriculum:

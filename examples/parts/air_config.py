@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from whatwhere import checks
 from whatwhere.examples.common.program import RunConfig
 from whatwhere.examples.parts.air_data import DataConfig
 from whatwhere.examples.parts.air_objective import COMPARING, Estimator, check_continuous
@@ -37,6 +38,11 @@ class NetworkConfig:
     decoder_hidden: tuple[int, ...] = (200,)
     """Hidden layers from `z_what` to the glimpse."""
 
+    def __post_init__(self) -> None:
+        checks.positive(self, "image_shape", "max_count", "what_size", "glimpse_size", "image_channels")
+        checks.positive(self, "image_features", "rnn_hidden")
+        checks.positive(self, "head_hidden", "encoder_hidden", "decoder_hidden")
+
 
 @dataclass(frozen=True)
 class PriorConfig:
@@ -58,6 +64,12 @@ class PriorConfig:
     """Its standard deviation."""
     likelihood_scale: float = 0.3
     """Standard deviation of the pixels."""
+
+    def __post_init__(self) -> None:
+        checks.within("(0, 1]", self, "count_ratio", "final_count_ratio")
+        checks.share(self, "anneal_from", "anneal_to")
+        checks.ordered(self, "anneal_from", "anneal_to")
+        checks.positive(self, "inverse_scale", "inverse_scale_std", "likelihood_scale")
 
 
 @dataclass(frozen=True)
@@ -110,15 +122,18 @@ class AIRConfig(RunConfig):
     """The training loop."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.positive(self, "particles", "batch_size", "iwae_particles", "monitor_images")
+        checks.positive(self, "monitor_particles", "learning_rate", "final_learning_rate")
+        checks.positive(self, "baseline_learning_rate")
+        checks.ordered(self, "final_learning_rate", "learning_rate")
+        checks.share(self, "exploration", "exploration_end")
         if self.estimator in COMPARING and self.particles < 2:
             raise ValueError(
                 f"`estimator` {self.estimator} compares particles: set `particles` to 2 or more, "
                 "for example 5"
             )
         check_continuous(self.estimator, self.continuous)
-        for name in ("learning_rate", "final_learning_rate", "batch_size", "particles", "iwae_particles"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}")
 
 
 PRESETS = {

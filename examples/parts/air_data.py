@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
 
-from whatwhere.datasets import RECIPES, DataError, VideoData, load_images, multi_object_images
+from whatwhere import checks
+from whatwhere.datasets import (
+    RECIPES,
+    DataError,
+    PyroRecipe,
+    StaticSqairRecipe,
+    VideoData,
+    load_images,
+    multi_object_images,
+)
+from whatwhere.examples.common.sources import check_sources, existing_path
 from whatwhere.inference.evaluation import Images
+
+GENERATED = ("glyphs", "mnist")
+"""Names of generated images."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +48,17 @@ class DataConfig:
     seed: int = 0
     """Seed of generated images; it is not the seed of training, so that all runs see the same data."""
 
+    def __post_init__(self) -> None:
+        check_sources(self, GENERATED)
+        checks.positive(self, "max_objects", "image_size", "train_images", "test_images")
+        checks.seed(self, "seed")
+        if self.source in GENERATED:
+            self.how_made()
+
+    def how_made(self) -> PyroRecipe | StaticSqairRecipe:
+        """How generated images are made."""
+        return RECIPES[self.recipe](max_objects=self.max_objects, image_size=self.image_size)
+
 
 class Split(NamedTuple):
     """Training images and held-out images."""
@@ -46,7 +69,7 @@ class Split(NamedTuple):
 
 def load_data(config: DataConfig) -> Split:
     """Load or generate training and held-out images."""
-    if config.source in ("glyphs", "mnist"):
+    if config.source in GENERATED:
         return Split(*(_generate(config, split) for split in ("train", "test")))
     data = load_still_images(config.source, config)
     if config.test_source is not None:
@@ -59,17 +82,14 @@ def load_data(config: DataConfig) -> Split:
 
 
 def _generate(config: DataConfig, split: Literal["train", "test"]) -> VideoData:
-    recipe = RECIPES[config.recipe](max_objects=config.max_objects, image_size=config.image_size)
     size = config.train_images if split == "train" else config.test_images
     source: Literal["glyphs", "mnist"] = "mnist" if config.source == "mnist" else "glyphs"
-    return multi_object_images(recipe, split, size, config.seed, source=source)
+    return multi_object_images(config.how_made(), split, size, config.seed, source=source)
 
 
 def load_still_images(source: str, config: DataConfig) -> VideoData:
     """Read still images from a path."""
-    path = Path(source)
-    if not path.exists():
-        raise DataError(f"`{source}` is neither `glyphs`, `mnist`, nor the path of a folder or file")
+    path = existing_path(source, GENERATED)
     return load_images(path, size=(config.image_size, config.image_size) if path.is_dir() else None)
 
 

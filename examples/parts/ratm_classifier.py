@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whatwhere import checks
 from whatwhere.datasets import (
     BatchSchedule,
     ClipWindows,
@@ -80,6 +81,10 @@ class ClassifierConfig(RunConfig):
     """The training loop."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.positive(self, "glimpse_size", "batch_size", "learning_rate", "validation")
+        checks.within("[0, 1)", self, "momentum")
+        checks.not_negative(self, "fold")
         if self.released is not None and self.kind != "people":
             raise ValueError("`released` are weights for people, not for digits")
 

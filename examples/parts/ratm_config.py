@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from whatwhere import checks
+from whatwhere.checks import FieldError
 from whatwhere.examples.common.tracking_data import TrackingDataConfig
 from whatwhere.examples.common.tracking_training import TrackerConfig
 from whatwhere.inference.training import TrainingConfig, runtime_field
@@ -43,6 +45,10 @@ class NetworkConfig:
     hidden: int = 64
     """Units of the recurrent cell."""
 
+    def __post_init__(self) -> None:
+        checks.positive(self, "image_shape", "enlargement", "hidden")
+        checks.at_least(2, self, "glimpse_size")
+
 
 @dataclass(frozen=True)
 class LossConfig:
@@ -67,7 +73,18 @@ class LossConfig:
     decay: float = 0.0
     """Factor of the mean squared weights of the cell's input and of the attention."""
     classifier: Path | None = None
-    """Checkpoint of `pretrain`, for `feature`, `classification` and `network.features`."""
+    """Nothing: `RATMConfig.classifier` is the checkpoint."""
+
+    def __post_init__(self) -> None:
+        checks.not_negative(self, *LOSSES, "decay")
+        if self.classifier is not None:
+            expected = "is not an option of the losses: give `classifier`"
+            raise FieldError("classifier", expected, str(self.classifier))
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weights of the losses that count."""
+        return {name: getattr(self, name) for name in LOSSES if getattr(self, name) > 0}
 
 
 @dataclass(frozen=True)
@@ -94,6 +111,18 @@ class RATMConfig(TrackerConfig):
     """The objective."""
     training: TrainingConfig = TrainingConfig(steps=1_250_000, evaluate_every=5_000, clip_norm=1.0)
     """The training loop."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.loss.weights:
+            raise ValueError(f"one of `loss.{'`, `loss.'.join(LOSSES)}` must be positive")
+        if "pixel" in self.loss.weights and self.loss.patch != "truth" and self.data.source != "balls":
+            raise FieldError("loss.patch", 'must be "truth" where targets are not balls', self.loss.patch)
+        needing = [f"loss.{name}" for name in ("feature", "classification") if name in self.loss.weights]
+        needing += ["network.features"] if self.network.features != "pixels" else []
+        if needing and self.classifier is None:
+            expected = f"must be a checkpoint of `whatwhere-ratm pretrain`, as `{needing[0]}` needs one"
+            raise FieldError("classifier", expected, None)
 
 
 _BALLS = RATMConfig(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from whatwhere import checks
 from whatwhere.examples.common.video_models import DataConfig
 from whatwhere.examples.common.video_training import VideoModelConfig
 from whatwhere.inference.training import TrainingConfig, runtime_field
@@ -56,6 +57,11 @@ class NetworkConfig:
     decoder's picture of each, see `guides.TrackingPropagation`.
     """
 
+    def __post_init__(self) -> None:
+        checks.positive(self, "image_shape", "max_count", "what_size", "glimpse_size")
+        checks.positive(self, "hidden", "narrow", "presence_hidden", "what_hidden")
+        checks.positive(self, "reach", "where_floor")
+
 
 @dataclass(frozen=True)
 class PriorConfig:
@@ -79,6 +85,10 @@ class PriorConfig:
     """Standard deviation of the pixels."""
     truncate: bool = True
     """Whether no more is discovered than there are free slots; in the authors' code it is not so."""
+
+    def __post_init__(self) -> None:
+        checks.finite(self, "stay_logit", "size_logit")
+        checks.positive(self, "size_scale", "shift_scale", "likelihood_scale")
 
 
 @dataclass(frozen=True)
@@ -115,10 +125,8 @@ class SQAIRConfig(VideoModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.particles < 2:
-            raise ValueError(f"`particles` are compared with each other: at least 2, got {self.particles}")
-        if self.hold_steps < 0:
-            raise ValueError(f"`hold_steps` must not be negative, got {self.hold_steps}")
+        checks.at_least(2, self, "particles")
+        checks.not_negative(self, "hold_steps")
 
 
 _PAPER = SQAIRConfig(output=Path("runs/sqair-paper"), data=DataConfig(source="mnist"))

@@ -9,6 +9,8 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
+from whatwhere import checks
+from whatwhere.checks import FieldError
 from whatwhere.guides.vrnn import VRNNGuide
 from whatwhere.inference.local_parameters import local_parameters
 from whatwhere.models.components.networks import ConvFeatures, mlp
@@ -41,6 +43,12 @@ class NetworkConfig:
     """Of the convolutions."""
     strides: tuple[int, ...] = (1, 2, 1, 2, 1, 2)
     """Of the convolutions."""
+
+    def __post_init__(self) -> None:
+        checks.positive(self, "image_shape", "latent_size", "hidden", "recurrent", "layers")
+        checks.positive(self, "channels", "strides")
+        if len(self.channels) != len(self.strides):
+            raise FieldError("strides", f"must be as many as `channels`, {len(self.channels)}", self.strides)
 
 
 class Programs(NamedTuple):

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ... import checks
 from ...models.components.networks import mlp
 from ..local_parameters import local_parameters
 from ..objectives.base import Program
@@ -72,11 +73,10 @@ class ProbeConfig:
     """Seed of the first weights and of the batches."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "learning_rate", "evaluate_every", "patience", "max_steps"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}")
-        if self.classes < 2:
-            raise ValueError(f"`classes` must be at least 2, got {self.classes}")
+        checks.positive(self, "hidden", "batch_size", "learning_rate", "evaluate_every")
+        checks.positive(self, "patience", "max_steps")
+        checks.at_least(2, self, "classes")
+        checks.seed(self, "seed")
 
 
 class TrainedProbe(NamedTuple):
