@@ -58,7 +58,7 @@ MAY_IMPORT = {
     },
     "inference.pictures": {"inference.evaluation", "models.components", "files"},
     "inference": set(),
-    "examples.common": {"inference", "datasets", "guides", "models", "files"},
+    "examples.common": {"inference", "datasets", "guides", "models", "files", "_version"},
     "examples.parts": {"examples.common", "inference", "datasets", "guides", "models", "files"},
     "examples": {"examples.parts", "examples.common", "inference", "datasets", "guides", "models", "files"},
 }

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import nn
 
-from whatwhere import __version__, checks
+from whatwhere import checks
+from whatwhere._version import __version__
 from whatwhere.checks import UserError
 from whatwhere.examples.common.launch import INTERRUPTED
 from whatwhere.inference.training import (
