@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 from ...files import atomic_path
 from ..errors import DataError
+from ..opening.claims import LIMIT
+from ..opening.text import read_bytes
 from .digit_images import Digits, Split
 
 MIRRORS = (
@@ -35,6 +37,8 @@ SHA256 = {
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
 """SHA-256 of the decompressed files."""
+
+_MOST_DIMENSIONS = 32
 
 TIMEOUT = 30.0
 """Seconds without an answer after which a mirror is given up."""
@@ -82,7 +86,7 @@ def read_idx(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
         DataError: if the file cannot be read, is damaged, or is no IDX file of bytes.
     """
     path = Path(path)
-    return _parse_idx(path, _read(path))
+    return _parse_idx(path, read_bytes(path, LIMIT))
 
 
 def cache_folder() -> Path:
@@ -104,7 +108,7 @@ def _array(
     if path is not None:
         return path, read_idx(path)
     path = _find(name, cache_folder()) or _fetch(name, download)
-    content = _read(path)
+    content = read_bytes(path, LIMIT)
     if hashlib.sha256(content).hexdigest() != SHA256[name]:
         raise DataError(
             f"{path}: damaged, its SHA-256 is not that of MNIST; delete it to have it fetched again."
@@ -140,18 +144,6 @@ def _fetch(name: str, download: bool) -> Path:
     )
 
 
-def _read(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if path.suffix == ".gz" else content
-    except EOFError:
-        raise DataError(f"{path}: truncated gzip file.") from None
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path}: damaged gzip file ({error}).") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
-
-
 def _parse_idx(path: Path, content: bytes) -> npt.NDArray[np.uint8]:
     if len(content) < 4 or content[:2] != b"\0\0":
         raise DataError(
@@ -161,7 +153,11 @@ def _parse_idx(path: Path, content: bytes) -> npt.NDArray[np.uint8]:
     if kind != 8:
         raise DataError(f"{path}: expected an IDX file of unsigned bytes (type 0x08), got type 0x{kind:02x}.")
     start = 4 + 4 * dimensions
-    if not dimensions or len(content) < start:
+    if not 1 <= dimensions <= _MOST_DIMENSIONS:
+        raise DataError(
+            f"{path}: expected an IDX file of 1 to {_MOST_DIMENSIONS} dimensions, got {dimensions}."
+        )
+    if len(content) < start:
         raise DataError(f"{path}: truncated IDX header, expected {dimensions} dimensions in {start} bytes.")
     shape = tuple(int(n) for n in np.frombuffer(content[4:start], dtype=">u4"))
     if len(content) - start != math.prod(shape):

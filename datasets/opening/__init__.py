@@ -1,4 +1,4 @@
-"""Files that others wrote, opened with suspicion: pictures, films, archives of arrays.
+"""Files that others wrote, opened with suspicion: pictures, films, archives of arrays, HDF5 files.
 
 What a file claims to hold is compared with its size before memory is taken, no decoder is started but the
 one that is meant, and whatever is wrong becomes a `DataError` that names the file. Imports no other room of
@@ -6,9 +6,10 @@ one that is meant, and whatever is wrong becomes a `DataError` that names the fi
 """
 
 from .archive import Archive, open_archive, read_archive
-from .claims import LIMIT, check_claim
+from .claims import LIMIT, as_data_error, check_claim, naming
 from .film import VIDEO_SUFFIXES, film_pictures
 from .gif import gif_pictures
+from .hdf5 import HDF5_SUFFIXES, find_dataset, open_file, read_attributes, read_values
 from .picture import (
     IMAGE_SUFFIXES,
     Picture,
@@ -26,7 +27,14 @@ __all__ = [
     "LIMIT",
     "Picture",
     "VIDEO_SUFFIXES",
+    "as_data_error",
     "check_claim",
+    "naming",
+    "HDF5_SUFFIXES",
+    "open_file",
+    "find_dataset",
+    "read_attributes",
+    "read_values",
     "film_pictures",
     "gif_pictures",
     "grey_by_mode",

@@ -3,11 +3,8 @@
 import math
 import os
 import shutil
-import struct
 import tempfile
-import tokenize
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,25 +15,7 @@ import numpy.typing as npt
 from numpy.lib import format as npy
 
 from ..errors import DataError
-from .claims import LIMIT, check_claim
-
-# What Python and NumPy raise for damaged files, depending on where the damage is.
-_ERRORS = (
-    OSError,
-    ValueError,
-    EOFError,
-    KeyError,
-    NotImplementedError,
-    OverflowError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    struct.error,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-
+from .claims import LIMIT, as_data_error, check_claim
 
 _BLOCK_BYTES = 2**20
 
@@ -125,7 +104,7 @@ class Archive:
     def _opened(self, name: str) -> Iterator[tuple[IO[bytes], Header]]:
         """The stream of an array's values, and what it claims."""
         info = self._members[name]
-        with _as_data_error(f"`{name}` "):
+        with as_data_error(f"`{name}` cannot be read from an .npz archive"):
             check_claim(f"`{name}`", info.file_size, info.compress_size, math.inf)
             with self._file.open(info) as stream:
                 header = _read_header(stream, name)
@@ -144,7 +123,7 @@ def open_archive(path: str | os.PathLike[str]) -> Iterator[Archive]:
     Raises:
         DataError: if it cannot be read. The message does not name the file.
     """
-    with _as_data_error(""), open(path, "rb") as stream:
+    with as_data_error("cannot be read from an .npz archive"), open(path, "rb") as stream:
         if stream.read(len(npy.MAGIC_PREFIX)) == npy.MAGIC_PREFIX:
             raise DataError("expected an .npz archive, found a single array.")
         size = stream.seek(0, os.SEEK_END)
@@ -207,13 +186,3 @@ def _fortran_rows(
         values = np.memmap(copy, header.dtype, "r", 0, header.shape, "F")
         for row in range(start, stop):
             yield np.array(values[np.unravel_index(row, header.shape[:depth])])
-
-
-@contextmanager
-def _as_data_error(where: str) -> Iterator[None]:
-    try:
-        yield
-    except DataError:
-        raise
-    except _ERRORS as error:
-        raise DataError(f"{where}cannot be read from an .npz archive ({error}).") from error

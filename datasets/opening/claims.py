@@ -1,5 +1,10 @@
-"""What a file says that it holds, against what it can hold."""
+"""What a file says that it holds, against what it can hold; and what decoders say about damaged data."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ...checks import UserError
 from ..errors import DataError
 
 LIMIT = 8 * 2**30
@@ -8,7 +13,7 @@ LIMIT = 8 * 2**30
 DEFLATE_RATIO = 1100
 """More than deflate reaches, which PNG, HDF5, gzip and zip use; its best is 1032."""
 
-# So much may be claimed by a file of any size: a still film or a black picture is smaller than its ratio.
+# So much may be claimed by a file of any size: a picture of one colour is smaller than its ratio.
 _UNSUSPICIOUS = 256 * 2**20
 
 
@@ -45,8 +50,32 @@ def in_words(size: float) -> str:
     if size < 1024:
         return f"{size:,} bytes"
     for unit in ("KiB", "MiB", "GiB"):
-        size_in_unit = size / 1024
-        if size_in_unit < 1024:
-            return f"{size_in_unit:.3g} {unit}"
-        size = size_in_unit
+        size /= 1024
+        if size < 1024:
+            return f"{size:.3g} {unit}"
     return f"{size / 1024:.3g} TiB"
+
+
+@contextmanager
+def as_data_error(what: str) -> Iterator[None]:
+    """Turns whatever a decoder raises on damaged data into a `DataError`: `what` and the decoder's reason.
+
+    Decoders raise what their authors did not foresee: `struct.error`, `TypeError`, `AttributeError`, ...
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except OSError as error:
+        raise DataError(f"{what} ({error.strerror or error}).") from error
+    except Exception as error:
+        raise DataError(f"{what} ({str(error) or type(error).__name__}).") from error
+
+
+@contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Lets the `DataError` of a block begin with the path of the file it is about."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error

@@ -1,23 +1,11 @@
 """Pictures of animated GIFs."""
 
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from PIL import Image, ImageSequence
+from PIL import Image
 
-from ..errors import DataError
-
-# What Pillow raises for damaged files, depending on where the damage is.
-_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    struct.error,
-    Image.DecompressionBombError,
-)
+from .claims import as_data_error
 
 
 def gif_pictures(path: Path) -> Iterator[Image.Image]:
@@ -27,11 +15,18 @@ def gif_pictures(path: Path) -> Iterator[Image.Image]:
         DataError: if they cannot be read.
     """
     count = 0
-    try:
-        with Image.open(path, formats=["GIF"]) as opened:
-            for frame in ImageSequence.Iterator(opened):
-                frame.load()
-                yield frame
-                count += 1
-    except _ERRORS as error:
-        raise DataError(f"{path}, frame {count}: cannot be read as a GIF ({error}).") from error
+    where = f"{path}, frame %d: cannot be read as a GIF"
+    with as_data_error(where % count):
+        opened = Image.open(path, formats=["GIF"])
+    with opened:
+        while True:
+            with as_data_error(where % count):
+                try:
+                    opened.seek(count)
+                except EOFError:
+                    if not count:
+                        raise
+                    return
+                opened.load()
+            yield opened
+            count += 1

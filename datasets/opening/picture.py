@@ -1,20 +1,39 @@
 """One picture from a file, as grey or RGB bytes."""
 
+import struct
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ..errors import DataError
+from .claims import as_data_error, check_claim
 
 Picture = npt.NDArray[np.uint8]
 """Grey `(H, W)` or RGB `(H, W, 3)`."""
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 """Ends of the names of files that are read, in lower or upper case."""
+
+IMAGE_KINDS = "PNG, JPEG, BMP, TIFF or WebP"
+"""What they are called, for messages."""
+
+# Whatever the name says: others would start other programs (EPS), or be read by rarely used code.
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def is_image(path: Path) -> bool:
@@ -27,23 +46,31 @@ def open_image(path: Path) -> Iterator[Image.Image]:
     """An image file, of which the header has been read.
 
     Raises:
-        DataError: if it cannot be read, also when it is in the block.
+        DataError: if it cannot be read, also when it is in the block, or holds several pictures.
     """
-    try:
-        with Image.open(path) as opened:
-            yield opened
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: cannot be read as an image ({error}).") from error
+    with as_data_error(f"{path}: cannot be read as an image"), Image.open(path, formats=_FORMATS) as opened:
+        pictures = getattr(opened, "n_frames", 1)
+        if pictures > 1 and opened.format != "MPO":  # a camera's, with previews
+            raise DataError(f"{path}: expected one picture, found {pictures}.")
+        width, height = opened.size
+        try:
+            check_claim("the image", width * height * len(opened.getbands()), path.stat().st_size)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
+        yield opened
 
 
-def read_image(path: Path, shape: tuple[int, int] | None, grey: bool) -> Picture:
+def read_image(path: Path, shape: tuple[int, int] | None, grey: bool, bits: int = 16) -> Picture:
     """One image from a file, upright, see `image_array`.
 
     Raises:
-        DataError: if the file cannot be read.
+        DataError: if the file cannot be read, or has values of more than `bits` bits.
     """
     with open_image(path) as opened:
-        return image_array(ImageOps.exif_transpose(opened), shape, grey)
+        opened.load()
+        image = _eight_bits(opened, bits, path)
+        turn = _UPRIGHT.get(_orientation(opened.info.get("exif")))
+        return image_array(image if turn is None else image.transpose(turn), shape, grey)
 
 
 def image_array(image: Image.Image, shape: tuple[int, int] | None, grey: bool) -> Picture:
@@ -70,11 +97,55 @@ def without_colour(image: Picture) -> Picture:
 
 def _convert(image: Image.Image, grey: bool) -> Image.Image:
     grey = grey or grey_by_mode(image)
-    if image.mode.startswith("I;16") or image.mode == "I":
-        # Pillow would clip 16 bits to the lowest 8.
-        image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         black = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
         image = Image.alpha_composite(black, rgba).convert("RGB")
-    return image.convert("L" if grey else "RGB")
+    mode = "L" if grey else "RGB"
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _eight_bits(image: Image.Image, bits: int, path: Path) -> Image.Image:
+    """The image with 8 bits to a channel: of greys with more, the highest of `bits`."""
+    if image.mode == "F":
+        raise DataError(f"{path}: expected whole numbers for pixels, found real ones; store them as .npz.")
+    if not image.mode.startswith("I"):
+        return image
+    values = np.asarray(image).astype(np.int64)
+    highest = int(values.max(initial=0))
+    if highest >= 2**bits or values.min(initial=0) < 0:
+        raise DataError(
+            f"{path}: expected grey values of {bits} bits, from 0 to {2**bits - 1}, found "
+            f"{values.min()} to {highest}."
+        )
+    if bits == 16 and 0 < highest < 2**12:
+        warnings.warn(
+            f"{path}: grey values of 16 bits, of which only {highest.bit_length()} are used, become nearly "
+            f"black; `bits={highest.bit_length()}` uses the whole range.",
+            stacklevel=2,
+        )
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        values[values == transparent] = 0
+    return Image.fromarray((values >> (bits - 8)).astype(np.uint8))
+
+
+def _orientation(exif: object) -> int:
+    """How the camera was held, from EXIF data of which nothing else is looked at; 1, upright, by default."""
+    if not isinstance(exif, bytes):
+        return 1
+    data = exif.removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(data[:2])
+    try:
+        (start,) = struct.unpack_from(f"{order}I", data, 4)
+        (entries,) = struct.unpack_from(f"{order}H", data, start)
+        for entry in range(entries):
+            tag, kind = struct.unpack_from(f"{order}HH", data, start + 2 + 12 * entry)
+            if tag == _ORIENTATION:
+                value = struct.unpack_from(
+                    f"{order}{'I' if kind == 4 else 'H'}", data, start + 10 + 12 * entry
+                )
+                return int(value[0])
+    except struct.error:  # there is no such order, or the data end before
+        pass
+    return 1

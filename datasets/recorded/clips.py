@@ -9,9 +9,9 @@ from PIL import Image
 
 from ...files import user_path
 from ..errors import DataError
-from ..opening.claims import LIMIT, check_claim
+from ..opening.claims import LIMIT, check_claim, naming
+from ..opening.hdf5 import HDF5_SUFFIXES
 from ..opening.picture import Picture, image_array
-from ..storage.schema import HDF5_SUFFIXES, naming
 from ..storage.store import load_video
 from ..storage.video import VideoData
 from .archive_clips import load_archive
@@ -25,14 +25,16 @@ def load_clips(
     *,
     size: Size | None = None,
     channels: int | None = None,
+    bits: int = 16,
     limit: float = LIMIT,
 ) -> VideoData:
     """Reads videos from a folder, an `.npz` archive, an animated `.gif`, a video file, or an HDF5 file.
 
-    **A folder** of PNG and JPEG files is one video. Frames are in natural order: `frame2` comes before
-    `frame10`. A folder without images whose sub-folders hold some is one video for each sub-folder, in
-    natural order too, all of them equally long. Hidden files and folders are left alone. Images are read as
-    by `load_folder`: transparency is laid over black, and videos are grey if every file is.
+    **A folder** of PNG, JPEG, BMP, TIFF and WebP files is one video. Frames are in natural order:
+    `frame2` comes before `frame10`. A folder without images whose sub-folders hold some is one video for each
+    sub-folder, in natural order too, all of them equally long. Hidden files and folders are left alone.
+    Images are read as by `load_folder`: transparency is laid over black, and videos are grey if every file
+    is.
 
     **A GIF** is one video. Every picture stored in it is one frame, however long it is shown. Transparency is
     laid over black. There is one channel if all colours are greys.
@@ -62,6 +64,7 @@ def load_clips(
             all must have the same size.
         channels: 1 makes colours grey (ITU-R 601 luma), 3 gives grey videos three equal channels; data with
             this many channels are left as they are, and other conversions are refused. By default all are.
+        bits: of the pictures of a folder, see `load_folder`.
         limit: most bytes of memory that the videos may take as they are stored, 8 GiB; of a folder, a GIF or
             a video file, after they are resized. `open_frames` reads what is larger.
 
@@ -69,9 +72,9 @@ def load_clips(
         DataError: if there is nothing at `path`, or it cannot be read or used; the message names the file
             and, where only one is at fault, the frame (the first is 0).
         RuntimeError: if a video file is to be read and PyAV is not installed.
-        ValueError: if `size` is not positive, or `channels` not 1 to 4.
+        ValueError: if `size` is not positive, `channels` not 1 to 4, or `bits` not 8 to 16.
     """
-    check_conversion(size, channels)
+    check_conversion(size, channels, bits)
     root, suffix = user_path(path), Path(path).suffix.lower()
     if not root.exists():
         raise DataError(f"{path}: no such file or folder.")
@@ -79,8 +82,8 @@ def load_clips(
         with naming(root):
             data = load_archive(root, limit)
     elif suffix in HDF5_SUFFIXES and root.is_file():
-        data = load_video(root)
-    elif clips := picture_clips(root):
+        data = load_video(root, limit=limit)
+    elif clips := picture_clips(root, bits):
         data = VideoData(_load_pictures(clips, size, channels, limit))
     else:
         raise DataError(f"{path}: {EXPECTED}.")

@@ -7,9 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ... import checks
+from ...files import user_path
 from ..errors import DataError
-from ..opening.picture import Picture, is_image, read_image
-from ..storage.schema import HDF5_SUFFIXES
+from ..opening.claims import LIMIT, as_data_error, check_claim, naming
+from ..opening.hdf5 import HDF5_SUFFIXES
+from ..opening.picture import IMAGE_KINDS, Picture, is_image, read_image
 from ..storage.store import load_video
 from ..storage.video import VideoData
 
@@ -31,11 +34,13 @@ def load_folder(
     size: int | tuple[int, int] | None = None,
     grey: bool = False,
     skip_unreadable: bool = False,
+    bits: int = 16,
+    limit: float = LIMIT,
 ) -> FolderImages:
-    """The PNG and JPEG files of a folder, sorted by name, as grey or RGB images.
+    """The PNG, JPEG, BMP, TIFF and WebP files of a folder, sorted by name, as grey or RGB images.
 
-    Sub-folders and other files are left alone. Transparency is laid over black, and the camera's orientation
-    tag is followed.
+    Sub-folders, hidden files and other files are left alone. Transparency is laid over black, and the
+    camera's orientation tag is followed.
 
     Args:
         folder: the folder.
@@ -46,31 +51,42 @@ def load_folder(
             anyway.
         skip_unreadable: leave out files that cannot be read, and list them in the result, instead of
             stopping.
+        bits: how many bits of grey values that are stored in 16 are used; 12 for many scientific cameras.
+        limit: most bytes of memory that the images may take, 8 GiB.
 
     Raises:
         DataError: if there is no such folder or no image in it, a file cannot be read, or images differ in
-            size.
-        ValueError: if `size` is not positive.
+            size or take too much memory.
+        ValueError: if `size` is not positive, or `bits` not 8 to 16.
     """
     shape = (size, size) if isinstance(size, int) else size
     if shape is not None and (len(shape) != 2 or min(shape) < 1):
         raise ValueError(f"`size` must be one or two positive numbers of pixels, got {size}.")
-    root = Path(folder)
+    checks.within("[8, 16]", bits=bits)
+    root = user_path(folder)
     if not root.is_dir():
         raise DataError(f"{folder}: no such folder.")
-    names = sorted(path for path in root.iterdir() if is_image(path))
-    arrays, files, skipped = [], [], []
+    with as_data_error(f"{folder}: cannot be read"):
+        names = sorted(path for path in root.iterdir() if is_image(path))
+    arrays: list[Picture] = []
+    files: list[Path] = []
+    skipped: list[str] = []
+    taken = 0
     for path in names:
         try:
-            arrays.append(read_image(path, shape, grey))
+            arrays.append(read_image(path, shape, grey, bits))
             files.append(path)
         except DataError as error:
             if not skip_unreadable:
                 raise
             skipped.append(str(error))
+            continue
+        taken += arrays[-1].nbytes
+        with naming(folder):
+            check_claim("the images", taken, taken, limit)
     if not arrays:
         reason = f"none of the {len(names)} could be read" if names else "there is none"
-        raise DataError(f"{folder}: expected PNG or JPEG files, {reason}.")
+        raise DataError(f"{folder}: expected {IMAGE_KINDS} files, {reason}.")
     return FolderImages(VideoData(stack_images(arrays, files)[:, None]), files, skipped)
 
 
@@ -87,9 +103,9 @@ def load_images(
         DataError: if the folder or file is missing or its contents cannot be used.
         ValueError: if `path` is an HDF5 file and another argument is given: it is read as it is.
     """
-    if Path(path).is_dir():
+    if user_path(path).is_dir():
         return load_folder(path, size=size, grey=grey, skip_unreadable=skip_unreadable).data
-    if not Path(path).exists():
+    if not user_path(path).exists():
         raise DataError(f"{path}: no such file or folder.")
     if Path(path).suffix.lower() not in HDF5_SUFFIXES:
         raise DataError(f"{path}: expected a folder of images, or a file whose name ends in .h5 or .hdf5.")

@@ -12,11 +12,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from ... import checks
 from ...files import user_path
 from ..errors import DataError
 from ..opening.archive import open_archive
+from ..opening.claims import naming
+from ..opening.hdf5 import HDF5_SUFFIXES
 from ..opening.picture import image_array
-from ..storage.schema import HDF5_SUFFIXES, naming
 from ..storage.store import VideoStore
 from ..storage.video import FRAME_LABELS
 from .archive_clips import MAX_CHANNELS, ArchiveVideos
@@ -82,6 +84,7 @@ def open_frames(
     video: int = 0,
     size: Size | None = None,
     channels: int | None = None,
+    bits: int = 16,
     stop: int | None = None,
 ) -> Frames:
     """Opens one video of whatever `load_clips` reads, without reading more of it than must be.
@@ -99,15 +102,16 @@ def open_frames(
         video: which of several.
         size: as in `load_clips`.
         channels: as in `load_clips`.
+        bits: as in `load_clips`.
         stop: the frame to stop before, if the video does not end earlier.
 
     Raises:
         DataError: if there is nothing at `path`, or it cannot be read or used, or has no such video; the
             message names the file.
         RuntimeError: if a video file is to be read and PyAV is not installed.
-        ValueError: if `size`, `channels` or `stop` is not positive, or `video` negative.
+        ValueError: if `size`, `channels`, `bits`, `stop` or `video` is impossible.
     """
-    check_conversion(size, channels)
+    check_conversion(size, channels, bits)
     if video < 0 or (stop is not None and stop < 1):
         raise ValueError(f"`video` must not be negative and `stop` at least 1, got {video} and {stop}.")
     root, suffix = user_path(path), Path(path).suffix.lower()
@@ -117,7 +121,7 @@ def open_frames(
         opened = _from_archive(root, video)
     elif suffix in HDF5_SUFFIXES and root.is_file():
         opened = _from_store(root, video)
-    elif clips := picture_clips(root):
+    elif clips := picture_clips(root, bits):
         with naming(path):
             _check_number(video, len(clips))
         opened = _from_pictures(clips[video], size, channels, stop)
@@ -126,16 +130,17 @@ def open_frames(
     return _converted(opened, size, channels, stop)
 
 
-def check_conversion(size: Size | None, channels: int | None) -> None:
+def check_conversion(size: Size | None, channels: int | None, bits: int) -> None:
     """Refuses what frames cannot become.
 
     Raises:
-        ValueError: if `size` is not two positive numbers, or `channels` not 1 to 4.
+        ValueError: if `size` is not two positive numbers, `channels` not 1 to 4, or `bits` not 8 to 16.
     """
     if size is not None and (len(size) != 2 or min(size) < 1):
         raise ValueError(f"`size` must be two positive numbers of pixels, got {size}.")
     if channels is not None and not 1 <= channels <= MAX_CHANNELS:
         raise ValueError(f"`channels` must be 1 to {MAX_CHANNELS}, got {channels}.")
+    checks.within("[8, 16]", bits=bits)
 
 
 def fit_frame(frame: Bytes, size: Size, channels: int) -> Bytes:

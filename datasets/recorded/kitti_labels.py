@@ -4,7 +4,6 @@ Source: Geiger, Lenz and Urtasun (2012), Are we ready for Autonomous Driving? Th
 Suite; Kosiorek, Bewley and Posner (2017), Hierarchical Attentive Recurrent Tracking, for clips and splits.
 """
 
-import math
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..feeding.group_split import Rows
+from ..opening.text import integer, number
 from .target_clips import Boxes, annotation_lines
 
 KITTI_CLASSES = ("Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc")
@@ -226,18 +226,16 @@ def _parse(line: int, words: Sequence[str]) -> KITTILabel | None:
     if kind not in (*KITTI_CLASSES, "DontCare"):
         raise DataError(f"`type` must be one of {', '.join(KITTI_CLASSES)} or DontCare, got {kind!r}.")
     try:
-        frame, track, truncated, occluded = (int(words[column]) for column in (0, 1, 3, 4))
+        frame, track, truncated, occluded = (integer(words[column]) for column in (0, 1, 3, 4))
     except ValueError:
         found = " ".join(words[:5])
         raise DataError(
             f"`frame`, `track`, `truncated` and `occluded` must be integers, got {found!r}."
         ) from None
     try:
-        numbers = [float(word) for word in words[5:]]
-    except ValueError:
-        raise DataError(f"columns 6 to {_COLUMNS} must be numbers, got {' '.join(words[5:])!r}.") from None
-    if not all(map(math.isfinite, numbers)):
-        raise DataError(f"columns 6 to {_COLUMNS} must be finite, got {' '.join(words[5:])!r}.")
+        numbers = [number(word) for word in words[5:]]
+    except ValueError as error:
+        raise DataError(f"columns 6 to {_COLUMNS} must be numbers: {error}.") from None
     if frame < 0:
         raise DataError(f"`frame` must not be negative, got {frame}.")
     if kind == "DontCare":

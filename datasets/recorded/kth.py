@@ -6,10 +6,8 @@ Davis, 2012, Recognizing human actions by learning and matching shape-motion pro
 `KTHBoundingBoxInfo.txt`, with one line for each clip.
 """
 
-import gzip
 import itertools
 import os
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError
+from ..opening.claims import naming
+from ..opening.text import integer, read_text
 from ..storage.generated_videos import Bytes
 from ..storage.store import part_length
 from ..storage.video import VideoData
@@ -99,25 +99,16 @@ def read_kth_annotation(path: str | os.PathLike[str]) -> list[KTHClip]:
         DataError: if the file cannot be read, or a line is not as it should be; the message names file and
             line.
     """
-    opened = gzip.open if Path(path).suffix.lower() == ".gz" else open
     clips: dict[str, KTHClip] = {}
-    try:
-        with opened(path, "rt", encoding="utf-8") as stream:
-            for line, text in enumerate(stream, 1):
-                words = text.split()
-                if not words or not (clips or words[0].lstrip("+-").isdecimal()):
-                    continue
-                try:
-                    clip = _parse(line, words)
-                    if clip.name in clips:
-                        raise DataError(f"{clip.name} is on line {clips[clip.name].line} already.")
-                except DataError as error:
-                    raise DataError(f"{path}, line {line}: {error}") from None
-                clips[clip.name] = clip
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file.") from error
-    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read ({error}).") from error
+    for line, text in enumerate(read_text(path).split("\n"), 1):
+        words = text.split()
+        if not words or not (clips or words[0].lstrip("+-").isdecimal()):
+            continue
+        with naming(f"{path}, line {line}"):
+            clip = _parse(line, words)
+            if clip.name in clips:
+                raise DataError(f"{clip.name} is on line {clips[clip.name].line} already.")
+        clips[clip.name] = clip
     if not clips:
         raise DataError(f"{path}: expected lines `{' '.join(_COLUMNS)} y1 x1 y2 x2 ...`, there is none.")
     return list(clips.values())
@@ -197,10 +188,9 @@ def _parse(line: int, words: Sequence[str]) -> KTHClip:
         DataError: if they describe none.
     """
     try:
-        numbers = [int(word) for word in words]
-    except ValueError:
-        word = next(word for word in words if not word.lstrip("+-").isdecimal())
-        raise DataError(f"expected integers, got {word!r}.") from None
+        numbers = [integer(word) for word in words]
+    except ValueError as error:
+        raise DataError(f"{error}.") from None
     if len(numbers) < len(_COLUMNS):
         raise DataError(f"expected `{' '.join(_COLUMNS)}` and boxes, got {len(numbers)} numbers.")
     person, scenario, action, sequence, start, end = numbers[: len(_COLUMNS)]

@@ -156,7 +156,7 @@ def _clip(folder: Path, number: str, annotation: Path, group: int, skip_missing:
         raise DataError(f"{folder / 'img'}: no such folder.")
     images = numbered_images(folder / "img")
     if not images:
-        raise DataError(f"{folder / 'img'}: expected PNG or JPEG files, there is none.")
+        raise DataError(f"{folder / 'img'}: expected image files, there is none.")
     name = folder.resolve().name
     frames = _annotated(name, len(boxes), images, skip_missing)
     if not frames:

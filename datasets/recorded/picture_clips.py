@@ -12,6 +12,7 @@ from ..errors import DataError
 from ..opening.film import VIDEO_SUFFIXES, film_pictures
 from ..opening.gif import gif_pictures
 from ..opening.picture import (
+    IMAGE_KINDS,
     Picture,
     grey_by_mode,
     image_array,
@@ -92,14 +93,18 @@ def is_film(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
-def picture_clips(path: Path) -> list[PictureClip]:
+def picture_clips(path: Path, bits: int = 16) -> list[PictureClip]:
     """The videos of a folder, a GIF, or a video file, by its name; there is none in other files.
+
+    Args:
+        path: the file or folder.
+        bits: see `load_folder`.
 
     Raises:
         DataError: if a folder has no frames, or both frames and folders of them.
     """
     if path.is_dir():
-        return [_folder_clip(folder) for folder in _folders_of_frames(path)]
+        return [_folder_clip(folder, bits) for folder in _folders_of_frames(path)]
     if path.suffix.lower() == ".gif":
         return [_film(path, gif_pictures)]
     return [_film(path, film_pictures)] if is_film(path) else []
@@ -117,11 +122,11 @@ def _frame_of(film: Path, number: int) -> Path:
     return Path(f"{film}, frame {number}")
 
 
-def _folder_clip(folder: Path) -> PictureClip:
+def _folder_clip(folder: Path, bits: int) -> PictureClip:
     files = tuple(_images(folder))
     if not files:
-        raise DataError(f"{folder}: expected PNG or JPEG files, there is none.")
-    read = partial(read_image, shape=None, grey=False)
+        raise DataError(f"{folder}: expected {IMAGE_KINDS} files, there is none.")
+    read = partial(read_image, shape=None, grey=False, bits=bits)
     stored = sum(file.stat().st_size for file in files)
     return FolderClip(
         folder, lambda: (read(file) for file in files), files.__getitem__, stored, math.inf, len(files), files
@@ -132,7 +137,7 @@ def _folders_of_frames(root: Path) -> list[Path]:
     """The folder itself, if there are frames in it, or else its sub-folders."""
     frames, folders = _images(root), [entry for entry in _entries(root) if entry.is_dir()]
     if not frames and not folders:
-        raise DataError(f"{root}: expected PNG or JPEG files, or folders of them, there is none.")
+        raise DataError(f"{root}: expected {IMAGE_KINDS} files, or folders of them, there is none.")
     if frames and any(map(_images, folders)):
         raise DataError(
             f"{root}: expected frames of one video, or one folder of frames for each video, found both."

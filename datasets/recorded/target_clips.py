@@ -3,6 +3,7 @@
 Clips differ in length and in the size of their frames; here they become videos of one length and one size.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from PIL import Image
 from ..errors import DataError
 from ..opening.film import VIDEO_SUFFIXES
 from ..opening.picture import image_array, is_image, read_image
+from ..opening.text import number as parse_number
+from ..opening.text import read_text
 from ..storage.generated_videos import Bytes
 from ..storage.store import part_length
 from ..storage.video import VideoData
@@ -386,13 +389,8 @@ def annotation_lines(path: Path, encoding: str) -> list[tuple[int, str]]:
     Raises:
         DataError: if the file cannot be read.
     """
-    try:
-        content = path.read_text(encoding=encoding)
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}).") from error
-    return [(line, text) for line, text in enumerate(content.split("\n"), 1) if text.strip()]
+    lines = read_text(path, encoding).split("\n")
+    return [(line, text) for line, text in enumerate(lines, 1) if text.strip()]
 
 
 def read_rectangles(path: Path) -> tuple[Boxes, list[int]]:
@@ -420,10 +418,9 @@ def _four_numbers(text: str) -> list[float]:
     words = re.split(r"\s*,\s*|\s+", text)
     if len(words) != 4:
         raise DataError(f"expected 4 numbers, got {len(words)}: {text!r}.")
+    if all(word.lower() == "nan" for word in words):
+        return [math.nan] * 4
     try:
-        numbers = [float(word) for word in words]
-    except ValueError:
-        raise DataError(f"expected 4 numbers, got {text!r}.") from None
-    if not np.isfinite(numbers).all() and not np.isnan(numbers).all():
-        raise DataError(f"expected 4 finite numbers, or 4 times NaN, got {text!r}.")
-    return numbers
+        return [parse_number(word) for word in words]
+    except ValueError as error:
+        raise DataError(f"expected 4 numbers, or 4 times NaN: {error}.") from None

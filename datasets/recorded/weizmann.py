@@ -4,6 +4,7 @@ Source: Blank, Gorelick, Shechtman, Irani and Basri (2005), Actions as Space-Tim
 """
 
 import csv
+import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,8 @@ import numpy.typing as npt
 
 from ..errors import DataError
 from ..opening.archive import read_archive
-from ..storage.schema import naming
+from ..opening.claims import as_data_error, naming
+from ..opening.text import integer, read_text
 from ..storage.video import VideoData
 
 WEIZMANN_ACTIONS = ("bend", "jack", "jump", "pjump", "run", "side", "skip", "walk", "wave1", "wave2")
@@ -51,13 +53,14 @@ def load_weizmann(folder: str | os.PathLike[str]) -> VideoData:
     for path in (archive, table):
         if not path.is_file():
             raise DataError(f"{path}: no such file.")
+    text = read_text(table, "utf-8")
     with naming(archive):
         packed = read_archive(archive, sorted)
         _check_silhouettes(packed)
         people = [_person_and_action(name) for name in packed]
     lengths = {name: len(bits) for name, bits in packed.items()}
     with naming(table):
-        tracks = _read_boxes(table, lengths)
+        tracks = _read_boxes(text, lengths)
     video = np.zeros((len(packed), max(lengths.values()), 1, *SIZE), np.uint8)
     boxes = np.zeros((*video.shape[:2], 1, 4), np.float32)
     for row, (name, bits) in enumerate(packed.items()):
@@ -94,24 +97,21 @@ def _person_and_action(name: str) -> tuple[str, str]:
     raise DataError(f"`{name}` must be PERSON_ACTION, the action one of {', '.join(WEIZMANN_ACTIONS)}.")
 
 
-def _read_boxes(path: Path, lengths: Mapping[str, int]) -> dict[str, npt.NDArray[np.float32]]:
+def _read_boxes(text: str, lengths: Mapping[str, int]) -> dict[str, npt.NDArray[np.float32]]:
     """The boxes `(T, 4)` of each sequence, one for each of its frames."""
     tracks: dict[str, npt.NDArray[np.float32]] = {
         name: np.zeros((length, 4), np.float32) for name, length in lengths.items()
     }
-    try:
-        with open(path, newline="", encoding="utf-8") as stream:
-            rows = csv.reader(stream)
-            head = next(rows, [])
-            if head != _COLUMNS:
-                raise DataError(f"expected columns {','.join(_COLUMNS)}, got {','.join(head)}.")
-            for row in rows:
-                try:
-                    _add_box(tracks, row)
-                except DataError as error:
-                    raise DataError(f"line {rows.line_num}: {error}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"cannot be read as a table ({error}).") from error
+    rows = csv.reader(io.StringIO(text))
+    with as_data_error("cannot be read as a table"):
+        head = next(rows, [])
+        if head != _COLUMNS:
+            raise DataError(f"expected columns {','.join(_COLUMNS)}, got {','.join(head)}.")
+        for row in rows:
+            try:
+                _add_box(tracks, row)
+            except DataError as error:
+                raise DataError(f"line {rows.line_num}: {error}") from None
     for name, boxes in tracks.items():
         missing = np.flatnonzero(boxes[:, 2] == 0)
         if len(missing):
@@ -121,7 +121,7 @@ def _read_boxes(path: Path, lengths: Mapping[str, int]) -> dict[str, npt.NDArray
 
 def _add_box(tracks: Mapping[str, npt.NDArray[np.float32]], row: list[str]) -> None:
     try:
-        name, frame, left, top, width, height = row[0], *map(int, row[1:])
+        name, frame, left, top, width, height = row[0], *map(integer, row[1:])
     except (ValueError, IndexError):
         raise DataError(f"expected a name and five integers, got {','.join(row)}.") from None
     if name not in tracks:

@@ -8,7 +8,6 @@ and `schema`.
 from .generated_videos import GeneratedVideos, check_size
 from .join import JoinedVideos
 from .preview import contact_sheet
-from .schema import naming
 from .store import VideoStore, check, in_parts, load_video, part_length, save_video, save_video_parts
 from .video import (
     FRAME_LABELS,
@@ -36,7 +35,6 @@ __all__ = [
     "contact_sheet",
     "in_parts",
     "load_video",
-    "naming",
     "part_length",
     "save_video",
     "save_video_parts",

@@ -16,10 +16,7 @@ integer type, boxes and `visible` of any real type, `names` strings of a fixed l
 """
 
 import json
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import h5py
@@ -27,6 +24,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError
+from ..opening.claims import as_data_error
+from ..opening.hdf5 import find_dataset, read_attributes, read_values
 from .video import FRAME_LABELS, LABEL_TYPES, as_label, label_problems, shape_problems
 
 SCHEMA = "whatwhere/video"
@@ -34,12 +33,7 @@ SCHEMA = "whatwhere/video"
 SCHEMA_VERSION = 1
 """The version of the schema that is written, and the newest that is read."""
 
-HDF5_SUFFIXES = (".h5", ".hdf5")
-"""Ends of the names of HDF5 files."""
-
 _BLOCK_BYTES = 32 * 1024**2
-# What h5py raises for damaged files, depending on where the damage is.
-_H5PY_ERRORS = (OSError, RuntimeError, KeyError)
 
 
 class Source:
@@ -47,20 +41,21 @@ class Source:
 
     Raises:
         DataError: if the attributes or the layout of the pixels are not as the schema says. The messages of
-            this class name the dataset only; `naming` adds the file.
+            this class name the dataset only.
     """
 
     def __init__(self, file: h5py.File) -> None:
         self.file = file
-        self.attributes = {str(name): _plain(value) for name, value in file.attrs.items()}
+        self.attributes = read_attributes(file)
         _check_schema(self.attributes)
-        names = [name for name in ("video", "images") if isinstance(file.get(name), h5py.Dataset)]
+        datasets = {name: find_dataset(file, name) for name in ("video", "images")}
+        names = [name for name, dataset in datasets.items() if dataset is not None]
         if len(names) != 1:
             found = "both" if names else f"neither, only {sorted(map(str, file))}"
             raise DataError(f"expected a dataset `video` (or `images`, of still images), found {found}.")
         self.name = names[0]
-        self.pixels = file[self.name]
-        if self.pixels.dtype not in (np.uint8, np.float32, np.float64):
+        self.pixels = datasets[self.name]
+        if self.pixels.dtype.newbyteorder("=") not in (np.uint8, np.float32, np.float64):
             raise DataError(f"`{self.name}` must be uint8, float32 or float64, got {self.pixels.dtype}.")
         self.shape = _five_dimensions(self.name, tuple(int(n) for n in self.pixels.shape or ()))
         for problem in shape_problems(self.shape):
@@ -78,13 +73,11 @@ class Source:
         Raises:
             DataError: if they cannot be read, or are real numbers out of [0, 1].
         """
-        try:
+        with as_data_error(f"`{self.name}` cannot be read, the file is damaged"):
             if self.name == "images":  # whose second axis may be that of channels
                 values = self.pixels[start:stop].reshape(-1, *self.shape[1:])[:, frames]
             else:
                 values = self.pixels[start:stop, frames]
-        except _H5PY_ERRORS as error:
-            raise DataError(f"`{self.name}` cannot be read, the file is damaged ({error}).") from error
         if values.dtype == np.uint8:
             return values
         # Written so that NaN fails too.
@@ -127,7 +120,7 @@ class Source:
         problems += unreadable + label_problems(arrays, self.shape)
         try:
             json.loads(self.attributes.get("parameters", "{}"))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             problems.append(f"attribute `parameters` must be JSON ({error}).")
         return problems
 
@@ -136,57 +129,17 @@ class Source:
         arrays, problems = {}, []
         for name in LABEL_TYPES:
             try:
-                if name in self.file:
-                    arrays[name] = self._label(name)
+                if (dataset := find_dataset(self.file, name)) is not None:
+                    arrays[name] = self._label(name, dataset)
             except DataError as error:
                 problems.append(str(error))
-            except _H5PY_ERRORS as error:
-                problems.append(f"`{name}` cannot be read, the file is damaged ({error}).")
         return arrays, problems
 
-    def _label(self, name: str) -> npt.NDArray[Any]:
-        dataset = self.file[name]
-        if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
-            raise DataError(f"`{name}` must be a dataset with values.")
-        value = np.asarray(dataset[()])
-        if h5py.check_string_dtype(dataset.dtype):  # of any length: Python's own bytes
-            value = value.astype(np.bytes_)
-        value = as_label(name, value)
+    def _label(self, name: str, dataset: h5py.Dataset) -> npt.NDArray[Any]:
+        value = as_label(name, read_values(dataset, name))
         if self.name == "images" and value.ndim == FRAME_LABELS.get(name, 0) - 1:
             return value[:, None]
         return value
-
-
-def open_file(path: str | os.PathLike[str]) -> h5py.File:
-    """The file, opened for reading.
-
-    Raises:
-        DataError: if there is none, or it is no HDF5 file, truncated or damaged. The message does not name
-            the file.
-    """
-    if not Path(path).is_file():
-        raise DataError("no such file.")
-    try:
-        with open(path, "rb") as stream:
-            signature = stream.read(8)
-        if signature != b"\x89HDF\r\n\x1a\n":
-            raise DataError("not an HDF5 file.")
-        return h5py.File(path, "r")
-    except PermissionError as error:
-        raise DataError("cannot be read, permission denied.") from error
-    except _H5PY_ERRORS as error:
-        raise DataError(f"cannot be opened, the file is truncated or damaged ({error}).") from error
-
-
-@contextmanager
-def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turns errors about the contents of a file, h5py's too, into a `DataError` that begins with its path."""
-    try:
-        yield
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
-    except _H5PY_ERRORS as error:
-        raise DataError(f"{path}: cannot be read, the file is damaged ({error}).") from error
 
 
 def _five_dimensions(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -216,10 +169,3 @@ def _check_schema(attributes: dict[str, Any]) -> None:
             f"attribute `schema_version` must be a number from 1 to {SCHEMA_VERSION}, got {version!r}; "
             "a newer version of this package may be able to read the file."
         )
-
-
-def _plain(value: Any) -> Any:
-    """An attribute as a Python value."""
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    return value.item() if isinstance(value, np.generic) else value

@@ -4,7 +4,6 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import h5py
@@ -12,10 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..._version import __version__
-from ...files import atomic_path
+from ...files import atomic_path, user_path
 from ..errors import DataError
+from ..opening.claims import LIMIT, check_claim, naming
+from ..opening.hdf5 import open_file
 from .generated_videos import GeneratedVideos
-from .schema import SCHEMA, SCHEMA_VERSION, Source, naming, open_file
+from .schema import SCHEMA, SCHEMA_VERSION, Source
 from .video import Indices, VideoBatch, VideoData, as_indices, to_batch
 
 PART_BYTES = 64 * 1024**2
@@ -109,15 +110,20 @@ def part_length(shape: tuple[int, ...]) -> int:
     return max(1, PART_BYTES // math.prod(shape[1:]))
 
 
-def load_video(path: str | os.PathLike[str]) -> VideoData:
+def load_video(path: str | os.PathLike[str], *, limit: float = LIMIT) -> VideoData:
     """Reads a whole data set into memory.
 
+    Args:
+        path: the file.
+        limit: most bytes that its videos may have, 8 GiB; a `VideoStore` reads what is larger.
+
     Raises:
-        DataError: if the file cannot be read or breaks the schema; the message names file, dataset and
-            problem.
+        DataError: if the file cannot be read or breaks the schema, or the videos are larger; the message
+            names file, dataset and problem.
     """
     with naming(path), open_file(path) as file:
         source = Source(file)
+        check_claim(f"`{source.name}`", math.prod(source.shape), os.path.getsize(file.filename), limit)
         labels = source.labels()
         video = np.empty(source.shape, dtype=np.uint8)
         for part, block in source.blocks():
@@ -137,7 +143,7 @@ class VideoStore:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = user_path(path)
         with naming(path), open_file(path) as file:
             source = Source(file)
             self.shape, self.chunk_frames = source.shape, source.chunk_frames

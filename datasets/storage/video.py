@@ -184,6 +184,8 @@ def as_label(name: str, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
             return np.char.decode(value, "utf-8")
         except UnicodeDecodeError as error:
             raise DataError(f"`{name}` must be UTF-8 ({error}).") from error
+    if dtype == np.int64 and value.size and value.max() > np.iinfo(np.int64).max:
+        raise DataError(f"`{name}` must be less than 2^63, got {value.max()}.")
     # What overflows becomes infinite, and is reported as that.
     with np.errstate(over="ignore"):
         return value.astype(dtype)

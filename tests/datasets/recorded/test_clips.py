@@ -71,7 +71,7 @@ def test_videos_of_a_folder_must_be_equally_long_and_not_empty(tmp_path: Path) -
         load_clips(tmp_path)
     for name in numbered(2):
         (tmp_path / "b" / name).unlink()
-    with pytest.raises(DataError, match=r"[/\\]b: expected PNG or JPEG files"):
+    with pytest.raises(DataError, match=r"[/\\]b: expected PNG, JPEG, BMP, TIFF or WebP files"):
         load_clips(tmp_path)
 
 

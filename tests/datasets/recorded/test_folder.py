@@ -103,7 +103,7 @@ def test_unreadable_files_stop_or_are_reported(tmp_path: Path) -> None:
 def test_missing_and_empty_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
         load_folder(tmp_path / "none")
-    with pytest.raises(DataError, match=r"expected PNG or JPEG files, there is none"):
+    with pytest.raises(DataError, match=r"expected PNG, JPEG, BMP, TIFF or WebP files, there is none"):
         load_folder(tmp_path)
     with pytest.raises(ValueError, match="`size` must be one or two positive numbers"):
         load_folder(tmp_path, size=0)

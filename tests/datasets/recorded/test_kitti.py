@@ -131,9 +131,14 @@ BAD_LINES = [
     (label(0, 1, occluded=-1), r"`occluded` must be 0 to 3, got -1"),
     (label(0, 1, corners=(1, 2, 1, 4)), r"the box .* `1 2 1 4` has no area"),
     (label(0, 1, corners=(1, 4, 3, 2)), r"the box .* has no area"),
-    (label(0, 1).replace("-1.5", "x"), r"columns 6 to 17 must be numbers, got 'x 1"),
-    (label(0, 1, corners=(1, 2, float("inf"), 4)), r"columns 6 to 17 must be finite"),
-    (label(0, 1).replace("0.1", "nan"), r"columns 6 to 17 must be finite"),
+    (label(0, 1).replace("-1.5", "x"), r"columns 6 to 17 must be numbers: .*got 'x'"),
+    (
+        label(0, 1, corners=(1, 2, float("inf"), 4)),
+        r"must be numbers: .* at most 1e\+09, got 'inf'",
+    ),
+    (label(0, 1, corners=(-1.7e308, 2, 1.7e308, 4)), r"columns 6 to 17 must be numbers: .* got '-1.7e\+308'"),
+    (label(0, 1).replace("0.1", "nan"), r"columns 6 to 17 must be numbers: .*got 'nan'"),
+    (label(0, 1).replace("0 1", "9" * 5000 + " 1", 1), r"must be integers"),
     (label(0, 0), r"track 0 is in frame 0 on line 2 already"),
     (label(1, 0, "Van"), r"track 0 is a Van, but a Car before"),
 ]

@@ -87,7 +87,7 @@ def test_tables_of_other_columns_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"masks\.csv: expected columns sequence,frame,x,y,w,h, got frame,id"):
         load_weizmann(write(tmp_path, MASKS, ROWS, "frame,id,x,y,w,h"))
     (tmp_path / "boxes_from_masks.csv").write_bytes(b"\xff\xfe")
-    with pytest.raises(DataError, match=r"masks\.csv: cannot be read as a table"):
+    with pytest.raises(DataError, match=r"masks\.csv: cannot be read \("):
         load_weizmann(tmp_path)
 
 
