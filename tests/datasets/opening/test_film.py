@@ -1,3 +1,4 @@
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,9 +46,11 @@ def test_frames_that_are_claimed_too_large_are_refused(
 ) -> None:
     path = write_film(tmp_path / "clip.avi", FRAMES, "rawvideo", "bgr24")
     content = path.read_bytes()
-    sizes = (48).to_bytes(4, "little") + (32).to_bytes(4, "little")
-    assert sizes in content
-    path.write_bytes(content.replace(sizes, (16_000).to_bytes(4, "little") * 2))
+    for height, claimed in ((32, 16_000), (-32, -16_000)):  # from the bottom up
+        sizes = struct.pack("<ii", 48, height)
+        assert sizes in content
+        content = content.replace(sizes, struct.pack("<ii", 16_000, claimed))
+    path.write_bytes(content)
     with pytest.raises(DataError, match=r"clip\.avi: a frame would take 977 MiB of memory, but only"):
         read_video(path)
 

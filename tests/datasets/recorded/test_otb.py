@@ -297,7 +297,7 @@ def damage(folder: Path, what: str) -> None:
 
 DAMAGE = {
     "no img": r"img: no such folder",
-    "no frames": r"img: expected PNG or JPEG files, there is none",
+    "no frames": r"img: expected image files, there is none",
     "no boxes": r"groundtruth_rect\.txt: no such file",
     "empty boxes": r"groundtruth_rect\.txt: expected lines of four numbers, there is none",
     "no text": r"groundtruth_rect\.txt: cannot be read",
