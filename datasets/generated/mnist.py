@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import http.client
+import io
 import math
 import os
 import urllib.request
@@ -12,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ...files import atomic_path
+from ...files import atomic_path, locked, user_path
 from ..errors import DataError
-from ..opening.claims import LIMIT
+from ..opening.claims import LIMIT, as_data_error
 from ..opening.text import read_bytes
 from .digit_images import Digits, Split
 
@@ -39,6 +40,7 @@ SHA256 = {
 """SHA-256 of the decompressed files."""
 
 _MOST_DIMENSIONS = 32
+_MOST_BYTES = 2**26  # of a mirror's answer, compressed and not
 
 TIMEOUT = 30.0
 """Seconds without an answer after which a mirror is given up."""
@@ -51,9 +53,12 @@ def load_mnist(
 
     The files, compressed or not, are taken from the first of these places that has them: `folder`, and then
     nowhere else; `$WHATWHERE_DATA/mnist`; the cache, `whatwhere/mnist` in `$XDG_CACHE_HOME` or `~/.cache`;
-    the public mirrors, into the cache. What was fetched is checked against the SHA-256 of the original; files
-    of your own need only be well-formed, so that other data in MNIST's form (say Fashion-MNIST) can be read
-    from `folder`.
+    the public mirrors, into the cache. They may lie in `MNIST/raw` there, as torchvision's do, and be called
+    `train-images.idx3-ubyte`. What was fetched is checked against the SHA-256 of the original; files of your
+    own need only be well-formed, so that other data in MNIST's form (say Fashion-MNIST) can be read from
+    `folder`.
+
+    Of several processes that miss the cache at once, one fetches a file, and the others wait for it.
 
     Raises:
         DataError: if the files cannot be found, fetched or read, with what to do about it.
@@ -99,7 +104,7 @@ def _array(
     name: str, folder: str | os.PathLike[str] | None, download: bool
 ) -> tuple[Path, npt.NDArray[np.uint8]]:
     if folder is not None:
-        path = _find(name, Path(folder))
+        path = _find(name, user_path(folder))
         if path is None:
             raise DataError(f"{folder}: no file `{name}` or `{name}.gz` of MNIST in this folder.")
         return path, read_idx(path)
@@ -107,7 +112,7 @@ def _array(
     path = _find(name, Path(shared) / "mnist") if shared else None
     if path is not None:
         return path, read_idx(path)
-    path = _find(name, cache_folder()) or _fetch(name, download)
+    path = _find(name, cache_folder()) or _fetch_once(name, download)
     content = read_bytes(path, LIMIT)
     if hashlib.sha256(content).hexdigest() != SHA256[name]:
         raise DataError(
@@ -117,7 +122,21 @@ def _array(
 
 
 def _find(name: str, folder: Path) -> Path | None:
-    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+    for place in (folder, folder / "MNIST" / "raw", folder / "raw"):  # torchvision's
+        for called in (name, name.replace("-idx", ".idx")):  # some copies' names
+            for path in (place / called, place / f"{called}.gz"):
+                if path.is_file():
+                    return path
+    return None
+
+
+def _fetch_once(name: str, download: bool) -> Path:
+    """Fetches a file into the cache, unless another process does while this one waits for it."""
+    shared = cache_folder().parent
+    with as_data_error(f"{shared}: cannot be written to"):
+        shared.mkdir(parents=True, exist_ok=True)
+        with locked(shared / ".mnist.lock"):
+            return _find(name, cache_folder()) or _fetch(name, download)
 
 
 def _fetch(name: str, download: bool) -> Path:
@@ -126,8 +145,9 @@ def _fetch(name: str, download: bool) -> Path:
         url = f"{mirror}{name}.gz"
         try:
             with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
-                compressed = response.read()
-            if hashlib.sha256(gzip.decompress(compressed)).hexdigest() != SHA256[name]:
+                compressed = response.read(_MOST_BYTES)
+            content = gzip.GzipFile(fileobj=io.BytesIO(compressed)).read(_MOST_BYTES)
+            if hashlib.sha256(content).hexdigest() != SHA256[name]:
                 raise DataError("SHA-256 is not that of MNIST")
         except (OSError, EOFError, zlib.error, http.client.HTTPException, DataError) as error:
             failures.append(f"{url}: {error}")

@@ -2,9 +2,11 @@ import gzip
 import hashlib
 import http.client
 import io
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +122,33 @@ def test_order_of_the_places(
 
 
 @pytest.mark.usefixtures("genuine")
+def test_of_several_that_miss_the_cache_one_fetches(
+    monkeypatch: pytest.MonkeyPatch, contents: dict[str, bytes]
+) -> None:
+    answers: dict[str, Any] = {f"{MIRRORS[0]}{n}.gz": gzip.compress(contents[n]) for n in FILES["test"]}
+    network = Network(monkeypatch, answers)
+    monkeypatch.setattr(
+        urllib.request, "urlopen", lambda *args, **options: (time.sleep(0.05), network(*args, **options))[1]
+    )
+    with ThreadPoolExecutor(8) as pool:
+        loaded = list(pool.map(load_mnist, ["test"] * 8))
+    assert all((digits.images == arrays("test")[0]).all() for digits in loaded)
+    assert len(network.asked) == 2
+
+
+@pytest.mark.parametrize("folder", ["", "MNIST/raw", "raw"])
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_other_names_and_torchvisions_folders(
+    tmp_path: Path, contents: dict[str, bytes], folder: str, suffix: str
+) -> None:
+    for name, content in contents.items():
+        path = tmp_path / "mine" / folder / f"{name.replace('-idx', '.idx')}{suffix}"
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_bytes(gzip.compress(content) if suffix else content)
+    assert_loads("train", folder=tmp_path / "mine")
+
+
+@pytest.mark.usefixtures("genuine")
 @pytest.mark.parametrize(
     "failure",
     [
@@ -127,7 +156,7 @@ def test_order_of_the_places(
         urllib.error.HTTPError("u", 503, "busy", http.client.HTTPMessage(), None),
         http.client.IncompleteRead(b"x"),
         b"not gzip",
-        gzip.compress(b"something else"),
+        gzip.compress(b"something else", mtime=0),
         b"",
     ],
 )

@@ -237,7 +237,7 @@ KILLED = textwrap.dedent(
         loaded = load_checkpoint(path)  # raises where the file is not whole
         assert bool((loaded.modules["m"]["w"] == loaded.step).all())
         steps.append(loaded.step)
-        interrupted += os.path.exists(os.path.join(os.path.dirname(path), ".a.pt.tmp"))
+        interrupted += any(name.endswith(".tmp") for name in os.listdir(os.path.dirname(path)))
     print(json.dumps({"steps": steps, "interrupted": interrupted}))
     """
 )
