@@ -163,8 +163,9 @@ def _within(
     for name, whole, value in _each(of, names, values):
         if not isinstance(value, Real) or isinstance(value, bool):
             raise FieldError(name, "must be a number", whole)
-        above = value >= low if interval[0] == "[" else value > low
-        below = value <= high if interval[-1] == "]" else value < high
+        number: Any = value
+        above = number >= low if interval[0] == "[" else number > low
+        below = number <= high if interval[-1] == "]" else number < high
         if not (above and below):
             not_finite = value != value or value in (math.inf, -math.inf)
             also = " and finite" if not_finite and low > -math.inf and high == math.inf else ""

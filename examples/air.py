@@ -25,9 +25,17 @@ from torch import nn
 
 from whatwhere import checks
 from whatwhere.datasets import BatchSchedule, VideoData
+from whatwhere.examples.common.data_records import require_recorded
 from whatwhere.examples.common.program import Command, restore_run, run_program, set_threads, train_to_end
 from whatwhere.examples.parts.air_config import PRESETS, AIRConfig, NetworkConfig, PriorConfig
-from whatwhere.examples.parts.air_data import DataConfig, Split, held_out, load_data, load_still_images
+from whatwhere.examples.parts.air_data import (
+    DataConfig,
+    Split,
+    held_out,
+    load_data,
+    load_still_images,
+    records,
+)
 from whatwhere.examples.parts.air_objective import COMPARING, CONTINUOUS, Estimator, make_objective
 from whatwhere.guides import AIRGuide
 from whatwhere.inference.evaluation import (
@@ -53,6 +61,7 @@ from whatwhere.inference.training import (
     make_optimizer,
     parameter_groups,
     select_device,
+    whole_source,
 )
 from whatwhere.models import AIR
 from whatwhere.models.components.networks import ConvFeatures, GlimpseDecoder, GlimpseEncoder
@@ -181,6 +190,8 @@ def train(config: AIRConfig, process: Process) -> int:
         on_step=annealing(config, programs),
         evaluate=evaluate if monitor.count is not None else None,
         process=process,
+        data=records(config.data, data),
+        accept_changed_data=config.accept_changed_data,
     )
     report = partial(report_held_out, config, programs, data.test, process.device, config.output)
     return train_to_end(trainer, config.resume, process, report)
@@ -314,9 +325,12 @@ def evaluate(options: EvaluateConfig) -> int:
     device = select_device(options.device)
     config, programs = restore(options.checkpoint, device)
     config = replace(config, iwae_particles=options.iwae_particles)
-    data = (
-        load_data(config.data).test if options.data is None else load_still_images(options.data, config.data)
-    )
+    if options.data is None:
+        split = load_data(config.data)
+        require_recorded(options.checkpoint, **records(config.data, split))
+        data = split.test
+    else:
+        data = load_still_images(whole_source(options.data), config.data)
     if options.images is not None:
         data = data.subset(range(min(options.images, len(data))))
     folder = options.output or options.checkpoint.parent / "evaluation"

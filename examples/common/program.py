@@ -61,6 +61,8 @@ class RunConfig:
     """Folder for the log, the checkpoints, the metrics and the pictures."""
     resume: bool = runtime_field(False)
     """Continue the run in `output` from its checkpoint; start it if there is none."""
+    accept_changed_data: bool = runtime_field(False)
+    """Continue it although its data are no longer the same."""
     device: str = runtime_field("cpu")
     """`cpu`, `cuda`, or `auto`."""
     threads: int | None = runtime_field(None)
@@ -77,13 +79,15 @@ def train_to_end(trainer: Trainer, resume: bool, process: Process, report: Calla
     Returns:
         the exit code.
     """
-    if resume:
-        trainer.resume_existing()
-    result = trainer.run()
-    if process.is_main:
-        print(result.message)
-        if result.reason != "interrupted":
-            report()
+    with trainer.locked():
+        if resume:
+            trainer.resume_existing()
+        result = trainer.run()
+        if process.is_main:
+            print(result.message)
+            if result.reason != "interrupted":
+                with trainer.finite_or_explained():
+                    report()
     return result.exit_code
 
 
@@ -110,6 +114,8 @@ def restore_run(
         CheckpointError: if it cannot be read, or is one of something else.
     """
     checkpoint = load_checkpoint(path)
+    if checkpoint.kind not in ("", config_class.__name__.removesuffix("Config")):
+        raise CheckpointError(f"`{path}` is a checkpoint of {checkpoint.kind}, not of {name}")
     try:
         config = from_primitives(config_class, checkpoint.configuration)
         modules = build(config)

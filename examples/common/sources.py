@@ -9,6 +9,7 @@ from typing import Protocol
 from whatwhere import checks
 from whatwhere.checks import FieldError
 from whatwhere.datasets import DataError
+from whatwhere.inference.training import whole_source
 
 
 class Sources(Protocol):
@@ -23,11 +24,13 @@ class Sources(Protocol):
         """Path of the data that are held out, where they are not a part of the others."""
 
 
-def check_sources(data: Sources, generated: Collection[str]) -> None:
-    """Refuse what is no source, and held-out data beside generated ones, which have their own.
+def settle_sources(data: Sources, generated: Collection[str]) -> None:
+    """Make paths whole, that is absolute and without a `~`, so that they lead to the same from every folder.
+
+    Refuses what is no source, and held-out data beside generated ones, which have their own.
 
     Args:
-        data: the configuration.
+        data: the configuration, which is being made; the fields are declared with `source_field`.
         generated: names of generated data.
 
     Raises:
@@ -36,6 +39,9 @@ def check_sources(data: Sources, generated: Collection[str]) -> None:
     checks.not_empty(data, "source", "test_source")
     if data.source in generated and data.test_source is not None:
         raise FieldError("test_source", f"is for paths; `{data.source}` has held-out data", data.test_source)
+    for field in ("source", "test_source"):
+        if (given := getattr(data, field)) is not None:
+            object.__setattr__(data, field, whole_source(given, generated))
 
 
 def existing_path(source: str, generated: Collection[str]) -> Path:

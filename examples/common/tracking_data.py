@@ -34,8 +34,8 @@ from whatwhere.datasets import (
 )
 from whatwhere.datasets.storage import FRAME_LABELS
 from whatwhere.datasets.streams import stream
-from whatwhere.examples.common.sources import check_sources, existing_path
-from whatwhere.inference.training import Process
+from whatwhere.examples.common.sources import existing_path, settle_sources
+from whatwhere.inference.training import Process, source_field
 
 GENERATED = {"balls": 20, "digits": 100, "clutter": 64}
 """Names of generated videos, and the side of their frames."""
@@ -45,7 +45,7 @@ GENERATED = {"balls": 20, "digits": 100, "clutter": 64}
 class TrackingDataConfig:
     """Where the videos and the boxes of their targets come from."""
 
-    source: str = "balls"
+    source: str = source_field("balls")
     """`balls`, `digits`, `clutter`, or the path of videos with boxes: an HDF5 file, as `whatwhere-data`
     writes it, or what `whatwhere.datasets.load_clips` reads. The target is the object of slot 0.
     """
@@ -53,7 +53,7 @@ class TrackingDataConfig:
     """Further videos to train on, with frames of the same size: generated ones by name, of clutter with its
     difficulty if wanted, for instance `clutter:0.8`; or paths. Each step is of one source, in turn.
     """
-    test_source: str | None = None
+    test_source: str | None = source_field(None)
     """Held-out videos, where `source` is a path; without it, and without `fold`, the last tenth of `source`
     is held out.
     """
@@ -99,7 +99,7 @@ class TrackingDataConfig:
     """Seed of generated videos; it is not the seed of training, so that all runs see the same data."""
 
     def __post_init__(self) -> None:
-        check_sources(self, GENERATED)
+        settle_sources(self, GENERATED)
         checks.share(self, "difficulty", "parts", "faded")
         checks.positive(self, "objects", "image_size", "min_frames", "train_videos", "test_videos", "sides")
         checks.not_negative(self, "fold")

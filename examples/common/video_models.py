@@ -23,12 +23,12 @@ from whatwhere.datasets import (
     present,
     visible_count,
 )
-from whatwhere.examples.common.sources import check_sources, existing_path
+from whatwhere.examples.common.sources import existing_path, settle_sources
 from whatwhere.inference.evaluation import LikelihoodReport, Tracks, VideoReport, Videos, single_frames
 from whatwhere.inference.objectives import ObjectiveModule
 from whatwhere.inference.objectives.diagnostics import Diagnostics
 from whatwhere.inference.pictures import film_strip, save_gif, save_picture
-from whatwhere.inference.training import check_device
+from whatwhere.inference.training import check_device, source_field
 
 GENERATED = ("glyphs", "mnist")
 """Names of generated videos."""
@@ -40,11 +40,11 @@ VideoSource = MovingDigits | VideoData | VideoStore
 class DataConfig:
     """Where the videos come from."""
 
-    source: str = "glyphs"
+    source: str = source_field("glyphs")
     """`glyphs` (digits drawn from fonts, no download), `mnist`, or the path of videos: an HDF5 file, read as
     it is needed, or what `whatwhere.datasets.load_clips` reads.
     """
-    test_source: str | None = None
+    test_source: str | None = source_field(None)
     """Held-out videos, where `source` is a path; without it the last tenth of `source` is held out."""
     max_objects: int = 2
     """Most digits in a generated video; the number is uniform from 0."""
@@ -64,7 +64,7 @@ class DataConfig:
     """Seed of generated videos; it is not the seed of training, so that all runs see the same data."""
 
     def __post_init__(self) -> None:
-        check_sources(self, GENERATED)
+        settle_sources(self, GENERATED)
         checks.positive(self, "max_objects", "image_size", "train_videos", "test_videos")
         checks.share(self, "return_probability")
         checks.not_negative(self, "noise_std")

@@ -18,8 +18,10 @@ from whatwhere.datasets import (
     load_images,
     multi_object_images,
 )
-from whatwhere.examples.common.sources import check_sources, existing_path
+from whatwhere.examples.common.data_records import record_of
+from whatwhere.examples.common.sources import existing_path, settle_sources
 from whatwhere.inference.evaluation import Images
+from whatwhere.inference.training import DataRecord, source_field
 
 GENERATED = ("glyphs", "mnist")
 """Names of generated images."""
@@ -29,11 +31,11 @@ GENERATED = ("glyphs", "mnist")
 class DataConfig:
     """Where the images come from."""
 
-    source: str = "glyphs"
+    source: str = source_field("glyphs")
     """`glyphs` (digits drawn from fonts, no download), `mnist`, or the path of a folder of images or an HDF5
     file.
     """
-    test_source: str | None = None
+    test_source: str | None = source_field(None)
     """Held-out images, where `source` is a path; without it the last tenth of `source` is held out."""
     recipe: Literal["pyro", "static_sqair"] = "pyro"
     """How digits are put together: Pyro's multi-MNIST, or the first frames of SQAIR's moving digits."""
@@ -49,7 +51,7 @@ class DataConfig:
     """Seed of generated images; it is not the seed of training, so that all runs see the same data."""
 
     def __post_init__(self) -> None:
-        check_sources(self, GENERATED)
+        settle_sources(self, GENERATED)
         checks.positive(self, "max_objects", "image_size", "train_images", "test_images")
         checks.seed(self, "seed")
         if self.source in GENERATED:
@@ -79,6 +81,14 @@ def load_data(config: DataConfig) -> Split:
         raise DataError(f"`{config.source}` has {len(data)} image, too few to hold one out")
     cut = len(data) - held_out
     return Split(data.subset(range(cut)), data.subset(range(cut, len(data))))
+
+
+def records(config: DataConfig, data: Split) -> dict[str, DataRecord]:
+    """What is compared when a run is resumed or evaluated."""
+    return {
+        "train": record_of(config.source, data.train),
+        "test": record_of(config.test_source or config.source, data.test),
+    }
 
 
 def _generate(config: DataConfig, split: Literal["train", "test"]) -> VideoData:

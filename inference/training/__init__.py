@@ -6,7 +6,8 @@ up for it. Imports no other room of `inference`. A new schedule, log or optimise
 """
 
 from .averages import RunningMeans
-from .checkpoint import Checkpoint, CheckpointError, load_checkpoint, module_states, save_checkpoint
+from .checkpoint import Checkpoint, CheckpointError, module_states
+from .checkpoint_file import load_checkpoint, save_checkpoint
 from .config import (
     Difference,
     differences,
@@ -15,9 +16,12 @@ from .config import (
     make_parser,
     parse_config,
     runtime_field,
+    source_field,
     to_primitives,
 )
+from .data_record import DataRecord, whole_source
 from .distributed import DeviceError, Process, check_device, join_processes, select_device, unwrap
+from .folder_lock import FolderLock, FolderLockedError
 from .interrupts import SignalWatch
 from .memory import keep_freed_memory
 from .nonfinite import (
@@ -26,11 +30,12 @@ from .nonfinite import (
     clip_gradients,
     gradient_norm,
     gradients,
-    nonfinite_parameters,
+    nonfinite_gradients,
+    nonfinite_state,
 )
 from .optimizers import RMSPropTF, make_optimizer, parameter_groups, rms_clip_norm
 from .randomness import hash_seed, preserve_random_state, seed_generators
-from .run_log import JSONLog, LogSink, TensorBoardLog, read_log
+from .run_log import JSONLog, LogError, LogSink, TensorBoardLog, read_log
 from .schedules import (
     Annealed,
     Constant,
@@ -42,7 +47,9 @@ from .schedules import (
     TriggeredCurriculum,
     Warmup,
 )
-from .trainer import Trainer, TrainingConfig, TrainingResult
+from .trainer import Trainer
+from .training_config import TrainingConfig
+from .training_result import TrainingResult
 
 __all__ = [
     "Annealed",
@@ -51,11 +58,15 @@ __all__ = [
     "Constant",
     "Cosine",
     "Curriculum",
+    "DataRecord",
     "DeviceError",
     "Difference",
     "ExponentialDecay",
+    "FolderLock",
+    "FolderLockedError",
     "JSONLog",
     "Linear",
+    "LogError",
     "LogSink",
     "NonFiniteError",
     "PiecewiseConstant",
@@ -84,7 +95,8 @@ __all__ = [
     "make_optimizer",
     "make_parser",
     "module_states",
-    "nonfinite_parameters",
+    "nonfinite_gradients",
+    "nonfinite_state",
     "parameter_groups",
     "parse_config",
     "preserve_random_state",
@@ -94,6 +106,8 @@ __all__ = [
     "save_checkpoint",
     "seed_generators",
     "select_device",
+    "source_field",
     "to_primitives",
     "unwrap",
+    "whole_source",
 ]

@@ -43,12 +43,15 @@ __all__ = [
     "make_parser",
     "parse_config",
     "runtime_field",
+    "source_field",
+    "source_names",
     "to_primitives",
 ]
 
 T = TypeVar("T")
 
 _MISSING = dataclasses.MISSING
+_NAMED = 3
 _SCALARS = (bool, int, float, str, Path)
 _NEGATIVE_NUMBER = re.compile(r"-(\d[\d_]*\.?\d*|\.\d+)(e[-+]?\d+)?$|-inf(inity)?$|-nan$", re.IGNORECASE)
 
@@ -62,6 +65,18 @@ def runtime_field(default: Any) -> Any:
         default: the field's default value.
     """
     return dataclasses.field(default=default, metadata={"runtime": True})
+
+
+def source_field(default: Any) -> Any:
+    """Declare a field that says where data lie, or what generates them.
+
+    It may differ when a run is resumed whose checkpoint has a record of its data: data may move, and the
+    records say whether they are the same.
+
+    Args:
+        default: the field's default value.
+    """
+    return dataclasses.field(default=default, metadata={"source": True})
 
 
 def field_docs(cls: type) -> dict[str, str]:
@@ -391,9 +406,9 @@ def _from_primitives(cls: type[T], primitives: Mapping[str, Any], prefix: str) -
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
     unknown = sorted(set(primitives) - set(fields))
     if unknown:
-        raise ValueError(
-            f"`{cls.__name__}` has no field " + ", ".join(f"`{prefix}{name}`" for name in unknown)
-        )
+        more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
+        named = ", ".join(f"`{prefix}{name}`" for name in unknown[:_NAMED])
+        raise ValueError(f"`{cls.__name__}` has no field {named}{more}")
     arguments = {}
     for name, field in fields.items():
         if name in primitives:
@@ -450,7 +465,7 @@ def differences(first: Any, second: Any, *, ignore_runtime: bool = False) -> lis
         the differing fields, in the order of `first`; values in their primitive form.
     """
     values_first, values_second = _flatten(first), _flatten(second)
-    ignored = _runtime_names(first) | _runtime_names(second) if ignore_runtime else set()
+    ignored = _marked_names(first, "runtime") | _marked_names(second, "runtime") if ignore_runtime else set()
     found = []
     for name in {**values_first, **values_second}:
         a, b = values_first.get(name, "absent"), values_second.get(name, "absent")
@@ -470,12 +485,17 @@ def _flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _runtime_names(config: Any, prefix: str = "") -> set[str]:
+def source_names(config: Any) -> set[str]:
+    """The dotted names of the fields that are declared with `source_field`."""
+    return _marked_names(config, "source")
+
+
+def _marked_names(config: Any, mark: str, prefix: str = "") -> set[str]:
     if not dataclasses.is_dataclass(config):
         return set()
     names = set()
     for field in dataclasses.fields(config):
-        if field.metadata.get("runtime"):
+        if field.metadata.get(mark):
             names.add(prefix + field.name)
-        names |= _runtime_names(getattr(config, field.name), f"{prefix}{field.name}.")
+        names |= _marked_names(getattr(config, field.name), mark, f"{prefix}{field.name}.")
     return names

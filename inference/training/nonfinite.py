@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,9 @@ __all__ = [
     "clip_gradients",
     "gradient_norm",
     "gradients",
-    "nonfinite_parameters",
+    "nonfinite_entries",
+    "nonfinite_gradients",
+    "nonfinite_state",
 ]
 
 
@@ -48,22 +50,38 @@ def clip_gradients(grads: Sequence[Tensor], norm: Tensor, limit: float) -> None:
     torch._foreach_mul_(list(grads), torch.clamp(limit / (norm + 1e-6), max=1.0))
 
 
-def nonfinite_parameters(module: nn.Module, *, of_gradient: bool = False) -> list[str]:
-    """Name the parameters that are not finite, or whose gradients are not; reads from the device.
+def nonfinite_gradients(module: nn.Module) -> list[str]:
+    """Name the parameters whose gradients are not finite; reads from the device."""
+    named = {name: parameter.grad for name, parameter in module.named_parameters()}
+    present = {name: gradient for name, gradient in named.items() if gradient is not None}
+    return nonfinite_entries(present, present)
+
+
+def nonfinite_state(module: nn.Module) -> list[str]:
+    """Name the parameters that are not finite and the stored buffers that are NaN; reads from the device."""
+    tensors = {name: value for name, value in module.state_dict().items() if isinstance(value, Tensor)}
+    return nonfinite_entries(tensors, {name for name, _ in module.named_parameters()})
+
+
+def nonfinite_entries(tensors: Mapping[str, Tensor], parameters: Collection[str]) -> list[str]:
+    """Name the tensors that are not finite; reads from the device.
 
     Args:
-        module: the objective.
-        of_gradient: look at the gradients.
+        tensors: by name, a module's parameters and buffers.
+        parameters: which of them are parameters. The others may be infinite, as the logit of what is certain.
     """
-    named = [(name, p.grad if of_gradient else p.detach()) for name, p in module.named_parameters()]
-    present = [(name, tensor) for name, tensor in named if tensor is not None]
+    present = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
     if not present:
         return []
     # A sum is finite only if all its terms are: one read in the usual case. Sums can overflow, so look again.
-    sums = torch.stack([tensor.sum().float() for _, tensor in present])
+    sums = torch.stack([tensor.sum().float() for tensor in present.values()])
     if bool(torch.isfinite(sums).all()):
         return []
-    return [name for name, tensor in present if not bool(torch.isfinite(tensor).all())]
+    return [
+        name
+        for name, tensor in present.items()
+        if bool((~torch.isfinite(tensor) if name in parameters else torch.isnan(tensor)).any())
+    ]
 
 
 class StepGuard:

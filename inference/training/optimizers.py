@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, overload
 
 import torch
@@ -11,7 +11,15 @@ from torch import Tensor, nn
 
 from ... import checks
 
-__all__ = ["OptimizerName", "RMSPropTF", "make_optimizer", "parameter_groups", "rms_clip_norm"]
+__all__ = [
+    "OptimizerName",
+    "RMSPropTF",
+    "learning_rates",
+    "make_optimizer",
+    "parameter_groups",
+    "rms_clip_norm",
+    "set_learning_rates",
+]
 
 OptimizerName = Literal["adam", "adamw", "rmsprop", "sgd"]
 
@@ -99,6 +107,26 @@ def make_optimizer(
     if name in ("adam", "adamw"):
         options = {"fused": True, **options}
     return makers[name](parameters, lr=lr, **options)
+
+
+def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Set the learning rate of each group to a factor times that it began with, its `initial_lr`."""
+    for group in optimizer.param_groups:
+        rate = group["initial_lr"] * factor
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+def learning_rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """The learning rates of all groups, under the names they have in the log."""
+    first, *others = optimizer.param_groups
+    named: Sequence[tuple[str, Any]] = [(str(g.get("name", i)), g) for i, g in enumerate(others, start=1)]
+    return {
+        "learning_rate": float(first["lr"]),
+        **{f"learning_rate/{name}": float(group["lr"]) for name, group in named},
+    }
 
 
 class RMSPropTF(torch.optim.Optimizer):

@@ -7,17 +7,24 @@ number that is not finite is written as null, for which JSON has a word.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
+import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from ...checks import MissingPackageError
+from ...checks import MissingPackageError, UserError
 from ...files import atomic_write
 
-__all__ = ["JSONLog", "LogSink", "TensorBoardLog", "read_log"]
+__all__ = ["EvaluationLines", "JSONLog", "LogError", "LogSink", "TensorBoardLog", "read_log"]
+
+
+class LogError(UserError, ValueError):
+    """A log is damaged; the message names the file and the line."""
 
 
 class LogSink(Protocol):
@@ -42,7 +49,7 @@ class JSONLog:
             dropped, and so is a last line that a killed process left unfinished.
 
     Raises:
-        ValueError: a line of the existing file is not of this form.
+        LogError: a line of the existing file is not of this form.
     """
 
     def __init__(self, path: str | Path, step: int = 0) -> None:
@@ -50,7 +57,7 @@ class JSONLog:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
             _keep_until(self.path, step)
-        self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 - closed by `close`
+        self._file = open(self.path, "ab+")  # noqa: SIM115 - closed by `close`
 
     def write(self, step: int, event: str, seconds: float, values: Mapping[str, float]) -> None:
         """Append one line.
@@ -63,16 +70,56 @@ class JSONLog:
         """
         record = {"step": step, "event": event, "seconds": round(seconds, 3)}
         numbers = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self._file.write(json.dumps({**record, **numbers}, allow_nan=False) + "\n")
+        self._file.write((json.dumps({**record, **numbers}, allow_nan=False) + "\n").encode())
         self._file.flush()
 
     def sync(self) -> None:
         """Force the lines to the disk."""
+        self._stay_in_place()
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    def _stay_in_place(self) -> None:
+        """Write all lines anew, if the file or its folder was removed, renamed or replaced."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            if os.path.samestat(os.stat(self.path), os.fstat(self._file.fileno())):
+                return
+        warnings.warn(
+            f"`{self.path}` was removed, renamed or replaced while it is written; it is written anew, with "
+            "all lines",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        with self._file as old, atomic_write(self.path) as new:
+            old.seek(0)
+            shutil.copyfileobj(old, new)
+        self._file = open(self.path, "ab+")  # noqa: SIM115 - closed by `close`
+
+
+class EvaluationLines:
+    """Prints a line for each evaluation, for those who see no progress bar."""
+
+    def write(self, step: int, event: str, seconds: float, values: Mapping[str, float]) -> None:
+        """Print the numbers of an evaluation.
+
+        Args:
+            step: steps taken so far.
+            event: what the numbers are.
+            seconds: training time so far.
+            values: named numbers.
+        """
+        if event == "evaluation":
+            numbers = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+            print(f"step {step}, {seconds:.0f} s: {numbers}", flush=True)
+
+    def sync(self) -> None:
+        """Nothing is pending."""
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 def _keep_until(path: Path, step: int) -> None:
@@ -93,10 +140,10 @@ def _records(path: Path, lines: list[bytes]) -> list[dict[str, Any]]:
         try:
             record = json.loads(line)
             valid = isinstance(record, dict) and isinstance(record.get("step"), int)
-        except ValueError:
+        except (ValueError, RecursionError):
             valid = False
         if not valid:
-            raise ValueError(f"line {number} of `{path}` is not a JSON object with a `step`")
+            raise LogError(f"line {number} of `{path}` is not a JSON object with a `step`")
         records.append(record)
     return records
 
@@ -113,10 +160,10 @@ def read_log(path: str | Path, event: str | None = None) -> list[dict[str, Any]]
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a line is not of the expected form.
+        LogError: a line is not of the expected form.
     """
     records = _records(Path(path), Path(path).read_bytes().splitlines(keepends=True))
-    return [record for record in records if event is None or record["event"] == event]
+    return [record for record in records if event is None or record.get("event") == event]
 
 
 class TensorBoardLog:

@@ -11,23 +11,26 @@ stored.
 from __future__ import annotations
 
 import math
-import signal
+import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ... import checks
 from .averages import RunningMeans
-from .checkpoint import Checkpoint, CheckpointError, load_checkpoint, module_states, save_checkpoint
-from .config import runtime_field, to_primitives
+from .checkpoint import Checkpoint, CheckpointError, OptimizerState, OptimizerStateDict, module_states
+from .checkpoint_file import load_checkpoint
+from .clock import Clock, Times
+from .config import to_primitives
+from .data_record import DataRecord
 from .distributed import Process, unwrap
+from .divergence import nonfinite_cause
 from .interrupts import SignalWatch
 from .nonfinite import (
     NonFiniteError,
@@ -35,89 +38,21 @@ from .nonfinite import (
     clip_gradients,
     gradient_norm,
     gradients,
-    nonfinite_parameters,
+    nonfinite_gradients,
+    nonfinite_state,
 )
+from .optimizers import learning_rates, set_learning_rates
+from .progress import progress_of
 from .randomness import preserve_random_state, seed_generators
-from .run_log import JSONLog, LogSink, TensorBoardLog
+from .run_folder import RunFolder
 from .schedules import Schedule
+from .training_config import TrainingConfig
+from .training_result import TrainingResult
 
-__all__ = ["Trainer", "TrainingConfig", "TrainingResult"]
+__all__ = ["Trainer"]
 
 _NAMED = 3
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How long to train, and what to do on the way."""
-
-    steps: int = runtime_field(100_000)
-    """Optimiser steps of the whole run. A resumed run may have more; a schedule made from this number then
-    changes.
-    """
-    minutes: float | None = runtime_field(None)
-    """Train for so many minutes in all, those before a resumption included, instead of `steps` steps: as many
-    steps as there is time for. Schedules go by the time: what they take for the step is the share of it that
-    has passed, times `steps`. No two such runs are the same. For one process.
-    """
-    clock: Literal["wall", "cpu"] = runtime_field("wall")
-    """What `minutes` are minutes of. Time of the processor, of all threads, is the same on a busy machine."""
-    seed: int = 0
-    """Seed of the random numbers of all steps."""
-    clip_norm: float | None = None
-    """Largest Euclidean norm of all gradients together; larger ones are scaled down to it."""
-    max_nonfinite_steps: int = 10
-    """Stop with an error when so many steps in a row had a loss or gradient that is not finite; they are
-    skipped.
-    """
-    log_every: int = runtime_field(100)
-    """Steps between two lines of the log. On a GPU also the steps between two reads of values back from
-    it.
-    """
-    evaluate_every: int | None = runtime_field(None)
-    """Steps between two evaluations."""
-    checkpoint_every: int | None = runtime_field(1000)
-    """Steps between two checkpoints; one is written in any case when the run ends."""
-    checkpoint_minutes: float | None = runtime_field(None)
-    """Minutes between two checkpoints, in addition to those after `checkpoint_every` steps."""
-    max_minutes: float | None = runtime_field(None)
-    """Stop after so many minutes, with a checkpoint to resume from."""
-    progress: bool | None = runtime_field(None)
-    """Show a progress bar; where not given, if standard error is a terminal."""
-    tensorboard: bool = runtime_field(False)
-    """Write the log for TensorBoard too."""
-
-    def __post_init__(self) -> None:
-        checks.positive(self, "steps", "minutes", "clip_norm", "max_nonfinite_steps", "log_every")
-        checks.positive(self, "evaluate_every", "checkpoint_every", "checkpoint_minutes", "max_minutes")
-        checks.seed(self, "seed")
-        checks.one_of(("wall", "cpu"), self, "clock")
-
-
-class TrainingResult(NamedTuple):
-    """How a run ended, other than by an error."""
-
-    step: int
-    """Steps taken, those before a resumption included."""
-    reason: Literal["completed", "interrupted", "out of time"]
-    """Why it ended."""
-    signal: int | None
-    """The signal that interrupted it, in the process that received it."""
-    checkpoint: Path | None
-    """Its last checkpoint; None where the trainer has no folder."""
-    metrics: dict[str, float]
-    """The latest evaluation."""
-
-    @property
-    def exit_code(self) -> int:
-        """What a shell expects from a program that ends so: 0, 130 after SIGINT, 143 after SIGTERM."""
-        return 0 if self.signal is None else 128 + self.signal
-
-    @property
-    def message(self) -> str:
-        """One line for the user, with the place of the checkpoint."""
-        why = f" by {signal.Signals(self.signal).name}" if self.signal is not None else ""
-        where = f"; checkpoint: {self.checkpoint}" if self.checkpoint else ""
-        return f"{self.reason}{why} after step {self.step}{where}"
+_ADVICE = "Resumed, the run takes the same steps again: lower the learning rate, or set `clip_norm`"
 
 
 class Trainer:
@@ -153,6 +88,9 @@ class Trainer:
         find_unused_parameters: see `Process.wrap`.
         keep_best: name of one of the numbers of `evaluate`: whenever it is greater than ever before, the
             parameters are written to `best.pt` in `folder`, without the state of the optimiser.
+        data: what the run is trained and measured on, by what it is for, for example `train`; stored in
+            checkpoints and compared on resumption.
+        accept_changed_data: resume although they have changed.
 
     Attributes:
         step: steps taken so far.
@@ -180,6 +118,8 @@ class Trainer:
         process: Process | None = None,
         find_unused_parameters: bool = False,
         keep_best: str | None = None,
+        data: Mapping[str, DataRecord] | None = None,
+        accept_changed_data: bool = False,
     ) -> None:
         self.objective = unwrap(objective)
         self.optimizer = optimizer
@@ -190,36 +130,45 @@ class Trainer:
         self.step = self.position = 0
         self.metrics: dict[str, float] = {}
         self._batches = batches
-        self._folder = None if folder is None else Path(folder)
+        self._folder = RunFolder(folder, self.process)
         self._configuration = config if configuration is None else configuration
         self._schedule = schedule
         self._on_step = tuple(on_step)
         self._evaluate = evaluate
         self._keep_best = keep_best
         self._best = -math.inf
+        self._data = dict(data or {})
+        self._accept_changed_data = accept_changed_data
         self._modules = _default_modules(self.objective) if modules is None else dict(modules)
         self._forward = self.process.wrap(self.objective, find_unused_parameters=find_unused_parameters)
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self._guard = StepGuard(optimizer, self.process.device)
         self._reads_every_step = self.process.device.type == "cpu"  # where a read waits for nothing
         self._means = RunningMeans(self.process)
-        self._earlier = _Times(0.0, 0.0)
-        self._started = _Times.now()
-        self._saved_at = self._started.wall
+        self._clock = Clock()
+        self._saved_at = time.monotonic()
         self._saved_step: int | None = None
-        self._sinks: list[LogSink] = []
         for group in optimizer.param_groups:
             group.setdefault("initial_lr", float(group["lr"]))
 
     @property
     def checkpoint_path(self) -> Path | None:
         """The file of the run's checkpoint, None without a folder."""
-        return None if self._folder is None else self._folder / "checkpoint.pt"
+        return self._folder.checkpoint
 
     @property
     def best_path(self) -> Path | None:
         """The file of the best parameters, see `keep_best`; None without a folder."""
-        return None if self._folder is None else self._folder / "best.pt"
+        return self._folder.best
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Keep other runs out of the folder within a `with` block; `run` does, which may be inside of it.
+
+        Raises:
+            FolderLockedError: on entering, another run is there.
+            OSError: on entering, the folder cannot be written to.
+        """
+        return self._folder.locked()
 
     def resume(self, path: str | Path | None = None) -> int:
         """Load a checkpoint, to continue from it with `run`; learning rates are those it holds.
@@ -232,8 +181,8 @@ class Trainer:
 
         Raises:
             CheckpointError: it cannot be read, has another configuration (fields declared with
-                `runtime_field` excepted), or does not fit the modules or the optimiser. The trainer is then
-                not fit for use.
+                `runtime_field` excepted) or other data, or does not fit the modules or the optimiser.
+                Nothing has been changed then.
             ValueError: neither `path` nor a folder is given.
         """
         path = path or self.checkpoint_path
@@ -241,14 +190,16 @@ class Trainer:
             raise ValueError("`path` is needed where the trainer has no folder")
         checkpoint = load_checkpoint(path)
         checkpoint.require_configuration(self._configuration)
+        if not self._accept_changed_data:
+            checkpoint.require_data(self._data)
+        names: dict[Tensor, str] = {parameter: name for name, parameter in self.objective.named_parameters()}
+        progress = progress_of(checkpoint)
+        checkpoint.require_modules(self._modules)
+        checkpoint.restore_optimizer(self.optimizer, names)
         checkpoint.restore_modules(self._modules)
-        checkpoint.restore_optimizer(self.optimizer)
-        progress = checkpoint.progress
-        if not {"skipped", "means", "seconds"} <= set(progress):
-            raise CheckpointError(f"checkpoint `{path}` holds no state of a trainer")
         self._guard.load(progress["skipped"])
         self._means.load(progress["means"])
-        self._earlier = _Times(progress["seconds"], progress.get("cpu_seconds", 0.0))
+        self._clock.set(Times(progress["seconds"], progress.get("cpu_seconds", 0.0)))
         self._best = progress.get("best", -math.inf)
         self.step, self.metrics = checkpoint.step, checkpoint.metrics
         if Path(path) == self.checkpoint_path:
@@ -261,8 +212,7 @@ class Trainer:
         Returns:
             whether there is one.
         """
-        path = self.checkpoint_path
-        exists = path is not None and path.exists()
+        exists = self.process.any([self._folder.holds_checkpoint])[0]
         if exists:
             self.resume()
         return exists
@@ -278,19 +228,26 @@ class Trainer:
 
         Raises:
             CheckpointError: the folder holds a checkpoint that this trainer was not resumed from.
+            FolderLockedError: another run writes into the folder.
+            LogError: the folder holds a log that is damaged.
             NonFiniteError: too many steps in a row were not finite, or a parameter is not.
             OSError: the log or a checkpoint cannot be written.
             MissingPackageError: TensorBoard is asked for and not installed.
             ValueError: the objective returns something else, or no parameter has a gradient.
         """
-        self._refuse_to_overwrite()
-        self._started = _Times.now()
-        self._saved_at = self._started.wall
         with ExitStack() as stack:
+            stack.enter_context(self.locked())
+            self._refuse_to_overwrite()
+            self._clock.start()
+            stack.callback(self._clock.stop)
+            self._saved_at = time.monotonic()
             stack.enter_context(preserve_random_state(self.process.device))
             signals = stack.enter_context(SignalWatch(impatient=self.process.world_size == 1))
-            self._sinks = self._open_sinks(stack)
             bar = stack.enter_context(self._progress_bar())
+            unseen = self.config.progress is None and (bar.disable or not sys.stdout.isatty())
+            stack.enter_context(
+                self._folder.logging(self.step, tensorboard=self.config.tensorboard, lines=unseen)
+            )
             reason: Literal["completed", "interrupted", "out of time"] = "completed"
             while (done := self._share()) < 1:
                 self._train_step(done)
@@ -302,7 +259,7 @@ class Trainer:
                     reason = "interrupted" if interrupted else "out of time"
                     break
             self._save()
-            self._earlier, self._started = self._elapsed(), _Times.now()
+            self._require_best()
             stopped_by = signals.received if reason == "interrupted" else None
         return TrainingResult(self.step, reason, stopped_by, self.checkpoint_path, dict(self.metrics))
 
@@ -312,12 +269,14 @@ class Trainer:
         for hook in self._on_step:
             hook(self.position)
         if self._schedule is not None:
-            _set_learning_rates(self.optimizer, self._schedule(self.position))
+            set_learning_rates(self.optimizer, self._schedule(self.position))
         seed_generators(self.process.device, "train", self.config.seed, step, self.process.rank)
         self.optimizer.zero_grad(set_to_none=True)
-        loss, diagnostics = self._forward(*self._batches(step))
-        values = {"loss": loss, **_named_scalars(loss, diagnostics)}
-        loss.backward()
+        arguments = self._batches(step)
+        with self.finite_or_explained(lambda: self._repeat(step, arguments)):
+            loss, diagnostics = self._forward(*arguments)
+            values = {"loss": loss, **_named_scalars(loss, diagnostics)}
+            loss.backward()
         grads = gradients(self._parameters)
         if not grads:
             raise ValueError("no parameter of `optimizer` has a gradient after `loss.backward()`")
@@ -338,7 +297,7 @@ class Trainer:
             return [False, False, False]  # agreeing would read from the device
         now = time.monotonic()
         budget, interval = self.config.max_minutes, self.config.checkpoint_minutes
-        out_of_time = budget is not None and now - self._started.wall >= 60 * budget
+        out_of_time = budget is not None and self._clock.since_start().wall >= 60 * budget
         due = interval is not None and now - self._saved_at >= 60 * interval
         return self.process.any([signals.received is not None, out_of_time, due])
 
@@ -346,7 +305,7 @@ class Trainer:
         """How much of the run is done, from 0 to 1."""
         if self.config.minutes is None:
             return self.step / self.config.steps
-        elapsed = self._elapsed()
+        elapsed = self._clock.elapsed()
         seconds = elapsed.wall if self.config.clock == "wall" else elapsed.cpu
         return seconds / (60 * self.config.minutes)
 
@@ -361,7 +320,7 @@ class Trainer:
             means = self._means.read()
             name = "bound" if "bound" in means else "loss"
             shown[name] = means[name]
-            self._write("train", {**means, **_learning_rates(self.optimizer), "skipped": skipped})
+            self._write("train", {**means, **learning_rates(self.optimizer), "skipped": skipped})
             if skipped:
                 shown["skipped"] = skipped
         if self._evaluate is not None and _every(self.config.evaluate_every, self.step):
@@ -376,7 +335,7 @@ class Trainer:
         seed_generators(self.process.device, "evaluate", self.config.seed, self.step, self.process.rank)
         self.objective.eval()
         try:
-            with torch.no_grad():
+            with torch.no_grad(), self.finite_or_explained():
                 metrics = evaluate(self.step)
         finally:
             for module in training:
@@ -388,13 +347,12 @@ class Trainer:
         longest, total = self._guard.read()
         if longest < self.config.max_nonfinite_steps:
             return total
-        names = nonfinite_parameters(self.objective, of_gradient=True)
+        names = nonfinite_gradients(self.objective)
         listed = ", ".join(f"`{name}`" for name in names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
         of = f" (gradients not finite at the last step: {listed})" if names else ""
         raise NonFiniteError(
             f"the loss or the gradient was not finite in {longest} steps in a row, up to step "
-            f"{self.step}{of}; {self._last_good()}. Resumed, the run takes the same steps again: lower the "
-            "learning rate, or set `clip_norm`"
+            f"{self.step}{of}; {self._last_good()}. {_ADVICE}"
         )
 
     def _last_good(self) -> str:
@@ -403,38 +361,54 @@ class Trainer:
         return f"the last good checkpoint is `{self.checkpoint_path}`, after step {self._saved_step}"
 
     def _write(self, event: str, values: Mapping[str, float]) -> None:
-        for sink in self._sinks:
-            sink.write(self.step, event, self._elapsed().wall, values)
+        self._folder.write(self.step, event, self._clock.elapsed().wall, values)
 
-    def _elapsed(self) -> _Times:
-        now = _Times.now()
-        return _Times(*(a + b - c for a, b, c in zip(self._earlier, now, self._started, strict=True)))
+    @contextmanager
+    def finite_or_explained(self, repeat: Callable[[], object] | None = None) -> Iterator[None]:
+        """Name the true cause of an error in the block, where that is values that are not finite.
+
+        Args:
+            repeat: does once more what the block does to the objective, to find where they cease to be.
+
+        Raises:
+            NonFiniteError: in place of such an error.
+        """
+        try:
+            yield
+        except (ValueError, RuntimeError, ArithmeticError) as error:
+            cause = nonfinite_cause(self.objective, error, repeat)
+            if cause is None:
+                raise
+            raise NonFiniteError(
+                f"training has diverged at step {self.step}: {cause}; {self._last_good()}. {_ADVICE}"
+            ) from error
+
+    def _repeat(self, step: int, arguments: tuple[Any, ...]) -> object:
+        seed_generators(self.process.device, "train", self.config.seed, step, self.process.rank)
+        return self.objective(*arguments)
 
     def _save(self) -> None:
         """Write a checkpoint, unless this step has one; all processes must call it."""
         self._saved_at = time.monotonic()
-        path = self.checkpoint_path
-        due = self.process.is_main and path is not None and self._saved_step != self.step
+        due = self._folder.writes and not (self._saved_step == self.step and self._folder.holds_checkpoint)
         if not self.process.any([due])[0]:
             return
-        names = nonfinite_parameters(self.objective)
+        names = nonfinite_state(self.objective)
         if self.process.any([bool(names)])[0]:
             listed = ", ".join(f"`{name}`" for name in names[:_NAMED])
             raise NonFiniteError(
                 f"parameters are not finite after step {self.step} ({listed}); {self._last_good()}"
             )
         means = self._means.state()
-        error: OSError | None = None
-        if self.process.is_main and path is not None:
-            try:
-                for sink in self._sinks:
-                    sink.sync()
-                save_checkpoint(path, self._checkpoint(means))
-            except OSError as caught:
-                error = caught
-        if self.process.any([error is not None])[0]:
-            raise error or OSError("the main process could not write a checkpoint")
+        self._folder.save(lambda: self._checkpoint(means))
         self._saved_step = self.step
+
+    def _require_best(self) -> None:
+        """Notice that the best parameters, which cannot be made anew, were removed during the run."""
+        if self._best > -math.inf and self._folder.writes and not self._folder.holds_best:
+            raise FileNotFoundError(
+                f"`{self.best_path}` was removed: the best parameters are lost; {self._last_good()}"
+            )
 
     def _save_if_best(self) -> None:
         """Write the parameters, if the last evaluation was the best one."""
@@ -450,16 +424,18 @@ class Trainer:
         value = self.metrics[self._keep_best]
         if value > self._best:
             self._best = value
-            if self.process.is_main and self.best_path is not None:
-                save_checkpoint(self.best_path, self._parameters_only())
+            self._folder.save_best(self._parameters_only)
 
     def _checkpoint(self, means: dict[str, object]) -> Checkpoint:
-        elapsed = self._elapsed()
+        elapsed = self._clock.elapsed()
         seconds = {"seconds": elapsed.wall, "cpu_seconds": elapsed.cpu}
         progress = {"means": means, "skipped": self._guard.state(), **seconds}
         return replace(
             self._parameters_only(),
-            optimizer={"name": type(self.optimizer).__name__, "state": self.optimizer.state_dict()},
+            optimizer=OptimizerState(
+                name=type(self.optimizer).__name__,
+                state=cast(OptimizerStateDict, self.optimizer.state_dict()),
+            ),
             progress={**progress, "best": self._best},
         )
 
@@ -473,25 +449,17 @@ class Trainer:
             else to_primitives(configuration),
             metrics=self.metrics,
             seed=self.config.seed,
+            kind=type(configuration).__name__.removesuffix("Config") if is_dataclass(configuration) else "",
+            data=self._data,
         )
 
     def _refuse_to_overwrite(self) -> None:
-        path = self.checkpoint_path
-        exists = self.process.is_main and self._saved_step is None and path is not None and path.exists()
-        if self.process.any([exists])[0]:
+        unknown = self._saved_step is None and self._folder.holds_checkpoint
+        if self.process.any([unknown])[0]:
             raise CheckpointError(
-                f"`{path}` is the checkpoint of an earlier run; resume it, or choose another folder"
+                f"`{self.checkpoint_path}` is the checkpoint of an earlier run; resume it, or choose another "
+                "folder"
             )
-
-    def _open_sinks(self, stack: ExitStack) -> list[LogSink]:
-        if self._folder is None or not self.process.is_main:
-            return []
-        sinks: list[LogSink] = [JSONLog(self._folder / "log.jsonl", self.step)]
-        stack.callback(sinks[0].close)
-        if self.config.tensorboard:
-            sinks.append(TensorBoardLog(self._folder / "tensorboard", self.step))
-            stack.callback(sinks[1].close)
-        return sinks
 
     def _progress_bar(self) -> tqdm[Any]:
         # None lets tqdm look whether standard error is a terminal.
@@ -504,17 +472,6 @@ class Trainer:
         )
         total = self.config.steps if self.config.minutes is None else None
         return tqdm(total=total, initial=self.step, disable=hidden, unit="step", dynamic_ncols=True)
-
-
-class _Times(NamedTuple):
-    """Seconds by two clocks."""
-
-    wall: float
-    cpu: float
-
-    @classmethod
-    def now(cls) -> _Times:
-        return cls(time.monotonic(), time.process_time())
 
 
 def _device(module: nn.Module) -> torch.device:
@@ -545,21 +502,3 @@ def _named_scalars(loss: object, diagnostics: object) -> dict[str, Tensor]:
     if wrong:
         raise ValueError(f"the diagnostics {wrong} must be scalar tensors")
     return values
-
-
-def _set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    for group in optimizer.param_groups:
-        rate = group["initial_lr"] * factor
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate)
-        else:
-            group["lr"] = rate
-
-
-def _learning_rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
-    first, *others = optimizer.param_groups
-    named: Sequence[tuple[str, Any]] = [(str(g.get("name", i)), g) for i, g in enumerate(others, start=1)]
-    return {
-        "learning_rate": float(first["lr"]),
-        **{f"learning_rate/{name}": float(group["lr"]) for name, group in named},
-    }

@@ -142,6 +142,53 @@ def test_images_of_a_folder_without_labels(train, tmp_path: Path):
     assert run("sample", "--checkpoint", tmp_path / "run/checkpoint.pt", "--output", tmp_path / "s.png") == 0
 
 
+def write_pictures(folder: Path, names: str) -> None:
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(ord(names[0]))
+    for name in names:
+        pixels = rng.integers(256, size=(50, 50), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+
+
+def test_a_run_is_bound_to_its_data_wherever_they_are(tmp_path: Path, monkeypatch, capsys):
+    run_, here, elsewhere = tmp_path / "run", tmp_path / "here", tmp_path / "elsewhere"
+    options = ["--output", run_, "--data.source", "imgs", *SMALL]
+    for folder, names in ((here, "klmnopqrstu"), (elsewhere, "abcdefghijk")):
+        folder.mkdir()
+        write_pictures(folder / "imgs", names)
+    monkeypatch.chdir(here)
+    assert run("train", *options, "--training.steps=2") == 0
+    assert load_checkpoint(run_ / "checkpoint.pt").configuration["data"]["source"] == str(here / "imgs")
+    capsys.readouterr()
+
+    # From a folder where the same path leads to other images.
+    monkeypatch.chdir(elsewhere)
+    assert run("train", *options, "--training.steps=3", "--resume") == 2
+    assert "was trained with other data: `train`: " in capsys.readouterr().err
+    evaluate = ["evaluate", "--checkpoint", run_ / "checkpoint.pt", "--iwae-particles=2"]
+    assert run(*evaluate, "--output", tmp_path / "recorded") == 0
+    assert run(*evaluate, "--output", tmp_path / "named", "--data", "imgs") == 0
+    first, second = (json.loads((tmp_path / n / "metrics.json").read_text()) for n in ("recorded", "named"))
+    assert (first["images"], second["images"]) == (1, 11)
+
+    # Moved, the same images are the same.
+    (here / "imgs").rename(tmp_path / "moved")
+    moved = ["--output", run_, "--data.source", tmp_path / "moved", *SMALL]
+    assert run("train", *moved, "--training.steps=3", "--resume") == 0
+
+    # Added, others change what is held out.
+    write_pictures(tmp_path / "moved", "abcdefghij")
+    capsys.readouterr()
+    assert run("train", *moved, "--training.steps=4", "--resume") == 2
+    error = capsys.readouterr().err
+    assert "`train`: they are 19 and were 10; `test`: they are 2 and were 1" in error
+    assert error.count("\n") == 1
+    assert run(*evaluate) == 2
+    assert "name them with `--data`" in capsys.readouterr().err
+    assert run("train", *moved, "--training.steps=4", "--resume", "--accept-changed-data") == 0
+    assert run("train", *moved, "--training.steps=5", "--resume") == 0
+
+
 def test_prior_and_exploration_follow_their_schedules():
     config = AIRConfig(
         prior=PriorConfig(count_ratio=1.0, final_count_ratio=1e-4, anneal_from=0.25, anneal_to=0.75),
@@ -180,7 +227,7 @@ def test_presets_are_the_papers_where_they_say_so():
             "expected one of marginal, vimco, ovis, nvil, reinforce, wake_sleep, sqair_code, got 'exact'",
         ),
         (["--device", "cuda"], "there is no GPU"),
-        (["--data.source", "nowhere"], "`nowhere` is neither `glyphs`, `mnist`, nor the path"),
+        (["--data.source", "nowhere"], "nowhere` is neither `glyphs`, `mnist`, nor the path"),
         (["--batch-size", "0"], "`batch_size` must be positive"),
     ],
 )

@@ -16,8 +16,7 @@ from whatwhere.examples.parts.table1_pictures import most_overlapping
 from whatwhere.examples.parts.table1_report import PUBLISHED, Row, markdown
 from whatwhere.examples.sqair import SQAIRConfig
 from whatwhere.examples.table1 import ROWS, Table1Config, main, training_config
-from whatwhere.inference.training import NonFiniteError, Trainer, load_checkpoint
-from whatwhere.inference.training.trainer import TrainingResult
+from whatwhere.inference.training import NonFiniteError, Trainer, TrainingResult, load_checkpoint
 
 NAMES = list(ROWS)
 Run = Callable[..., int]

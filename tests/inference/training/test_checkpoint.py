@@ -13,7 +13,8 @@ from torch import nn
 
 from whatwhere._version import __version__
 from whatwhere.inference.training import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from whatwhere.inference.training.checkpoint import FORMAT_VERSION, module_states
+from whatwhere.inference.training.checkpoint import module_states
+from whatwhere.inference.training.checkpoint_file import FORMAT_VERSION
 from whatwhere.inference.training.optimizers import RMSPropTF
 
 
@@ -219,7 +220,7 @@ KILLED = textwrap.dedent(
     """
     import json, os, random, signal, sys, time
     import torch
-    from whatwhere.inference.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+    from whatwhere.inference.training import Checkpoint, load_checkpoint, save_checkpoint
 
     path, rng, steps, interrupted = sys.argv[1], random.Random(0), [0], 0
     save_checkpoint(path, Checkpoint(0, {"m": {"w": torch.zeros(500_000)}}))

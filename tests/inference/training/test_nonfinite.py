@@ -9,7 +9,8 @@ from whatwhere.inference.training.nonfinite import (
     StepGuard,
     clip_gradients,
     gradient_norm,
-    nonfinite_parameters,
+    nonfinite_gradients,
+    nonfinite_state,
 )
 from whatwhere.inference.training.optimizers import RMSPropTF
 
@@ -32,23 +33,23 @@ def test_clipping_keeps_the_direction(limit):
 
 def test_parameters_are_named_where_they_or_their_gradients_are_not_finite():
     module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    assert nonfinite_parameters(module) == []
-    assert nonfinite_parameters(module, of_gradient=True) == []
+    assert nonfinite_state(module) == []
+    assert nonfinite_gradients(module) == []
     with torch.no_grad():
         module[1].bias[0] = math.inf
     module[0].weight.grad = torch.full((2, 2), math.nan)
-    assert nonfinite_parameters(module) == ["1.bias"]
-    assert nonfinite_parameters(module, of_gradient=True) == ["0.weight"]
+    assert nonfinite_state(module) == ["1.bias"]
+    assert nonfinite_gradients(module) == ["0.weight"]
 
 
 def test_finite_parameters_with_an_overflowing_sum_are_finite():
     module = nn.ParameterList([torch.full((4,), 3e38)])
-    assert nonfinite_parameters(module) == []
+    assert nonfinite_state(module) == []
 
 
 def test_infinities_of_both_signs_are_found():
     module = nn.ParameterList([torch.tensor([math.inf, -math.inf])])
-    assert nonfinite_parameters(module) == ["0"]
+    assert nonfinite_state(module) == ["0"]
 
 
 @pytest.mark.parametrize("on_device", [False, True])

@@ -1,0 +1,51 @@
+"""Records of the data that programs train and evaluate on, see `DataRecord`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from whatwhere.datasets import GeneratedVideos, VideoData, VideoStore
+from whatwhere.inference.training import CheckpointError, DataRecord, load_checkpoint
+
+__all__ = ["record_of", "require_recorded"]
+
+_SAMPLED = 16
+
+
+def record_of(source: str, data: VideoData | VideoStore | GeneratedVideos) -> DataRecord:
+    """Take down data: of those from a path the labels and the first frames of some videos too.
+
+    Args:
+        source: the whole path, or the name of what generates them; see `whole_source`.
+        data: images or videos.
+    """
+    if isinstance(data, GeneratedVideos) or not os.path.isabs(source):
+        return DataRecord.of(source, data.shape)
+    rows = np.unique(np.linspace(0, len(data) - 1, _SAMPLED, dtype=np.int64))
+    sample = np.stack([_first_frame(data, int(row)) for row in rows])
+    return DataRecord.of(source, data.shape, data.labels(), sample)
+
+
+def _first_frame(data: VideoData | VideoStore, row: int) -> npt.NDArray[np.uint8]:
+    return data.video[row, 0] if isinstance(data, VideoData) else data.frames(row, 1)[0]
+
+
+def require_recorded(checkpoint: Path, **data: DataRecord) -> None:
+    """Refuse to evaluate a checkpoint on data that have changed without a word since it was trained.
+
+    Args:
+        checkpoint: the file.
+        data: what there is now, by what it is for, for example `test`. Other data, of which a user knows that
+            they are others, need no such check.
+
+    Raises:
+        CheckpointError: names the changes.
+    """
+    try:
+        load_checkpoint(checkpoint).require_data(data)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; to evaluate on others, name them with `--data`") from error
