@@ -12,13 +12,13 @@ import pyro
 import torch
 import torch.nn.functional as F
 from pyro import poutine
-from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ..models.components.attention import air_inverse_scale, crop
 from ..models.components.inputs import require_pixels
 from ..models.components.networks import GlimpseEncoder, LocScale, mlp
 from ..models.components.plates import Plate
+from ..models.components.programs import Program
 from ..models.components.recurrent import LSTMState, SplitInputLSTM
 from ..models.components.slots import Slots, slots_present, stack_slots
 from ..models.priors.counts import NormalPrior, present_or_standard, slot_presence
@@ -66,7 +66,7 @@ class AIRBaseline(nn.Module):
         return self.head(state.hidden).squeeze(-1), memory._replace(state=state)
 
 
-class AIRGuide(PyroModule):
+class AIRGuide(Program):
     """Approximate posterior of `models.AIR`, with the same statements.
 
     For each slot an LSTM reads the image and the previous slot, and its output gives presence and
@@ -132,7 +132,7 @@ class AIRGuide(PyroModule):
         Raises:
             ValueError: if the images do not have `image_shape`, or are not floating point.
         """
-        require_pixels("images", images, "B", self.image_shape)
+        require_pixels("images", images, "B", self.image_shape, dtype=self.where_prior.loc.dtype)
         features = self.image_encoder(images)
         context = self.rnn.from_context(features)
         state = self.rnn.initial_state(features)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-from pyro.nn import PyroModule
 from torch import Tensor
 
 from ..models.components.frames import Frames
 from ..models.components.inputs import require_pixels
+from ..models.components.programs import Program
 from ..models.components.slots import TrackedSlots
 from ..models.sequence_air import of_one_frame
 from .discovery import Discovery
 
 
-class SequenceAIRGuide(PyroModule):
+class SequenceAIRGuide(Program):
     """Approximate posterior of `models.SequenceAIR`: what SQAIR's does in the first frame, in every frame.
 
     Args:
@@ -39,7 +39,7 @@ class SequenceAIRGuide(PyroModule):
 
     def unroll(self, video: Tensor) -> Frames:
         """The same, frame by frame; the state is the number of objects so far, `(...)`, int64."""
-        require_pixels("video", video, "BT", self.image_shape)
+        require_pixels("video", video, "BT", self.image_shape, dtype=self.discovery.scale_bias.dtype)
         features = self.discovery.image_encoder(video)  # each frame once, whatever the number of particles
         steps = (partial(self.step, t, video[:, t], features[:, t]) for t in range(video.shape[1]))
         total = torch.zeros(len(video), dtype=torch.int64, device=video.device)

@@ -13,11 +13,11 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-from pyro.nn import PyroModule
 from torch import Tensor
 
 from ..models.components.frames import Frames
 from ..models.components.inputs import require_pixels
+from ..models.components.programs import Program
 from ..models.components.slots import ABSENT, Slots, TrackedSlots, compact, empty_slots, new_identities
 from ..models.sqair import LatentEncoder, State
 from .discovery import Discovery
@@ -25,7 +25,7 @@ from .propagation import Propagation
 from .tracking import TrackingPropagation
 
 
-class SQAIRGuide(PyroModule):
+class SQAIRGuide(Program):
     """Approximate posterior of `models.SQAIR`, with the same statements, one frame after the other.
 
     Where videos become longer during training, `hold` keeps the objects of the first frame: as long as
@@ -67,7 +67,7 @@ class SQAIRGuide(PyroModule):
 
     def unroll(self, video: Tensor) -> Frames:
         """The same, frame by frame; the state is a `models.sqair.State`."""
-        require_pixels("video", video, "BT", self.image_shape)
+        require_pixels("video", video, "BT", self.image_shape, dtype=self.discovery.scale_bias.dtype)
         features = self.discovery.image_encoder(video)  # each frame once, whatever the number of particles
         batch_size, count = len(video), self.discovery.max_count
         memory = self.propagation.initial_memory

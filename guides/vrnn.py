@@ -10,16 +10,16 @@ from functools import partial
 
 import pyro
 import pyro.distributions as dist
-from pyro.nn import PyroModule
 from torch import Tensor
 
 from ..models.components.frames import Frames
 from ..models.components.inputs import require_pixels
+from ..models.components.programs import Program
 from ..models.components.slots import concatenate
 from ..models.vrnn import NormalHead, VRNNDynamics, VRNNState
 
 
-class VRNNGuide(PyroModule):
+class VRNNGuide(Program):
     """Approximate posterior of `models.VRNN`: `q(z_t | z_{<t}, x_{<=t})`.
 
         z_t ~ Normal(mu_p(o_t) + mu_q([o_t, psi_x(x_t)]), sigma_q([o_t, psi_x(x_t)]))
@@ -46,7 +46,7 @@ class VRNNGuide(PyroModule):
 
     def unroll(self, video: Tensor) -> Frames:
         """The same, frame by frame; the state is a `models.vrnn.VRNNState`."""
-        require_pixels("video", video, "BT", self.dynamics.image_shape)
+        require_pixels("video", video, "BT", self.dynamics.image_shape, dtype=self.dynamics.dtype)
         features = self.dynamics.frame_encoder(video).unbind(1)  # each frame once
         before = [self.dynamics.black(), *features[:-1]]
         steps = (partial(self.step, t, *seen) for t, seen in enumerate(zip(before, features, strict=True)))

@@ -1,5 +1,6 @@
 """Pyro modules that use their own parameters, whatever is in Pyro's global store."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -8,6 +9,8 @@ import pyro
 from pyro.nn import PyroModule
 from torch import nn
 
+_ONE_THREAD = threading.RLock()
+
 
 @contextmanager
 def local_parameters(*programs: Callable[..., Any]) -> Iterator[None]:
@@ -15,13 +18,17 @@ def local_parameters(*programs: Callable[..., Any]) -> Iterator[None]:
 
     Otherwise two models of one class share parameters through the store, because their names are equal.
 
+    Pyro keeps this setting, and the statements that are being made, once for all threads. So threads that use
+    the context are served one after the other: a second one waits until the first has left it.
+
     Args:
         *programs: models and guides that are called inside the context; plain functions are left alone.
     """
-    for program in programs:
-        _allow_local_parameters(program)
-    with pyro.settings.context(module_local_params=True):
-        yield
+    with _ONE_THREAD:
+        for program in programs:
+            _allow_local_parameters(program)
+        with pyro.settings.context(module_local_params=True):
+            yield
 
 
 def _allow_local_parameters(program: Callable[..., Any]) -> None:

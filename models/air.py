@@ -19,14 +19,14 @@ from typing import NamedTuple
 import pyro
 import torch
 from pyro import poutine
-from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from .components.attention import air_inverse_scale, paste
-from .components.inputs import require_pixels
+from .components.inputs import require_pixels, require_size
 from .components.likelihood import GaussianImage, pixel_scale
 from .components.networks import GlimpseDecoder
 from .components.plates import Plate
+from .components.programs import Program
 from .components.slots import Slots, stack_slots
 from .priors.counts import CountPrior, GeometricCount, NormalPrior, slot_presence
 
@@ -44,7 +44,7 @@ class Scene(NamedTuple):
     """Mean image: the sum of the objects that are present, `(..., C, H, W)`."""
 
 
-class AIR(PyroModule):
+class AIR(Program):
     """Generative model of images with up to `count_prior.max_count` objects.
 
     Statements, for each slot `i`: `z_pres/i` under the mask of the previous slot's presence, then
@@ -113,6 +113,8 @@ class AIR(PyroModule):
             with poutine.mask(mask=z_pres > 0):
                 z_where = pyro.sample(f"z_where/{i}", where_prior)
                 z_what = pyro.sample(f"z_what/{i}", what_prior)
+            require_size(f"z_where/{i}", z_where, self.where_prior.size)
+            require_size(f"z_what/{i}", z_what, self.what_prior.size)
             slots.append(Slots(z_pres, z_where, z_what))
         return stack_slots(slots)
 
@@ -124,7 +126,7 @@ class AIR(PyroModule):
 
     def _batch_size(self, images: Tensor | None, batch_size: int | None) -> int:
         if images is not None:
-            require_pixels("images", images, "B", self.image_shape)
+            require_pixels("images", images, "B", self.image_shape, dtype=self.where_prior.loc.dtype)
             return len(images)
         if batch_size is None:
             raise ValueError("`AIR` needs `images`, or `batch_size` to sample from the prior.")

@@ -15,18 +15,18 @@ from functools import partial
 
 import pyro
 import torch
-from pyro.nn import PyroModule
 from torch import Tensor
 
 from .components.frames import Frames
 from .components.likelihood import GaussianImage, pixel_scale
+from .components.programs import Program
 from .components.slots import Slots, TrackedSlots, new_identities
 from .priors.counts import NormalPrior
 from .priors.discovery import DiscoveryCountPrior, DiscoveryWherePrior, FixedCountPrior, FixedWherePrior
 from .sqair import Frame, SceneDecoder, discover, sizes_of_videos
 
 
-class SequenceAIR(PyroModule):
+class SequenceAIR(Program):
     """Generative model of videos with up to `max_count` objects in a frame, none of which is the same again.
 
     Statements of frame `t`: for each object `j` `discovery/z_pres/t/j`, `discovery/z_where/t/j` and
@@ -89,7 +89,7 @@ class SequenceAIR(PyroModule):
     ) -> Frames:
         """The same, frame by frame; the state is the number of objects so far, `(...)`, int64."""
         mean_image = self.decoder.mean_image
-        size, length = sizes_of_videos("SequenceAIR", mean_image.shape, video, batch_size, frames)
+        size, length = sizes_of_videos("SequenceAIR", mean_image, video, batch_size, frames)
         images = [None] * length if video is None else video.unbind(1)
         total = torch.zeros(size, dtype=torch.int64, device=mean_image.device)
         return Frames.of_data(size, total, (partial(self.step, t, image) for t, image in enumerate(images)))

@@ -17,7 +17,6 @@ from typing import Literal, NamedTuple
 import pyro
 import torch
 from pyro import poutine
-from pyro.nn import PyroModule
 from pyro.poutine import Trace
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
@@ -25,10 +24,11 @@ from torch import Tensor, nn
 from .components.active_set import ActiveSet, Rows
 from .components.attention import clip_straight_through, paste, paste_matrices
 from .components.frames import Frames
-from .components.inputs import require_pixels
+from .components.inputs import require_pixels, require_size
 from .components.likelihood import GaussianImage, pixel_scale
 from .components.networks import LocScale, initialise, mlp
 from .components.normal_mixture import Mixture
+from .components.programs import Program
 from .components.slots import (
     ABSENT,
     Slots,
@@ -232,21 +232,23 @@ def appear(name: str, z_pres: Tensor, where: LocScale | Mixture, what: LocScale 
     """
     with poutine.mask(mask=z_pres > 0):
         z_where = pyro.sample(name.format("z_where"), present_or_standard(where, z_pres))
+        require_size(name.format("z_where"), z_where, 4)
         if isinstance(what, Tensor):
             z_what = what
         else:
             z_what = pyro.sample(name.format("z_what"), present_or_standard(what, z_pres))
+            require_size(name.format("z_what"), z_what, what.loc.shape[-1])
     return slots_present(z_pres, z_where, z_what)
 
 
 def sizes_of_videos(
-    model: str, image_shape: torch.Size, video: Tensor | None, batch_size: int | None, frames: int | None
+    model: str, mean_image: Tensor, video: Tensor | None, batch_size: int | None, frames: int | None
 ) -> tuple[int, int]:
     """B and T of the videos that a model is called with, or asked to draw.
 
     Args:
         model: its name, for messages.
-        image_shape: channels, height and width of a frame.
+        mean_image: the model's, `(C, H, W)`.
         video: `(B, T, C, H, W)` in [0, 1], or nothing.
         batch_size: B, where there is no video.
         frames: T, where there is no video.
@@ -260,11 +262,11 @@ def sizes_of_videos(
                 f"`{model}` needs a `video`, or `batch_size` and `frames` to sample from the prior."
             )
         return batch_size, frames
-    require_pixels("video", video, "BT", image_shape)
+    require_pixels("video", video, "BT", mean_image.shape, dtype=mean_image.dtype)
     return video.shape[0], video.shape[1]
 
 
-class SQAIR(ActiveSet, PyroModule):
+class SQAIR(ActiveSet, Program):
     """Generative model of videos with up to `max_count` objects in a frame.
 
     Statements of frame `t`: for each slot `i` of the frame before `propagation/z_pres/t/i`, then
@@ -273,7 +275,10 @@ class SQAIR(ActiveSet, PyroModule):
     In the first frame nothing can be propagated, and there are no such statements.
 
     Args:
-        propagation_prior: predicts each object from its past.
+        propagation_prior: predicts each object from its past. Its `per_object` says whether it predicts each
+            from its own alone, so that it may be given any rows `(R, .)` of objects; where it relates
+            objects to each other it is False or missing, and it always gets all slots, `(..., N, .)`, absent
+            ones too.
         discovery_count_prior: distribution of the number of new objects.
         discovery_where_prior: distribution of their places.
         latent_encoder: summary of the propagated objects; give the guide the same one.
@@ -335,8 +340,8 @@ class SQAIR(ActiveSet, PyroModule):
         self, video: Tensor | None = None, batch_size: int | None = None, frames: int | None = None
     ) -> Frames:
         """The same, frame by frame; the state is a `State`."""
-        shape = self.decoder.mean_image.shape
-        batch_size, frames = sizes_of_videos("SQAIR", shape, video, batch_size, frames)
+        mean_image = self.decoder.mean_image
+        batch_size, frames = sizes_of_videos("SQAIR", mean_image, video, batch_size, frames)
         memory = self.propagation_prior.initial_memory
         total = torch.zeros(batch_size, dtype=torch.int64, device=memory.device)
         slots = empty_slots(self.max_count, self.what_prior.size, memory, batch_size)
@@ -413,7 +418,7 @@ class SQAIR(ActiveSet, PyroModule):
         return TrackedSlots(*found, memory, identity), expected_propagation(prior.logits, slots.z_pres)
 
     def _predict(self, slots: TrackedSlots) -> Propagation:
-        if not self.active_set:
+        if not (self.active_set and getattr(self.propagation_prior, "per_object", False)):
             return self.propagation_prior(slots)
         rows = Rows(slots.z_pres)
         taken = (rows.take(field, field.dim() - slots.z_pres.dim()) for field in slots)

@@ -18,7 +18,6 @@ import pyro.distributions as dist
 import torch
 import torch.nn.functional as F
 from pyro import poutine
-from pyro.nn import PyroModule
 from pyro.poutine import Trace
 from torch import Tensor, nn
 
@@ -26,6 +25,7 @@ from .components.frames import Frames
 from .components.inputs import require_pixels
 from .components.likelihood import GaussianImage, pixel_scale
 from .components.networks import LocScale, mlp
+from .components.programs import Program
 from .components.recurrent import LSTMState, SplitInputLSTM
 from .components.slots import concatenate
 
@@ -120,6 +120,11 @@ class VRNNDynamics(nn.Module):
         latent = self.lstm.from_input.weight.new_zeros(self.feature_size)
         return VRNNState(self.lstm.initial_state(latent), latent)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the parameters."""
+        return self.lstm.from_input.weight.dtype
+
     def black(self) -> Tensor:
         """Features of the frame before the first, `(E,)`."""
         features: Tensor = self.frame_encoder(self.lstm.from_input.weight.new_zeros(self.image_shape))
@@ -187,7 +192,7 @@ class TransposedConvDecoder(nn.Module):
         return self.convolutions(maps).reshape(*features.shape[:-1], *self.image_shape)
 
 
-class VRNN(PyroModule):
+class VRNN(Program):
     """Generative model of videos with one latent vector a frame.
 
     Statements of frame `t`: the vector `z/t`, then the image `x/t`.
@@ -329,7 +334,7 @@ class VRNN(PyroModule):
                     "`VRNN` needs a `video`, or `batch_size` and `frames` to sample from the prior."
                 )
             return batch_size, frames
-        require_pixels("video", video, "BT", self.dynamics.image_shape)
+        require_pixels("video", video, "BT", self.dynamics.image_shape, dtype=self.dynamics.dtype)
         size, length = video.shape[:2]
         if batch_size not in (None, size) or (frames is not None and frames < length):
             raise ValueError(

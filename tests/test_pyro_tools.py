@@ -216,3 +216,25 @@ def test_no_u_turn_sampler(generative):
         chain = MCMC(kernel, num_samples=1, warmup_steps=1, disable_progbar=True)
         chain.run(generative.data)
         assert all(value.isfinite().all() for value in chain.get_samples().values())
+
+
+def test_subsampled_data_weigh_as_pyro_weighs_them(make_generative):
+    """A model and a guide called within a plate of 20 data, of which these are two."""
+    pair = make_generative("AIR")
+    pair.guide.baseline = None
+
+    def subsampled(program):
+        def run(images):
+            with pyro.plate("data", 20, subsample_size=2, dim=-1):
+                return program(images)
+
+        return run
+
+    losses = []
+    for wrap in (lambda program: program, subsampled):
+        torch.manual_seed(0)
+        with local_parameters(pair.model, pair.guide):
+            model, guide = wrap(pair.model), wrap(with_noise(pair.guide))
+            ones = {name: torch.ones(2).double() for name in pair.presences()}
+            losses.append(pyro.infer.Trace_ELBO().loss(model, with_presences(guide, ones), pair.data))
+    assert losses[1] == pytest.approx(10 * losses[0])

@@ -86,6 +86,9 @@ class MultiSampleELBO(ELBO):
         mask_score: bool = True,
         weight_floor: float = 1e-20,
     ) -> None:
+        for name, value in (("num_particles", num_particles), ("max_plate_nesting", max_plate_nesting)):
+            if not isinstance(value, int):
+                raise ValueError(f"`{name}` must be a whole number, got {value!r}")
         super().__init__(num_particles=num_particles, max_plate_nesting=max_plate_nesting)
         self.vectorize_particles = True
         if num_particles < self.min_particles:

@@ -11,7 +11,7 @@ from .diagnostics import summarise
 from .errors import NoGradientError
 from .layout import Layout, Site
 from .log_weights import LogWeights, run_program, score_guide, score_model
-from .presence import ForcedGuide, all_present, check_masked, forced_guide, is_presence, prefixes
+from .presence import ForcedGuide, all_present, check_chain, check_masked, forced_guide, is_presence, prefixes
 from .sites import check_pair, common_scale, needs_score, random_sites, replay
 from .surrogates import log_mean_exp, pathwise, truncate, weighted
 
@@ -51,7 +51,8 @@ class MarginalELBO(MultiSampleELBO):
        any order within a step; sites without index come before. Presence sites are Bernoulli variables, all
        others are reparameterised.
     2. A presence site's probability is that of one more object given all before; what follows from the value
-       of an earlier presence variable is expressed by masks, which are all true here.
+       of an earlier presence variable is expressed by masks, which are all true here. In the model each
+       presence site but the first depends on those before by its mask or its probability.
     3. The model broadcasts: presence variables have shape (N + 1, 1, 1), all other latents (K, B, ...), and
        the log-probabilities of step i are masked by presence.
 
@@ -156,6 +157,7 @@ class MarginalELBO(MultiSampleELBO):
         )
         model_sites = random_sites(model_trace)
         check_pair(model_sites, guide_sites)
+        check_chain(model_sites, self.presence, layout)
         scores = score_model(model_sites, layout, leading=1)
         check_masked(model_sites, scores)
         log_p, log_likelihood = scores.total("latent", "observed"), scores.total("observed")

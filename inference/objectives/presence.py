@@ -163,6 +163,31 @@ def _check_order(sites: Sequence[Site], presence: str) -> list[str]:
     return names
 
 
+def check_chain(sites: Sequence[Site], presence: str, layout: Layout) -> None:
+    """Checks that the model's presence variables depend on the ones before, as those of a chain do.
+
+    Args:
+        sites: random variables of the model, which ran with the N + 1 patterns of presence.
+        presence: name of the presence variable without index.
+        layout: dimensions of particles and data.
+
+    Raises:
+        PresenceError: Neither the mask nor the probability of a presence site but the first has a dimension
+            for the patterns.
+    """
+    rank = -layout.particle_dim
+    for site in sites:
+        if not is_presence(site["name"], presence) or step_of(site["name"]) == 0:
+            continue
+        mask = site["mask"]
+        if len(site["fn"].batch_shape) <= rank and not (isinstance(mask, Tensor) and mask.dim() > rank):
+            raise PresenceError(
+                f"expected model site `{site['name']}` masked by the presence before it, so that there are "
+                f"N + 1 patterns of presence to sum over, but it is independent of it: use `VIMCO`, which "
+                f"samples presences, or draw them as a chain, see `models.priors.slot_presence`"
+            )
+
+
 def check_masked(sites: Sequence[Site], scores: ScoredSites) -> None:
     """Checks that the log-probability of every latent model site of a step depends on the presence patterns.
 

@@ -11,7 +11,12 @@ from .attention import Size
 
 
 def require_pixels(
-    name: str, pixels: Tensor, leading: str, image_shape: Sequence[int], allow_bytes: bool = False
+    name: str,
+    pixels: Tensor,
+    leading: str,
+    image_shape: Sequence[int],
+    allow_bytes: bool = False,
+    dtype: torch.dtype | None = None,
 ) -> None:
     """Refuse pixels that a model cannot mean; values are checked where data are loaded.
 
@@ -22,16 +27,40 @@ def require_pixels(
         leading: names of the leading axes, one letter each: `"B"` for images, `"BT"` for videos.
         image_shape: the expected channels, height and width.
         allow_bytes: whether uint8 will do too.
+        dtype: the expected one, that of the model's parameters, outside `torch.autocast`.
 
     Raises:
         ValueError: says what was expected and what came.
+        TypeError: if the pixels are no tensor.
     """
+    if not isinstance(pixels, Tensor):
+        raise TypeError(f"`{name}` must be a PyTorch tensor, but got {type(pixels).__name__}.")
     cut = len(leading)
     if pixels.dim() != cut + 3 or tuple(pixels.shape[cut:]) != tuple(image_shape) or not pixels.numel():
         expected = ", ".join([*leading, *map(str, image_shape)])
         raise ValueError(f"`{name}` must have shape ({expected}), but got {tuple(pixels.shape)}.")
     if not pixels.is_floating_point() and not (allow_bytes and pixels.dtype == torch.uint8):
         raise ValueError(f"`{name}` must be floating point in [0, 1], but got {pixels.dtype}.")
+    if dtype not in (None, pixels.dtype) and not torch.is_autocast_enabled(pixels.device.type):
+        raise ValueError(f"`{name}` must be {dtype}, as the model's parameters are, but got {pixels.dtype}.")
+
+
+def require_size(name: str, value: Tensor, size: int) -> None:
+    """Refuse a latent variable of another size than the model has: one that a guide for another model drew.
+
+    Args:
+        name: of its statement.
+        value: `(..., D)`.
+        size: D.
+
+    Raises:
+        ValueError: says what was expected and what came.
+    """
+    if value.shape[-1] != size:
+        raise ValueError(
+            f"`{name}` must have {size} components, as in the model, but got {value.shape[-1]}: "
+            "model and guide are of different sizes."
+        )
 
 
 def require_first_boxes(boxes: Tensor, batch_size: int, size: Size, check_values: bool = True) -> None:

@@ -59,6 +59,11 @@ class WithLooks(nn.Module):
         self.looks = looks
 
     @property
+    def per_object(self) -> bool:
+        """Whether each slot is predicted from that slot alone."""
+        return self.prior.per_object
+
+    @property
     def initial_memory(self) -> Tensor:
         """Recurrent state of an object that was just discovered, `(D,)`."""
         return self.prior.initial_memory

@@ -80,6 +80,8 @@ class MotionPrior(nn.Module):
         size_floor: least standard deviation of size logits.
     """
 
+    per_object = True
+
     def __init__(
         self,
         hidden_size: int = 256,

@@ -43,7 +43,13 @@ class RecurrentPropagationPrior(nn.Module):
         hidden_size: D.
         presence_bias: constant added to the logit of staying; 10 makes objects stay but for one in
             20,000 until training says otherwise.
+
+    Attributes:
+        per_object: whether each slot is predicted from that slot alone, see `models.SQAIR`. A subclass that
+            relates slots sets it to False.
     """
+
+    per_object = True
 
     def __init__(self, what_size: int, hidden_size: int = 256, presence_bias: float = 10.0) -> None:
         super().__init__()

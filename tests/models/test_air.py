@@ -10,6 +10,8 @@ from pyro import poutine
 from scipy import stats
 from torch import Tensor, nn
 
+from whatwhere.guides import AIRGuide
+from whatwhere.inference.objectives import Reinforce
 from whatwhere.models import AIR
 from whatwhere.models.components.attention import air_inverse_scale, paste
 from whatwhere.models.components.likelihood import GaussianImage
@@ -156,3 +158,18 @@ def test_bad_input_is_refused():
         model()
     with pytest.raises(ValueError, match="`scale` must be positive"):
         GaussianImage(torch.zeros(1, 2, 2), 0.0)
+
+
+@pytest.mark.parametrize("program", [AIR(), AIRGuide()])
+def test_images_of_another_type_are_refused(program):
+    for dtype in (torch.float64, torch.bfloat16):
+        with pytest.raises(ValueError, match=rf"must be torch.float32, .* but got {dtype}"):
+            program(torch.rand(2, 1, 50, 50).to(dtype))
+    with pytest.raises(TypeError, match="must be a PyTorch tensor, but got ndarray"):
+        program(torch.rand(2, 1, 50, 50).numpy())
+
+
+def test_a_guide_of_another_size_is_refused():
+    images = torch.rand(2, 1, 50, 50)
+    with pytest.raises(ValueError, match=r"`z_what/0` must have 50 components, .* but got 20"):
+        Reinforce()(AIR(), AIRGuide(what_size=20))(images)

@@ -23,6 +23,7 @@ from whatwhere.models.priors import (
     DiscoveryCountPrior,
     FixedWherePrior,
     GuidedPropagationPrior,
+    Propagation,
     RecurrentPropagationPrior,
     expected_propagation,
 )
@@ -510,3 +511,39 @@ def test_holding_on_keeps_the_objects_of_the_first_frame_while_training():
     assert loss.isfinite()
     let_go = guide.eval()(video)
     assert (let_go[1].identity != let_go[0].identity).any()
+
+
+class Flock(RecurrentPropagationPrior):
+    """Objects that are drawn to the middle of those that are there."""
+
+    per_object = False
+
+    def forward(self, slots: TrackedSlots) -> Propagation:
+        predicted = super().forward(slots)
+        present = slots.z_pres.unsqueeze(-1)
+        middle = (slots.z_where * present).sum(-2, keepdim=True) / present.sum(-2, keepdim=True).clamp(min=1)
+        where = predicted.where
+        return predicted._replace(where=where._replace(loc=0.5 * where.loc + 0.5 * middle))
+
+
+def test_a_prior_that_relates_objects_gets_all_slots_with_and_without_active_set():
+    model, guide = small()
+    flock = Flock(3, 8).double()
+    flock.load_state_dict(model.propagation_prior.state_dict())
+    alone = model.propagation_prior
+    video, weights = torch.rand(4, 3, 1, 12, 12, dtype=torch.float64), []
+    for prior, active in ((flock, False), (flock, True), (alone, True), (alone, False)):
+        model.propagation_prior = prior
+        use_active_set(model, guide, on=active)
+        torch.manual_seed(0)
+        weights.append(VIMCO(3).log_weights(model, guide, video).log_weight)
+    torch.testing.assert_close(weights[0], weights[1])
+    torch.testing.assert_close(weights[2], weights[3])
+    assert not torch.isclose(weights[0], weights[2]).all()
+
+
+def test_videos_of_another_type_are_refused():
+    model, guide = small()
+    for program in (model, guide):
+        with pytest.raises(ValueError, match=r"must be torch.float64, .* but got torch.float32"):
+            program(torch.rand(2, 2, 1, 12, 12))

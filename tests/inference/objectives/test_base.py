@@ -213,6 +213,8 @@ def test_no_denormal_number_enters_the_backward_pass(make):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"max_plate_nesting": float("inf")}, r"`max_plate_nesting` must be a whole number, got inf"),
+        ({"num_particles": 2.5}, r"`num_particles` must be a whole number, got 2.5"),
         ({"num_particles": 0}, r"`Reinforce` needs `num_particles` >= 1, got 0"),
         ({"max_plate_nesting": 0}, r"`max_plate_nesting` must count the batch plate, expected >= 1, got 0"),
         ({"reduction": "max"}, r"`reduction` must be \"sum\" or \"mean\", got 'max'"),

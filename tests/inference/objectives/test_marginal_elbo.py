@@ -300,3 +300,25 @@ def test_missing_sites_are_reported():
 def test_unknown_bound_is_refused():
     with pytest.raises(ValueError, match=r"`bound` must be .*, got 'both'"):
         MarginalELBO(bound="both")
+
+
+def test_presences_that_are_independent_of_each_other_are_refused():
+    """As of cells of a grid: there are 2^N patterns, and not the N + 1 that are summed over."""
+
+    def program(x, chain):
+        with pyro.plate("data", 2, dim=-1):
+            present = torch.ones(2)
+            for i in range(2):
+                with poutine.mask(mask=present > 0 if chain else True):
+                    each = pyro.sample(f"z_pres/{i}", dist.Bernoulli(0.4))
+                with poutine.mask(mask=each > 0):
+                    z = pyro.sample(f"z/{i}", dist.Normal(0.0, 1.0))
+                present = each
+            if x is not None:
+                pyro.sample("x", dist.Normal(each * z, 1.0), obs=x)
+
+    x = torch.zeros(2)
+    guide = lambda x: program(None, True)  # noqa: E731
+    assert MarginalELBO().loss(lambda x: program(x, True), guide, x) > 0
+    with pytest.raises(PresenceError, match=r"`z_pres/1` masked by the presence before it.*use `VIMCO`"):
+        MarginalELBO().loss(lambda x: program(x, False), guide, x)

@@ -75,3 +75,18 @@ def test_another_size_is_refused():
 def test_two_plates_of_one_dimension_are_refused():
     with pytest.raises(ValueError, match="collide"), Plate("a", 5, dim=-1), Plate("b", 5, dim=-1):
         pass
+
+
+def test_within_an_open_plate_of_its_name_it_is_that_plate():
+    """So a guide called in a subsampled plate is scaled as one that is written with `pyro.plate`."""
+
+    def program(plate):
+        with pyro.plate("data", 60, subsample_size=5, dim=-1), plate("data", 5, dim=-1):
+            pyro.sample("z", dist.Normal(0.0, 1.0))
+
+    trace = poutine.trace(program).get_trace(Plate)
+    trace.compute_log_prob()
+    site = trace.nodes["z"]
+    assert list(trace.nodes)[1:3] == ["data", "z"]
+    assert [(f.name, f.size) for f in site["cond_indep_stack"]] == [("data", 5)]
+    torch.testing.assert_close(site["log_prob"], 12 * site["fn"].log_prob(site["value"]))
