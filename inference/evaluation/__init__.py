@@ -5,6 +5,7 @@ May import `objectives`, `supervised` and `training`. A metric is added to `metr
 a report of another kind of model in a file of its own.
 """
 
+from .connected_components import ConnectedComponents, FoundComponents
 from .images import Images, SceneReport, count_accuracy, evaluate_scenes, infer_scene, object_boxes
 from .likelihood import (
     LikelihoodReport,
@@ -62,10 +63,12 @@ from .videos import (
 
 __all__ = [
     "Clips",
+    "ConnectedComponents",
     "CountMonitor",
     "CountReport",
     "Detections",
     "Discoveries",
+    "FoundComponents",
     "HasBoxes",
     "Images",
     "LabelledLatents",

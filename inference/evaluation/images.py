@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from pyro import poutine
 from torch import Tensor
 
-from ...checks import at_least
+from ...checks import at_least, within
 from ...models.components.boxes import ink_boxes
 from ..local_parameters import local_parameters
 from ..objectives import MultiSampleELBO, ObjectiveModule
@@ -58,7 +58,9 @@ class SceneReport(NamedTuple):
     counting: CountReport | None
     """Counts of one posterior sample an image, against the true ones."""
     average_precision: float | None
-    """Of the boxes around the drawn objects at an intersection over union of 0.5, all with score 1."""
+    """Of the boxes around the drawn objects at `iou_threshold`, all with score 1."""
+    iou_threshold: float = 0.5
+    """The least intersection over union of a match of `average_precision`."""
 
     def numbers(self) -> dict[str, Any]:
         """The report as nested primitives, for JSON."""
@@ -116,6 +118,7 @@ def evaluate_scenes(
     *,
     iwae_particles: int = 100,
     chunk_size: int = 10,
+    iou_threshold: float = 0.5,
 ) -> SceneReport:
     """Evaluate a model and guide on held-out images.
 
@@ -126,6 +129,7 @@ def evaluate_scenes(
         data: batches; memory is bounded by one of them times `chunk_size`.
         iwae_particles: particles of the importance-weighted bound.
         chunk_size: particles that are held in memory at a time.
+        iou_threshold: see `SceneReport.iou_threshold`; a small one where objects are of few pixels.
 
     Raises:
         ValueError: if there are no images, batches differ in labels, labels do not fit the images or cannot
@@ -133,6 +137,7 @@ def evaluate_scenes(
         NonFiniteError: if a number is NaN or infinite.
     """
     at_least(1, iwae_particles=iwae_particles, chunk_size=chunk_size)
+    within("(0, 1]", iou_threshold=iou_threshold)
     objective = ObjectiveModule(model, guide, elbo)
     sizes, bounds, likelihoods, kls = [], [], [], []
     found: list[tuple[Tensor, ...]] = []
@@ -162,7 +167,7 @@ def evaluate_scenes(
         counting = count_report(present.sum(-1), torch.cat(true_counts), present.shape[-1])
     if truth:
         detections = Detections(boxes, present, torch.ones_like(boxes[..., 0]))
-        precision = average_precision(detections, _true_boxes(truth))
+        precision = average_precision(detections, _true_boxes(truth), iou_threshold)
     return SceneReport(
         images=sum(sizes),
         elbo=log_likelihood - kl,
@@ -172,6 +177,7 @@ def evaluate_scenes(
         kl=kl,
         counting=counting,
         average_precision=precision,
+        iou_threshold=iou_threshold,
     )
 
 

@@ -10,8 +10,9 @@ The assignment problems are solved by SciPy, which comes with `pip install whatw
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -29,7 +30,9 @@ __all__ = [
     "TrackingCounts",
     "TrackingReport",
     "Tracks",
+    "best_matches",
     "discoveries",
+    "import_scipy",
     "tracking_counts",
     "tracks_by_slot",
 ]
@@ -193,13 +196,13 @@ def tracking_counts(predicted: Tracks, truth: Tracks, iou_threshold: float = 0.5
         iou_threshold: the least intersection over union of a match, in (0, 1].
 
     Raises:
-        ImportError: if SciPy is not installed.
+        MissingPackageError: if SciPy is not installed.
         ValueError: if shapes do not agree, the threshold is out of range, a mask is not of 0 and 1,
             identities are not integers, one occurs twice in a frame, or a true box is not finite or of
             negative size.
     """
     checks.within("(0, 1]", iou_threshold=iou_threshold)
-    _scipy_solver()  # raises before the work, not at the first frame that needs it
+    import_scipy("optimize")  # raises before the work, not at the first frame that needs it
     found, true = _checked("predicted", predicted), _checked("truth", truth)
     true = true._replace(boxes=checked_boxes("truth.boxes", true.boxes, true.present))
     if found.present.shape[:2] != true.present.shape[:2]:
@@ -299,15 +302,23 @@ class _Video(NamedTuple):
             free = may_match.copy()
             free[list(pairs)] = False
             free[:, list(taken)] = False
-            pairs |= _best_matches(overlap, free)
+            pairs |= best_matches(overlap, free)
             for i, j in pairs.items():
                 latest.pop(i, None)
                 latest[i] = j
             yield pairs
 
 
-def _best_matches(overlap: npt.NDArray[np.float64], may_match: npt.NDArray[np.bool_]) -> dict[int, int]:
-    """As many pairs as possible, and among these the greatest total overlap."""
+def best_matches(overlap: npt.NDArray[np.float64], may_match: npt.NDArray[np.bool_]) -> dict[int, int]:
+    """As many pairs of a row and a column as possible, and among these the greatest total overlap.
+
+    Args:
+        overlap: `(I, J)`, in [0, 1].
+        may_match: which may be a pair, `(I, J)`.
+
+    Returns:
+        The column by row.
+    """
     rows, columns = np.flatnonzero(may_match.any(1)), np.flatnonzero(may_match.any(0))
     if not rows.size:
         return {}
@@ -329,17 +340,22 @@ def _assignment(gain: npt.NDArray[Any]) -> list[tuple[int, int]]:
     if 1 in gain.shape:
         where = np.unravel_index(gain.argmax(), gain.shape)
         return [(int(where[0]), int(where[1]))]
-    rows, columns = _scipy_solver()(gain, maximize=True)
+    rows, columns = import_scipy("optimize").linear_sum_assignment(gain, maximize=True)
     return list(zip(rows.tolist(), columns.tolist(), strict=True))
 
 
-def _scipy_solver() -> Callable[..., Any]:
+def import_scipy(part: str) -> Any:
+    """A part of SciPy, which need not be installed.
+
+    Raises:
+        MissingPackageError: if it is not.
+    """
     try:
-        from scipy.optimize import linear_sum_assignment
+        return importlib.import_module(f"scipy.{part}")
     except ImportError as error:
-        raise ImportError("measuring tracking needs SciPy: pip install 'whatwhere[metrics]'.") from error
-    solver: Callable[..., Any] = linear_sum_assignment
-    return solver
+        raise checks.MissingPackageError(
+            "tracking of several objects needs SciPy: pip install 'whatwhere[metrics]'."
+        ) from error
 
 
 def _numbered(tracks: Tracks) -> npt.NDArray[np.int64]:

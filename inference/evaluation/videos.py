@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ...checks import at_least
+from ...checks import MissingPackageError, at_least, within
 from ...models.components.slots import TrackedSlots
 from ..local_parameters import local_parameters
 from ..objectives.base import Program
@@ -111,6 +111,8 @@ class VideoReport(NamedTuple):
     after the first frame, it counts objects that were lost or overlooked; NaN without a second frame."""
     tracking: TrackingReport | None
     """Of the boxes around the drawn objects of one posterior sample. None also where SciPy is missing."""
+    iou_threshold: float = 0.5
+    """The least intersection over union of a match of `tracking`."""
 
     def numbers(self) -> dict[str, Any]:
         """The report as nested primitives, for JSON; what is not finite becomes None."""
@@ -230,6 +232,7 @@ def evaluate_videos(
     iwae_videos: int | None = None,
     chunk_size: int = 10,
     independent_frames: bool = False,
+    iou_threshold: float = 0.5,
 ) -> VideoReport:
     """Evaluate a model and guide on held-out videos.
 
@@ -249,6 +252,7 @@ def evaluate_videos(
         chunk_size: particles that are held in memory at a time.
         independent_frames: whether frames are independent in model and guide, see
             `likelihood.evaluate_likelihood`.
+        iou_threshold: see `VideoReport.iou_threshold`; a small one where objects are of few pixels.
 
     Raises:
         ValueError: if there are no videos or frames, batches differ in length or labels, labels do not fit
@@ -263,6 +267,7 @@ def evaluate_videos(
         iwae_videos=iwae_videos,
         chunk_size=chunk_size,
     )
+    within("(0, 1]", iou_threshold=iou_threshold)
     parts: list[_Measured] = []
     slots, left = 0, sys.maxsize if iwae_videos is None else iwae_videos
     with local_parameters(model, guide):
@@ -276,8 +281,9 @@ def evaluate_videos(
                 estimate = log_marginal_of_videos(
                     model, guide, first, iwae_particles, chunk_size, independent_frames
                 )
-            parts.append(_measured(batch, drawn, estimate, draw_objects))
-    return _report(_joined(parts), slots, iwae_particles, independent_frames)
+            parts.append(_measured(batch, drawn, estimate, draw_objects, iou_threshold))
+    report = _report(_joined(parts), slots, iwae_particles, independent_frames)
+    return report._replace(iou_threshold=iou_threshold)
 
 
 def _draw(model: Program, guide: Program, video: Tensor, particles: int, chunk_size: int) -> _Particles:
@@ -339,10 +345,14 @@ def _counts(frame: Any) -> Tensor:
     return counts
 
 
-def _measured(batch: Videos, drawn: _Particles, estimate: Tensor, draw_objects: DrawObjects) -> _Measured:
+def _measured(
+    batch: Videos, drawn: _Particles, estimate: Tensor, draw_objects: DrawObjects, iou_threshold: float
+) -> _Measured:
     tracking = None
     if batch.boxes is not None:
-        tracking = _tracking(found_tracks(drawn.slots, draw_objects), _true(batch.boxes, batch))
+        tracking = _tracking(
+            found_tracks(drawn.slots, draw_objects), _true(batch.boxes, batch), iou_threshold
+        )
     return _Measured(
         log_weight=drawn.weights.log_weight.cpu(),
         log_likelihood=drawn.weights.log_likelihood.cpu(),
@@ -376,10 +386,10 @@ def _true(boxes: Tensor, batch: Videos) -> Tracks:
     return tracks_by_slot(torch.cat([start, size.clamp(min=0)], dim=-1), present)
 
 
-def _tracking(found: Tracks, true: Tracks) -> TrackingCounts | None:
+def _tracking(found: Tracks, true: Tracks, iou_threshold: float) -> TrackingCounts | None:
     try:
-        return tracking_counts(found, true)
-    except ImportError:  # SciPy is optional
+        return tracking_counts(found, true, iou_threshold)
+    except MissingPackageError:  # SciPy is optional
         return None
 
 

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ... import checks
 from ...models.components.attention import Size
 from ...models.components.boxes import iou, middles
 from ..local_parameters import local_parameters
@@ -180,8 +181,10 @@ class WeightDecay:
     """Over the entries of a matrix."""
 
     def __post_init__(self) -> None:
-        if self.reduce not in ("mean", "sum"):
-            raise ValueError(f'`reduce` must be "mean" or "sum", got {self.reduce!r}')
+        checks.one_of(("mean", "sum"), self, "reduce")
+        checks.not_negative(self, "coefficient")
+        if not self.names:
+            raise checks.FieldError("names", "must be of at least one parameter", self.names)
 
     def __call__(self, model: nn.Module) -> Tensor:
         """The penalty, a scalar.
@@ -219,7 +222,8 @@ class SupervisedObjective(nn.Module):
             weighs the more, the longer the videos are.
 
     Raises:
-        ValueError: if there are no losses, a name is taken or unknown, or `frames` is something else.
+        ValueError: if there are no losses, a name is taken or unknown, a factor is negative or not finite, or
+            `frames` is something else.
     """
 
     def __init__(
@@ -233,8 +237,7 @@ class SupervisedObjective(nn.Module):
     ) -> None:
         super().__init__()
         weights = weights or {}
-        if frames not in ("all", "last"):
-            raise ValueError(f'`frames` must be "all" or "last", got {frames!r}')
+        checks.one_of(("all", "last"), frames=frames)
         if not losses or {"loss", *_OWN_DIAGNOSTICS} & set(losses):
             raise ValueError(
                 f"`losses` must be at least one, not named loss, {', '.join(_OWN_DIAGNOSTICS)}, "
@@ -242,6 +245,7 @@ class SupervisedObjective(nn.Module):
             )
         if unknown := set(weights) - set(losses):
             raise ValueError(f"`weights` must be those of {list(losses)}, but got {sorted(unknown)} too.")
+        checks.not_negative(**{f"weights.{name}": weight for name, weight in weights.items()})
         if decay is not None:
             decay(model)  # whether it has these parameters
         self.model = model
@@ -268,6 +272,7 @@ class SupervisedObjective(nn.Module):
         Raises:
             ValueError: if shapes do not agree.
         """
+        check_not_empty(video)
         batch, length = video.shape[:2]
         exists = (
             torch.ones(batch, length, device=video.device, dtype=torch.bool) if mask is None else mask != 0
@@ -335,6 +340,14 @@ class ClassifierObjective(nn.Module):
         logits = self.model(images)
         accuracy = (logits.detach().argmax(dim=-1) == labels).to(logits.dtype).mean()
         return F.cross_entropy(logits, labels), ClassifierDiagnostics(accuracy)
+
+
+def check_not_empty(video: Tensor) -> None:
+    """Refuse a batch that has no video or no frame: the mean over it would be NaN."""
+    if video.dim() < 2 or not video.numel():
+        raise ValueError(
+            f"`video` must have shape (B, T, C, H, W), at least 1 each, but got {tuple(video.shape)}."
+        )
 
 
 def video_means(values: Tensor, counts: Tensor) -> Tensor:

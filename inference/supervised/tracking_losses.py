@@ -23,9 +23,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ... import checks
 from ...models.components.boxes import areas, cell_coverage, generalized_iou, intersection_areas, iou
 from ..local_parameters import local_parameters
-from .objective import FrameLoss, Tracks, Truth, WeightDecay, video_means
+from .objective import FrameLoss, Tracks, Truth, WeightDecay, check_not_empty, video_means
 
 __all__ = [
     "AdaptiveWeights",
@@ -85,6 +86,7 @@ class OverlapLoss(FrameLoss):
 
     def __init__(self, floor: float = 1e-8) -> None:
         super().__init__()
+        checks.within("(0, 1)", floor=floor)
         self.floor = floor
 
     def forward(self, tracks: Tracks, truth: Truth) -> Tensor:
@@ -116,6 +118,7 @@ class WindowLoss(FrameLoss):
 
     def __init__(self, floor: float = 1e-8, area_floor: float = 1e-3) -> None:
         super().__init__()
+        checks.within("(0, 1)", floor=floor, area_floor=area_floor)
         self.floor = floor
         self.area_floor = area_floor
 
@@ -214,6 +217,7 @@ class AdaptiveWeights(nn.Module):
 
     def __init__(self, count: int) -> None:
         super().__init__()
+        checks.at_least(1, count=count)
         self.log_weights = nn.Parameter(torch.zeros(count))
 
     def weights(self) -> Tensor:
@@ -237,7 +241,8 @@ class FixedWeights(nn.Module):
 
     def __init__(self, *weights: float) -> None:
         super().__init__()
-        self.register_buffer("_weights", torch.tensor(weights), persistent=False)
+        checks.not_negative(weights=weights)
+        self.register_buffer("_weights", torch.tensor([*map(float, weights)]), persistent=False)
 
     def weights(self) -> Tensor:
         """The factors, `(count,)`."""
@@ -287,7 +292,7 @@ class HARTObjective(nn.Module):
         decay: coefficient of the squares.
 
     Raises:
-        ValueError: if there are no losses, or a name is taken or unknown.
+        ValueError: if there are no losses, a name is taken or unknown, or a factor is negative or not finite.
     """
 
     def __init__(
@@ -298,6 +303,7 @@ class HARTObjective(nn.Module):
         decay: float = 1e-4,
     ) -> None:
         super().__init__()
+        checks.not_negative(decay=decay)
         losses = hart_losses() if losses is None else losses
         if not losses or set(_OWN_DIAGNOSTICS) & set(losses):
             raise ValueError(
@@ -311,7 +317,7 @@ class HARTObjective(nn.Module):
         self.weighting: AdaptiveWeights | FixedWeights = (
             AdaptiveWeights(len(losses))
             if weights is None
-            else FixedWeights(*(float(weights.get(name, 1.0)) for name in losses))
+            else FixedWeights(*(weights.get(name, 1.0) for name in losses))
         )
         self.decay = WeightDecay(_decayed(model), decay / 2, "sum")
         names = ("iou", "last_iou", "coverage", *losses, *(f"{name}_weight" for name in losses), "decay")
@@ -333,6 +339,7 @@ class HARTObjective(nn.Module):
         Raises:
             ValueError: if shapes do not agree.
         """
+        check_not_empty(video)
         batch, length = video.shape[:2]
         present = (
             torch.ones(batch, length, device=video.device, dtype=torch.bool) if mask is None else mask != 0

@@ -97,7 +97,7 @@ def boxes(*images: Sequence[int]) -> Tensor:
     ).float()
 
 
-def evaluate(guide: Any, *batches: Images, **options: int) -> SceneReport:
+def evaluate(guide: Any, *batches: Images, **options: Any) -> SceneReport:
     return evaluate_scenes(
         model, guide, Reinforce(2), batches, **{"iwae_particles": 3, "chunk_size": 2, **options}
     )
@@ -166,6 +166,18 @@ def test_batches_may_have_room_for_different_numbers_of_boxes():
     data[0, 0, 0, :2], data[1, 0, 0, 0] = 1, 1
     report = evaluate(guide, Images(data[:1], None, one), Images(data[1:], None, other))
     assert report.average_precision == 1
+
+
+def test_boxes_are_matched_at_any_overlap():
+    """The true box is twice as high as what is drawn of the first block: an overlap of one half."""
+    true = torch.tensor([[[0.0, 1, 2, 3], [0.0, 0, 0, 0]]])
+    true[0, 0, 1], true[0, 0, 3] = 1, 6
+    for threshold, expected in ((0.3, 1), (0.5, 1), (0.51, 0)):
+        report = evaluate(told(*[(1, 0)] * 20), Images(BLANK[:1], None, true), iou_threshold=threshold)
+        assert (report.average_precision, report.iou_threshold) == (expected, threshold)
+    for wrong in (0, 1.5, math.nan):
+        with pytest.raises(ValueError, match="`iou_threshold` must be in"):
+            evaluate(told(), Images(BLANK[:1], None, true), iou_threshold=wrong)
 
 
 def test_the_scene_is_what_the_model_draws_of_a_draw_of_the_guide():

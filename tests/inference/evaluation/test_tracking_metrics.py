@@ -1,6 +1,6 @@
-import builtins
 import itertools
 import math
+import sys
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from whatwhere.checks import MissingPackageError
 from whatwhere.inference.evaluation import Tracks
 from whatwhere.inference.evaluation.tracking_metrics import (
     Discoveries,
@@ -463,13 +464,6 @@ def test_bad_arguments_are_refused(monkeypatch: pytest.MonkeyPatch):
             tracking_counts(found, truth, threshold)
     with pytest.raises(ValueError, match=r"same videos and frames .* \(2, 3\) and \(2, 2\)"):
         tracking_counts(found, Tracks(*(x[:, :2] for x in truth)))
-    original = builtins.__import__
-
-    def without_scipy(name: str, *arguments: Any, **options: Any) -> Any:
-        if name.startswith("scipy"):
-            raise ImportError(name)
-        return original(name, *arguments, **options)
-
-    monkeypatch.setattr(builtins, "__import__", without_scipy)
-    with pytest.raises(ImportError, match=r"whatwhere\[metrics\]"):
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    with pytest.raises(MissingPackageError, match=r"whatwhere\[metrics\]"):
         tracking_counts(found, truth)

@@ -315,6 +315,20 @@ def test_boxes_on_all_sides_end_at_the_border():
     assert report.tracking.motp == 1
 
 
+def test_boxes_are_matched_at_any_overlap():
+    """True boxes that are a third higher than drawn ones: an overlap of three quarters."""
+    video = paint(torch.ones(2, 3, SLOTS)).double()
+    boxes = true_boxes(2, 3)
+    boxes[..., 3] += 1
+    for threshold, matches in ((0.3, 12), (0.75, 12), (0.76, 0)):
+        report = evaluate(Guide(1000.0), Videos(video, boxes=boxes), iou_threshold=threshold)
+        assert report.tracking is not None
+        assert (12 - report.tracking.misses, report.iou_threshold) == (matches, threshold)
+    for wrong in (0, 1.5, math.nan):
+        with pytest.raises(ValueError, match="`iou_threshold` must be in"):
+            evaluate(Guide(), Videos(video, boxes=boxes), iou_threshold=wrong)
+
+
 def test_without_scipy_there_is_no_tracking(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "scipy.optimize", None)
     report = evaluate(Guide(**SURE), scripted(), particles=1)

@@ -192,8 +192,13 @@ def test_decay_may_add_squares_instead_of_averaging_them():
     assert decay(tracker()).item() == pytest.approx(0.5 * (14 + 25))
     with pytest.raises(AttributeError, match="nothing"):
         SupervisedObjective(tracker(), {"where": LocalisationLoss()}, decay=WeightDecay(("nothing",)))
-    with pytest.raises(ValueError, match="`reduce` must be"):
+    with pytest.raises(ValueError, match="`reduce` must be one of mean, sum, got 'max'"):
         WeightDecay(("weight",), reduce="max")
+    for coefficient in (-1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match="`coefficient` must not be negative"):
+            WeightDecay(("weight",), coefficient)
+    with pytest.raises(ValueError, match="`names` must be of at least one parameter"):
+        WeightDecay(())
 
 
 def test_frames_that_do_not_exist_change_nothing():
@@ -227,9 +232,15 @@ def test_impossible_objectives_and_arguments_are_refused():
             SupervisedObjective(model, {name: LocalisationLoss()})
     with pytest.raises(ValueError, match=r"`weights` must be those of \['where'\], but got \['what'\]"):
         SupervisedObjective(model, where, {"what": 1.0})
-    with pytest.raises(ValueError, match='"all" or "last", got \'first\''):
+    for weight in (-1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match=r"`weights\.where` must not be negative"):
+            SupervisedObjective(model, where, {"where": weight})
+    with pytest.raises(ValueError, match="`frames` must be one of all, last, got 'first'"):
         SupervisedObjective(model, where, frames="first")
     objective, video = SupervisedObjective(model, where), torch.rand(2, 3, 1, *SIZE)
+    for nothing in (video[:0], video[:, :0]):
+        with pytest.raises(ValueError, match=r"`video` must have shape .*, at least 1 each, but got"):
+            objective(nothing, torch.ones(*nothing.shape[:2], 4))
     with pytest.raises(ValueError, match=r"`boxes` must have shape \(2, 3, 4\), but got \(2, 4\)"):
         objective(video, torch.ones(2, 4))
     with pytest.raises(ValueError, match=r"`mask` must have shape \(2, 3\), but got \(2, 2\)"):

@@ -400,11 +400,32 @@ def test_impossible_objectives_and_arguments_are_refused():
         HARTObjective(model, {"iou": OverlapLoss()})
     with pytest.raises(ValueError, match=r"`weights` must be those of \['tracking'\], but got \['mask'\]"):
         HARTObjective(model, hart_losses("spatial"), {"mask": 1.0})
+    for wrong in (-1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match="`weights` must not be negative"):
+            HARTObjective(model, weights={"mask": wrong})
+        with pytest.raises(ValueError, match="`decay` must not be negative"):
+            HARTObjective(model, decay=wrong)
     objective = HARTObjective(model)
+    for nothing in (slice(0), (slice(None), slice(0))):
+        with pytest.raises(ValueError, match=r"`video` must have shape .*, at least 1 each, but got"):
+            objective(video[nothing], boxes[nothing])
     with pytest.raises(ValueError, match=r"`boxes` must have shape \(3, 4, 4\), but got \(3, 4\)"):
         objective(video, boxes[:, 0])
     with pytest.raises(ValueError, match=r"`mask` must have shape \(3, 4\), but got \(3, 3\)"):
         objective(video, boxes, mask=mask[:, :3])
+
+
+@pytest.mark.parametrize("floor", [0.0, 1.0, -1e-8, math.nan])
+def test_floors_are_shares(floor: float):
+    for make in (OverlapLoss, WindowLoss, lambda floor: WindowLoss(area_floor=floor)):
+        with pytest.raises(ValueError, match=r"floor` must be in \(0, 1\)"):
+            make(floor)
+    with pytest.raises(ValueError, match="`count` must be at least 1, got 0"):
+        AdaptiveWeights(0)
+
+
+def test_constant_weights_may_be_whole_numbers():
+    assert FixedWeights(2, 3)(torch.tensor([0.5, 1.0])).item() == 4
 
 
 def tiny_hart(appearance: bool = True) -> HART:
