@@ -21,6 +21,7 @@ from .components.gaussian_windows import (
 )
 from .components.initialisers import glorot_uniform
 from .components.networks import fill_output_bias, mlp
+from .components.precision import without_autocast
 from .components.recurrent import LSTMState, ZoneoutLSTM
 from .components.visual_cortex import (
     DorsalStream,
@@ -282,7 +283,7 @@ def _where_scale(size: Size, glimpse_size: Size) -> Tensor:
 
 def _read_out(head: nn.Module, evidence: Tensor) -> Tensor:
     """Four numbers in [-1, 1]; half precision would round a way of 50 pixels by 0.2."""
-    with torch.autocast(evidence.device.type, enabled=False):
+    with without_autocast(evidence.device):
         return head(evidence.to(next(head.parameters()).dtype)).tanh()
 
 

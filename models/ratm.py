@@ -37,6 +37,7 @@ from .components.gaussian_windows import (
 )
 from .components.inputs import require_first_boxes, require_pixels
 from .components.plates import Plate
+from .components.precision import without_autocast
 
 
 class RATMTracks(NamedTuple):
@@ -261,7 +262,7 @@ class RATMAttention(nn.Module, ABC):
 
     def _read_out(self, hidden: Tensor) -> Tensor:
         # Half precision would round a way of 50 pixels by 0.2.
-        with torch.autocast(hidden.device.type, enabled=False):
+        with without_autocast(hidden.device):
             return self.from_hidden(hidden.to(self.from_hidden.weight.dtype))
 
 

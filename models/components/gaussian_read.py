@@ -29,6 +29,7 @@ from torch import Tensor
 
 from .attention import Size, clip_straight_through
 from .gaussian_windows import GaussianWindow
+from .precision import without_autocast
 
 HART_EPSILON = 1e-8
 RATM_EPSILON = 1e-4
@@ -202,7 +203,7 @@ def gaussian_read(
         raise ValueError(f"`images` must be floating point or uint8, but got {images.dtype}.")
     dtype = torch.promote_types(window.centre.dtype, torch.float32)
     batch, channels, height, width = images.shape
-    with torch.autocast(images.device.type, enabled=False):
+    with without_autocast(images.device):
         window = GaussianWindow(*(field.to(dtype) for field in window))
         part = _part_within_reach(images, window, size, epsilon)
         if part is not None:

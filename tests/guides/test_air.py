@@ -132,7 +132,8 @@ def test_the_baseline_of_a_slot_sees_earlier_slots_only():
 
 
 def test_the_baseline_does_not_train_the_guide():
-    guide = small_guide(use_baseline=True)
+    encoder = nn.Sequential(nn.Flatten(-3), nn.Linear(144, 9))
+    guide = small_guide(use_baseline=True, image_encoder=encoder)
     nodes = guide_trace(guide, torch.rand(3, 1, 12, 12)).nodes
     sum(nodes[f"z_pres/{i}"]["infer"]["baseline"]["baseline_value"].sum() for i in range(3)).backward()
     assert all(p.grad is not None for p in guide.baseline.parameters())

@@ -1,11 +1,11 @@
-"""IRNN and zoneout LSTM against a loop over units, and what their first weights promise."""
+"""Recurrent cells against loops over units, and what their first weights promise."""
 
 import math
 
 import pytest
 import torch
 
-from whatwhere.models.components.recurrent import IRNN, LSTMState, ZoneoutLSTM
+from whatwhere.models.components.recurrent import GRU, IRNN, LSTMState, VanillaRNN, ZoneoutLSTM
 
 
 def test_irnn_equals_a_loop_over_units():
@@ -170,3 +170,56 @@ def test_the_forget_gate_can_begin_open():
     assert torch.equal(cell.from_input.bias, expected)
     with pytest.raises(ValueError, match="`zoneout` must be in"):
         ZoneoutLSTM(3, 4, 1.5)
+
+
+def gru_of_a_unit(cell: GRU, x: list[float], hidden: list[float], d: int) -> float:
+    """One unit of Cho et al.'s GRU, from the weights: update gate first, then reset gate, then candidate."""
+    size = cell.hidden_size
+    w, b = cell.from_input.weight.tolist(), cell.from_input.bias.tolist()
+    u, v = cell.gates_from_hidden.weight.tolist(), cell.candidate_from_hidden.weight.tolist()
+
+    def gate(unit: int) -> float:
+        total = b[unit] + sum(p * q for p, q in zip(w[unit], x, strict=True))
+        total += sum(p * q for p, q in zip(u[unit], hidden, strict=True))
+        return 1 / (1 + math.exp(-total))
+
+    update, resets = gate(d), [gate(size + e) for e in range(size)]
+    candidate = b[2 * size + d] + sum(p * q for p, q in zip(w[2 * size + d], x, strict=True))
+    candidate += sum(p * r * h for p, r, h in zip(v[d], resets, hidden, strict=True))
+    return (1 - update) * hidden[d] + update * math.tanh(candidate)
+
+
+def test_gru_equals_a_loop_over_units():
+    cell = GRU(3, 4).double()
+    inputs, hidden = torch.randn(5, 3).double(), torch.randn(5, 4).double()
+    state = cell(inputs, hidden)
+    for row in range(5):
+        expected = [gru_of_a_unit(cell, inputs[row].tolist(), hidden[row].tolist(), d) for d in range(4)]
+        torch.testing.assert_close(state[row], torch.tensor(expected).double())
+
+
+def test_gru_starts_from_a_learned_state_of_zeros_and_glorots_weights():
+    cell = GRU(200, 100)
+    assert torch.equal(cell.initial_state(torch.zeros(3, 200)), torch.zeros(3, 100))
+    assert cell.initial.requires_grad
+    assert cell.from_input.weight.abs().max().item() == pytest.approx((6 / 300) ** 0.5, rel=1e-3)
+    for weight in (cell.gates_from_hidden.weight, cell.candidate_from_hidden.weight, cell.from_input.bias):
+        assert weight.abs().max().item() == pytest.approx((3 / 100) ** 0.5, rel=0.02)
+
+
+def test_vanilla_rnn_is_one_affine_map_of_all_its_inputs_and_one_of_its_state():
+    cell = VanillaRNN(3, 2, 4).double()
+    for bias in (cell.from_early.bias, cell.from_hidden.bias):
+        torch.nn.init.normal_(bias)
+    early, late, hidden = (torch.randn(5, size).double() for size in (3, 2, 4))
+    state = cell(cell.project(early), late, hidden)
+    for row in range(5):
+        for d in range(4):
+            total = cell.from_early.bias[d] + cell.from_hidden.bias[d]
+            total = total + sum(cell.from_early.weight[d, f] * early[row, f] for f in range(3))
+            total = total + sum(cell.from_late.weight[d, f] * late[row, f] for f in range(2))
+            total = total + sum(cell.from_hidden.weight[d, e] * hidden[row, e] for e in range(4))
+            torch.testing.assert_close(state[row, d], total.tanh())
+    wide = VanillaRNN(300, 100, 50)
+    for part in (wide.from_early, wide.from_late):
+        assert part.weight.abs().max().item() == pytest.approx(2 / 20, rel=1e-2)
