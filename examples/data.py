@@ -11,6 +11,7 @@
     whatwhere-data weizmann weizmann/ --output weizmann.h5
     whatwhere-data otb otb/ --resize 240 320 --output otb.h5
     whatwhere-data tld tld/ --resize 240 320 --output tld.h5
+    whatwhere-data targets vot/ --resize 240 320 --output vot.h5
     whatwhere-data kitti kitti/ --part train --frames 30 --output kitti_train.h5
     whatwhere-data kitti kitti/ --part test --frames 60 --output kitti_test.h5
     whatwhere-data scenes street/ --frames 60 --min-side 8 --resize 128 128 --output street.h5
@@ -23,9 +24,10 @@
 are not here, or digits of the fonts that come with Matplotlib, which need no network. `moving-digits` makes
 SQAIR's videos of either, `ratm-digits` and `bouncing-balls` those of RATM, `clutter` those of an object to
 follow among others. `kth` cuts the KTH actions' clips out of their videos and joins them with the boxes of
-Jiang, Lin and Davis; `weizmann` collects the silhouettes of the Weizmann actions. `scenes` cuts clips of
-one object each out of annotated videos of several. `join` makes one file of several, whose groups stay apart.
-`show` draws a video as a strip of its frames.
+Jiang, Lin and Davis; `weizmann` collects the silhouettes of the Weizmann actions; `targets` collects
+sequences in the layouts of VOT, LaSOT and GOT-10k. `scenes` cuts clips of one object each out of annotated
+videos of several. `join` makes one file of several, whose groups stay apart. `show` draws a video as a strip
+of its frames.
 """
 
 import argparse

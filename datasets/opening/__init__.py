@@ -11,6 +11,7 @@ from .film import VIDEO_SUFFIXES, film_pictures
 from .gif import gif_pictures
 from .hdf5 import HDF5_SUFFIXES, find_dataset, open_file, read_attributes, read_values
 from .picture import (
+    IMAGE_KINDS,
     IMAGE_SUFFIXES,
     Picture,
     grey_by_mode,
@@ -23,6 +24,7 @@ from .picture import (
 
 __all__ = [
     "Archive",
+    "IMAGE_KINDS",
     "IMAGE_SUFFIXES",
     "LIMIT",
     "Picture",

@@ -13,12 +13,17 @@ LIMIT = 8 * 2**30
 DEFLATE_RATIO = 1100
 """More than deflate reaches, which PNG, HDF5, gzip and zip use; its best is 1032."""
 
-# So much may be claimed by a file of any size: a picture of one colour is smaller than its ratio.
-_UNSUSPICIOUS = 256 * 2**20
+UNSUSPICIOUS = 64 * 2**20
+"""So many bytes of memory may be claimed by a file of any size: 64 MiB."""
 
 
 def check_claim(
-    what: str, claimed: int, stored: int, limit: float = LIMIT, ratio: float = DEFLATE_RATIO
+    what: str,
+    claimed: int,
+    stored: int,
+    limit: float = LIMIT,
+    ratio: float = DEFLATE_RATIO,
+    unsuspicious: int = UNSUSPICIOUS,
 ) -> None:
     """Refuses data that are too large for memory, or for the file that claims to hold them.
 
@@ -29,12 +34,13 @@ def check_claim(
         claimed: bytes that it takes in memory.
         stored: bytes of the file, or of its part, that it is read from.
         limit: most bytes that are read into memory at once; `math.inf` for what is read bit by bit.
-        ratio: of `claimed` to `stored`, that no file of this kind exceeds. It is left alone up to 256 MiB.
+        ratio: of `claimed` to `stored`, that no file of this kind exceeds.
+        unsuspicious: up to which the ratio does not matter.
 
     Raises:
         DataError: if `claimed` is too great; the message does not name the file.
     """
-    if claimed > max(ratio * stored, _UNSUSPICIOUS):
+    if claimed > max(ratio * stored, unsuspicious):
         raise DataError(
             f"{what} would take {in_words(claimed)} of memory, but only {in_words(stored)} are stored; the "
             "file is damaged or misleading."

@@ -91,8 +91,13 @@ def read_values(dataset: h5py.Dataset, name: str, limit: float = LIMIT) -> np.nd
 
 
 def read_attributes(file: h5py.File) -> dict[str, Any]:
-    """The attributes of a file as Python's values; those of one element as that, long ones not at all."""
-    return dict(_attributes(file))
+    """The attributes of a file as Python's values; those of one element as that, long ones not at all.
+
+    Raises:
+        DataError: if the file is too damaged to list them. The message does not name it.
+    """
+    with as_data_error("the attributes cannot be read, the file is damaged"):
+        return dict(_attributes(file))
 
 
 def _attributes(file: h5py.File) -> Iterator[tuple[str, Any]]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..errors import DataError
-from .claims import as_data_error, check_claim
+from .claims import DEFLATE_RATIO, UNSUSPICIOUS, as_data_error, check_claim
 
 Picture = npt.NDArray[np.uint8]
 """Grey `(H, W)` or RGB `(H, W, 3)`."""
@@ -24,6 +24,9 @@ IMAGE_KINDS = "PNG, JPEG, BMP, TIFF or WebP"
 
 # Whatever the name says: others would start other programs (EPS), or be read by rarely used code.
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
+# Of these a picture of one colour has no size to speak of; others reach deflate's ratio, of single bits.
+_ONE_COLOUR = ("TIFF", "WEBP")
+_RATIO = 8 * DEFLATE_RATIO
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -54,7 +57,9 @@ def open_image(path: Path) -> Iterator[Image.Image]:
             raise DataError(f"{path}: expected one picture, found {pictures}.")
         width, height = opened.size
         try:
-            check_claim("the image", width * height * len(opened.getbands()), path.stat().st_size)
+            claimed, stored = width * height * len(opened.getbands()), path.stat().st_size
+            free = UNSUSPICIOUS if opened.format in _ONE_COLOUR else 0
+            check_claim("the image", claimed, stored, ratio=_RATIO, unsuspicious=free)
         except DataError as error:
             raise DataError(f"{path}: {error}") from None
         yield opened

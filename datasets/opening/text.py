@@ -52,7 +52,7 @@ def integer(word: str) -> int:
         ValueError: if it is none.
     """
     if not _INTEGER.fullmatch(word.strip()):
-        raise ValueError(f"expected a whole number, got {word!r}")
+        raise ValueError(f"expected a whole number, got {_short(word)!r}")
     return int(word)
 
 
@@ -67,5 +67,9 @@ def number(word: str) -> float:
     except ValueError:
         value = math.nan
     if not abs(value) <= _GREATEST:
-        raise ValueError(f"expected a number of at most {_GREATEST:g}, got {word!r}")
+        raise ValueError(f"expected a number of at most {_GREATEST:g}, got {_short(word)!r}")
     return value
+
+
+def _short(word: str) -> str:
+    return word if len(word) < 40 else f"{word[:37]}..."

@@ -6,7 +6,7 @@
 
 from ..opening import VIDEO_SUFFIXES
 from .clips import load_clips
-from .folder import load_folder, load_images
+from .folder import SizeError, load_folder, load_images
 from .frames import Frames, open_frames
 from .kitti import KITTI_SIZES, KITTIRecipe, kitti_parts, load_kitti
 from .kitti_labels import (
@@ -24,6 +24,7 @@ from .kth import KTH_ACTIONS, LOCOMOTION, KTHClip, KTHVideos, kth_parts, load_kt
 from .otb import OTB_RANGES, load_otb, otb_parts
 from .scene_clips import SceneRecipe, load_scenes, scene_parts
 from .target_clips import TargetClips
+from .target_folders import load_target_folders, target_folder_parts
 from .tld import load_tld, tld_parts
 from .video_file import read_video
 from .weizmann import WEIZMANN_ACTIONS, load_weizmann
@@ -41,6 +42,7 @@ __all__ = [
     "LOCOMOTION",
     "OTB_RANGES",
     "SceneRecipe",
+    "SizeError",
     "TargetClips",
     "VIDEO_SUFFIXES",
     "WEIZMANN_ACTIONS",
@@ -56,6 +58,7 @@ __all__ = [
     "load_kth",
     "load_otb",
     "load_scenes",
+    "load_target_folders",
     "load_tld",
     "load_weizmann",
     "open_frames",
@@ -65,6 +68,7 @@ __all__ = [
     "read_video",
     "scene_parts",
     "temporal_split",
+    "target_folder_parts",
     "tld_parts",
     "window_starts",
 ]

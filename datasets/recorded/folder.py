@@ -138,10 +138,14 @@ def as_planes(picture: Picture) -> np.ndarray:
     return picture[None] if picture.ndim == 2 else picture.transpose(2, 0, 1)
 
 
-def size_error(name: Path, picture: Picture, first: Path, size: tuple[int, ...]) -> DataError:
+class SizeError(DataError):
+    """Pictures that must have one size have not; resizing all of them helps."""
+
+
+def size_error(name: Path, picture: Picture, first: Path, size: tuple[int, ...]) -> SizeError:
     """What is wrong with a picture of another size than that of the first, (height, width)."""
     (height, width), (other_height, other_width) = size, picture.shape[:2]
-    return DataError(
+    return SizeError(
         f"{name}: {other_width} x {other_height} pixels, but {first.name} has {width} x {height}; "
-        "give a `size` to bring all images to it."
+        "all must have one size, or be resized to one."
     )

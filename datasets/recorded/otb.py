@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...files import user_path
 from ..errors import DataError
 from ..storage.video import VideoData
 from .target_clips import (
@@ -91,7 +92,7 @@ def load_otb(
         ValueError: if `size` is not positive.
     """
     check_size(size)
-    find = partial(_clips, Path(folder), sequences, skip_missing)
+    find = partial(_clips, user_path(folder), sequences, skip_missing)
     return load_target_clips(find, size, grey=grey, skip_bad=skip_bad)
 
 
@@ -120,7 +121,9 @@ def otb_parts(
         ValueError: if `size` is not positive.
     """
     check_size(size)
-    return target_parts(_clips(Path(folder), sequences, skip_missing, on_bad), size, grey=grey, on_bad=on_bad)
+    return target_parts(
+        _clips(user_path(folder), sequences, skip_missing, on_bad), size, grey=grey, on_bad=on_bad
+    )
 
 
 def _clips(

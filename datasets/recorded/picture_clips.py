@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ..errors import DataError
 from ..opening.film import VIDEO_SUFFIXES, film_pictures
-from ..opening.gif import gif_pictures
+from ..opening.gif import GIF_RATIO, gif_pictures
 from ..opening.picture import (
     IMAGE_KINDS,
     Picture,
@@ -27,9 +27,6 @@ EXPECTED = (
     f"{', '.join(VIDEO_SUFFIXES)}"
 )
 """What holds videos, for messages."""
-
-# Pictures after the first may change some pixels of a large one only.
-_GIF_RATIO = 20_000
 
 
 class Scan(NamedTuple):
@@ -114,7 +111,7 @@ def _film(path: Path, read: Callable[[Path], Iterator]) -> PictureClip:
     def pictures() -> Iterator[Picture]:
         return (without_colour(image_array(picture, None, grey=False)) for picture in read(path))
 
-    ratio = _GIF_RATIO if read is gif_pictures else math.inf  # a film of one still picture grows by bytes
+    ratio = GIF_RATIO if read is gif_pictures else math.inf  # a film of one still picture grows by bytes
     return PictureClip(path, pictures, partial(_frame_of, path), path.stat().st_size, ratio)
 
 

@@ -5,8 +5,9 @@ other formats are easily brought.
 """
 
 import csv
-import math
+import io
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -15,8 +16,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ...files import user_path
 from ..errors import DataError
+from ..opening.claims import as_data_error, naming
 from ..opening.picture import is_image
+from ..opening.text import integer, number, read_text
 from ..storage.video import VideoData
 from .target_clips import (
     ClipFrames,
@@ -38,6 +42,7 @@ from .target_clips import (
 
 _TABLE = "boxes.csv"
 _COLUMNS = ("frame", "id", "x", "y", "w", "h")
+_DELIMITERS = (",", ";", "\t")
 # The second is KITTI's.
 _IMAGES = ("img", "image_02", ".")
 
@@ -86,8 +91,9 @@ def load_scenes(
     """Clips of one object each in memory; `scene_parts` needs less.
 
     A scene is a folder with a table `boxes.csv` whose first line is `frame,id,x,y,w,h`, in any order; other
-    columns are left alone. A line is an object in a frame: `frame` counts from 0, `id` tells objects apart,
-    and the box is left, top, width and height in 0-based pixels of the frames as they are stored. The frames
+    columns are left alone. Columns are separated by commas, semicolons or tabs. A line is an object in a
+    frame: `frame` counts from 0, `id` tells objects apart, and the box is left, top, width and height in
+    0-based pixels of the frames as they are stored; all NaN or empty where the object is absent. The frames
     are image files in `img/`, `image_02/` or beside the table, whose names end with their numbers, or else
     one video file. There may be frames without boxes, but no box without a frame.
 
@@ -116,7 +122,7 @@ def load_scenes(
             the line.
         RuntimeError: if a video file is to be read and PyAV is not installed.
     """
-    find = partial(_clips, Path(folder), recipe, sequences)
+    find = partial(_clips, user_path(folder), recipe, sequences)
     return load_target_clips(find, recipe.size, grey=recipe.grey, skip_bad=skip_bad)
 
 
@@ -140,7 +146,7 @@ def scene_parts(
         DataError: as in `load_scenes`.
         RuntimeError: as in `load_scenes`.
     """
-    clips = _clips(Path(folder), recipe, sequences, on_bad)
+    clips = _clips(user_path(folder), recipe, sequences, on_bad)
     return target_parts(clips, recipe.size, grey=recipe.grey, on_bad=on_bad)
 
 
@@ -211,41 +217,44 @@ def _read_objects(path: Path) -> dict[str, list[_Box]]:
             line.
     """
     objects: dict[str, dict[int, _Box]] = {}
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as stream:
-            rows = csv.DictReader(stream, skipinitialspace=True)
-            missing = [column for column in _COLUMNS if column not in (rows.fieldnames or ())]
-            if missing:
-                raise DataError(
-                    f"{path}, line 1: expected the columns {','.join(_COLUMNS)}, no `{missing[0]}`."
-                )
-            for row in rows:
-                try:
-                    box = _parse(rows.line_num, row)
-                    known = objects.setdefault(box.identity, {})
-                    if box.frame in known:
-                        before = known[box.frame].line
-                        raise DataError(f"`{box.identity}` is in frame {box.frame} on line {before} already.")
-                except DataError as error:
-                    raise DataError(f"{path}, line {rows.line_num}: {error}") from None
+    text = read_text(path)
+    head = text.partition("\n")[0]
+    delimiter = max(_DELIMITERS, key=head.count)
+    rows = csv.DictReader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
+    with as_data_error(f"{path}: cannot be read as a table"):
+        missing = [column for column in _COLUMNS if column not in (rows.fieldnames or ())]
+        if missing:
+            raise DataError(f"{path}, line 1: expected the columns {','.join(_COLUMNS)}, no `{missing[0]}`.")
+        for row in rows:
+            with naming(f"{path}, line {rows.line_num}"):
+                box = _parse(rows.line_num, row)
+                if box is None:
+                    continue
+                known = objects.setdefault(box.identity, {})
+                if box.frame in known:
+                    before = known[box.frame].line
+                    raise DataError(f"`{box.identity}` is in frame {box.frame} on line {before} already.")
                 known[box.frame] = box
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file.") from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read as a table ({error}).") from error
     return {identity: list(boxes.values()) for identity, boxes in objects.items()}
 
 
-def _parse(line: int, row: Mapping[str, str | None]) -> _Box:
+def _parse(line: int, row: Mapping[str, str | None]) -> _Box | None:
+    """The box that a row describes; None where it says that the object is absent."""
     words = [(row[column] or "").strip() for column in _COLUMNS]
-    text = ",".join(words)
+    text = ",".join(words)[:100]
+    if all(word.lower() in ("", "nan") for word in words[2:]):
+        return None
     try:
-        frame, (left, top, width, height) = int(words[0]), map(float, words[2:])
+        # As some programs write them: 3.0 for a frame, and 1,5 where columns are separated otherwise.
+        frame, (left, top, width, height) = (
+            integer(re.sub(r"\.0+$", "", words[0])),
+            (number(word.replace(",", ".")) for word in words[2:]),
+        )
     except ValueError:
         raise DataError(f"expected {','.join(_COLUMNS)}, a frame and four numbers, got {text!r}.") from None
     if frame < 0 or not words[1]:
         raise DataError(f"expected a frame that is not negative and an `id`, got {text!r}.")
-    if not all(map(math.isfinite, (left, top, width, height))) or min(width, height) <= 0:
+    if min(width, height) <= 0:
         raise DataError(f"expected a box with an area, got {text!r}.")
     return _Box(line, frame, words[1], (left, top, width, height))
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..errors import DataError
+from ..opening.claims import as_data_error, naming
 from ..opening.film import VIDEO_SUFFIXES
 from ..opening.picture import image_array, is_image, read_image
 from ..opening.text import number as parse_number
@@ -316,7 +317,7 @@ def check_size(size: Size) -> None:
 def sequence_folders(
     root: Path, is_sequence: Callable[[Path], bool], names: Sequence[str] | None = None
 ) -> list[Path]:
-    """`root` itself if it is a sequence, or else its sub-folders that are one, sorted by name.
+    """`root` itself if it is a sequence, or else its sub-folders that are one, or theirs; sorted by name.
 
     Hidden folders are left alone, and so are those that are not called like one of `names`, if there are any.
 
@@ -325,11 +326,18 @@ def sequence_folders(
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder.")
-    if is_sequence(root):
-        folders = [root]
-    else:
-        folders = [path for path in root.iterdir() if path.name[0] != "." and path.is_dir()]
-    found = [(path.resolve().name, path) for path in sorted(folders) if is_sequence(path)]
+    folders = [root]
+    for _ in range(3):
+        found = [(path.resolve().name, path) for path in sorted(folders) if is_sequence(path)]
+        if found:
+            break
+        with as_data_error(f"{root}: cannot be read"):
+            folders = [
+                path
+                for folder in folders
+                for path in folder.iterdir()
+                if path.name[0] != "." and path.is_dir()
+            ]
     if not found:
         raise DataError(f"{root}: expected a folder of frames and boxes, or folders of such, there is none.")
     known = [name for name, _ in found]
@@ -402,25 +410,64 @@ def read_rectangles(path: Path) -> tuple[Boxes, list[int]]:
         DataError: if the file cannot be read, or a line is not as it should be; the message names file and
             line.
     """
+    return _read_lines(path, _four_numbers, "four numbers")
+
+
+def read_regions(path: Path) -> tuple[Boxes, list[int]]:
+    """Lines of boxes or polygons, as boxes `(left, top, width, height)` `(T, 4)`, and where they stand.
+
+    A line has four numbers, a box, or the corners of a polygon, two numbers each; separated and left out as
+    in `read_rectangles`.
+
+    Raises:
+        DataError: as in `read_rectangles`.
+    """
+    return _read_lines(path, _region, "boxes or polygons")
+
+
+def _read_lines(
+    path: Path, parse: Callable[[str], Sequence[float]], expected: str
+) -> tuple[Boxes, list[int]]:
     rows, lines = [], []
     for line, text in annotation_lines(path, "utf-8-sig"):
-        try:
-            rows.append(_four_numbers(text.strip()))
-        except DataError as error:
-            raise DataError(f"{path}, line {line}: {error}") from None
+        with naming(f"{path}, line {line}"):
+            rows.append(parse(text.strip()))
         lines.append(line)
     if not rows:
-        raise DataError(f"{path}: expected lines of four numbers, there is none.")
+        raise DataError(f"{path}: expected lines of {expected}, there is none.")
     return np.array(rows), lines
 
 
 def _four_numbers(text: str) -> list[float]:
     words = re.split(r"\s*,\s*|\s+", text)
     if len(words) != 4:
-        raise DataError(f"expected 4 numbers, got {len(words)}: {text!r}.")
+        raise DataError(f"expected 4 numbers, got {len(words)}: {_short(text)!r}.")
+    return _numbers(words)
+
+
+def _region(text: str) -> Sequence[float]:
+    words = re.split(r"\s*,\s*|\s+", text)
+    if words[0].startswith("m"):
+        raise DataError("expected a box or a polygon, got a mask, which is not read.")
+    if len(words) == 4:
+        return _numbers(words)
+    if len(words) < 6 or len(words) % 2:
+        raise DataError(
+            f"expected 4 numbers of a box, or 6, 8, ... of a polygon, got {len(words)}: {_short(text)!r}."
+        )
+    corners = np.array(_numbers(words)).reshape(-1, 2)
+    first = corners.min(0)
+    return [*first, *(corners.max(0) - first)]
+
+
+def _numbers(words: Sequence[str]) -> list[float]:
     if all(word.lower() == "nan" for word in words):
-        return [math.nan] * 4
+        return [math.nan] * len(words)
     try:
         return [parse_number(word) for word in words]
     except ValueError as error:
-        raise DataError(f"expected 4 numbers, or 4 times NaN: {error}.") from None
+        raise DataError(f"expected {len(words)} numbers, or {len(words)} times NaN: {error}.") from None
+
+
+def _short(text: str) -> str:
+    return text if len(text) < 100 else f"{text[:97]}..."

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...files import user_path
 from ..errors import DataError
 from ..opening.picture import is_image
 from ..storage.video import VideoData
@@ -74,7 +75,9 @@ def load_tld(
         ValueError: if `size` is not positive.
     """
     check_size(size)
-    return load_target_clips(partial(_clips, Path(folder), sequences), size, grey=grey, skip_bad=skip_bad)
+    return load_target_clips(
+        partial(_clips, user_path(folder), sequences), size, grey=grey, skip_bad=skip_bad
+    )
 
 
 def tld_parts(
@@ -101,7 +104,7 @@ def tld_parts(
         ValueError: if `size` is not positive.
     """
     check_size(size)
-    return target_parts(_clips(Path(folder), sequences, on_bad), size, grey=grey, on_bad=on_bad)
+    return target_parts(_clips(user_path(folder), sequences, on_bad), size, grey=grey, on_bad=on_bad)
 
 
 def _clips(root: Path, sequences: Sequence[str] | None, on_bad: OnBad) -> list[TargetClip]:

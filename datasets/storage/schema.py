@@ -51,7 +51,8 @@ class Source:
         datasets = {name: find_dataset(file, name) for name in ("video", "images")}
         names = [name for name, dataset in datasets.items() if dataset is not None]
         if len(names) != 1:
-            found = "both" if names else f"neither, only {sorted(map(str, file))}"
+            with as_data_error("cannot be read, the file is damaged"):
+                found = "both" if names else f"neither, only {sorted(map(str, file))}"
             raise DataError(f"expected a dataset `video` (or `images`, of still images), found {found}.")
         self.name = names[0]
         self.pixels = datasets[self.name]

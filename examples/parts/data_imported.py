@@ -6,13 +6,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from whatwhere import checks
 from whatwhere.datasets import (
     KITTI_CLASSES,
     KITTI_SIZES,
     KTH_ACTIONS,
+    LIMIT,
     LOCOMOTION,
     KITTIRecipe,
     SceneRecipe,
+    SizeError,
     VideoData,
     VideoStore,
     in_parts,
@@ -24,12 +27,15 @@ from whatwhere.datasets import (
     save_video,
     save_video_parts,
     scene_parts,
+    target_folder_parts,
     tld_parts,
 )
+from whatwhere.datasets.opening import IMAGE_KINDS
+from whatwhere.examples.common.program import UsageError
 
 
 def add_importing_commands(add_command: Callable[..., argparse.ArgumentParser]) -> None:
-    """Adds `kth`, `weizmann`, `otb`, `tld`, `kitti`, `scenes` and `import`.
+    """Adds `kth`, `weizmann`, `otb`, `tld`, `targets`, `kitti`, `scenes` and `import`.
 
     Args:
         add_command: makes a parser for a command of a name, with its `help`.
@@ -65,6 +71,17 @@ def add_importing_commands(add_command: Callable[..., argparse.ArgumentParser]) 
     command.set_defaults(run=import_tld)
     add_target_arguments(command, (240, 320), "folders of gt.txt and images or a video, or one of them")
     add_sequences_argument(command)
+    command = add_command("targets", help="collect sequences in the layouts of VOT, LaSOT and GOT-10k")
+    command.set_defaults(run=import_target_folders)
+    add_target_arguments(command, (240, 320), "folders of groundtruth.txt and images, or one of them")
+    add_sequences_argument(command)
+    command.add_argument(
+        "--origin",
+        type=float,
+        default=0.0,
+        metavar="PIXEL",
+        help="coordinates of the first pixel; 1 where they count from 1 (default: %(default)s)",
+    )
     command = add_command("kitti", help="cut clips of one object each out of KITTI's drives")
     command.set_defaults(run=import_kitti)
     add_target_arguments(command, KITTIRecipe.size, "folder of label_02/ and image_02/")
@@ -77,7 +94,7 @@ def add_importing_commands(add_command: Callable[..., argparse.ArgumentParser]) 
     )
     add_sequences_argument(command)
     add_scene_arguments(command)
-    command = add_command("import", help="collect a folder of PNG or JPEG files")
+    command = add_command("import", help=f"collect a folder of {IMAGE_KINDS} files")
     command.set_defaults(run=import_folder)
     command.add_argument("folder")
     command.add_argument("--output", required=True, metavar="FILE", help="HDF5 file to write")
@@ -86,6 +103,19 @@ def add_importing_commands(add_command: Callable[..., argparse.ArgumentParser]) 
     )
     command.add_argument("--grey", action="store_true", help="one channel instead of three")
     command.add_argument("--skip-unreadable", action="store_true", help="leave out files that cannot be read")
+    command.add_argument(
+        "--bits",
+        type=int,
+        default=16,
+        help="used bits of grey values stored in 16, 12 for many scientific cameras (default: %(default)s)",
+    )
+    command.add_argument(
+        "--limit",
+        type=float,
+        default=LIMIT / 2**30,
+        metavar="GIB",
+        help="most memory that the images may take (default: %(default)g)",
+    )
 
 
 def add_target_arguments(parser: argparse.ArgumentParser, size: tuple[int, int], folder: str) -> None:
@@ -228,6 +258,22 @@ def import_tld(arguments: argparse.Namespace) -> int:
     return save_targets(parts, skipped, {"sequences": arguments.sequences}, arguments)
 
 
+def import_target_folders(arguments: argparse.Namespace) -> int:
+    """Collects sequences in the layouts of VOT, LaSOT and GOT-10k."""
+    skipped: list[str] = []
+    checks.finite(arguments, "origin")
+    parts = target_folder_parts(
+        arguments.folder,
+        size=tuple(arguments.resize),
+        grey=arguments.grey,
+        sequences=arguments.sequences,
+        origin=arguments.origin,
+        on_bad=skipped.append if arguments.skip_bad else None,
+    )
+    parameters = {"sequences": arguments.sequences, "origin": arguments.origin}
+    return save_targets(parts, skipped, parameters, arguments)
+
+
 def import_kitti(arguments: argparse.Namespace) -> int:
     """Cuts clips out of KITTI's drives."""
     skipped: list[str] = []
@@ -299,9 +345,18 @@ def save_clips(
 def import_folder(arguments: argparse.Namespace) -> int:
     """Collects the images of a folder."""
     size = None if arguments.resize is None else tuple(arguments.resize)
-    images = load_folder(
-        arguments.folder, size=size, grey=arguments.grey, skip_unreadable=arguments.skip_unreadable
-    )
+    checks.positive(arguments, "limit")
+    try:
+        images = load_folder(
+            arguments.folder,
+            size=size,
+            grey=arguments.grey,
+            skip_unreadable=arguments.skip_unreadable,
+            bits=arguments.bits,
+            limit=arguments.limit * 2**30,
+        )
+    except SizeError as error:
+        raise UsageError(f"{error} Give `--resize HEIGHT WIDTH`.") from error
     for problem in images.skipped:
         print(f"skipped: {problem}")
     parameters = {"folder": Path(arguments.folder).name, "size": size, "grey": arguments.grey}

@@ -1,4 +1,5 @@
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -130,3 +131,51 @@ def test_errors_are_one_line_with_status_2(tmp_path: Path, data_error: Error) ->
     assert "--output" in data_error("glyphs")
     blocked = path / "below" / "x.h5"
     assert "glyphs.h5" in data_error("glyphs", "--size", 1, "--output", blocked)
+
+
+def test_pictures_of_different_sizes_are_told_the_option(tmp_path: Path, data_error: Error) -> None:
+    for number in (4, 5):
+        Image.new("L", (number, 4)).save(tmp_path / f"{number}.png")
+    message = data_error("import", tmp_path, "--output", tmp_path / "all.h5")
+    assert "5.png: 5 x 4 pixels, but 4.png has 4 x 4" in message
+    assert "`--resize HEIGHT WIDTH`" in message
+    assert main(["import", str(tmp_path), "--output", str(tmp_path / "all.h5"), "--resize", "4", "4"]) == 0
+
+
+def test_pictures_of_twelve_bits_and_too_many(tmp_path: Path, data_error: Error) -> None:
+    Image.fromarray(np.array([[0, 2048, 4095]], np.uint16)).save(tmp_path / "0.png")
+    output = tmp_path / "all.h5"
+    assert main(["import", str(tmp_path), "--output", str(output), "--bits", "12"]) == 0
+    assert load_video(output).video.ravel().tolist() == [0, 128, 255]
+    for options in (["--bits", "20"], ["--limit", "nan"], ["--limit", "1e-9"], ["--bits", "10"]):
+        assert "error:" in data_error("import", tmp_path, "--output", output, *options)
+
+
+def test_targets_of_other_benchmarks(tmp_path: Path) -> None:
+    for number in (1, 2):
+        Image.new("L", (9, 8)).save(tmp_path / f"{number}.png")
+    (tmp_path / "groundtruth.txt").write_text("2,3,4,5\n2,3,6,3,6,8,2,8\n")
+    output = tmp_path / "all.h5"
+    command = ["targets", str(tmp_path), "--output", str(output), "--resize", "8", "9", "--origin", "1"]
+    assert main(command) == 0
+    boxes = load_video(output).boxes
+    assert boxes is not None
+    assert boxes[0, :, 0].tolist() == [[1, 2, 4, 5], [1, 2, 4, 5]]
+
+
+@pytest.mark.parametrize("output", ["/dev/null", "pipe", ""])
+def test_only_regular_files_are_written(tmp_path: Path, data_error: Error, output: str) -> None:
+    Image.new("L", (9, 8)).save(tmp_path / "0.png")
+    os.mkfifo(tmp_path / "pipe")
+    path = str(tmp_path / output) if output == "pipe" else output
+    assert "cannot write" in data_error("import", tmp_path, "--output", path)
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_an_interruption_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("whatwhere.examples.data.check", interrupt)
+    assert main(["check", "none.h5"]) == 130
+    assert capsys.readouterr().err == "whatwhere-data check: interrupted\n"

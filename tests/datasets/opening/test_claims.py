@@ -15,13 +15,15 @@ def test_claims_are_compared_with_the_limit() -> None:
 
 
 def test_claims_are_compared_with_what_is_stored() -> None:
-    check_claim("it", 2**28, 1)  # may be one colour
+    check_claim("it", 2**26, 1)  # may be one colour
     check_claim("it", 1000 * 2**20, 2**20)
     with pytest.raises(DataError, match="it would take 954 MiB of memory, but only 5 bytes are stored"):
         check_claim("it", 10**9, 5)
     with pytest.raises(DataError, match=r"would take 90\.9 TiB"):
         check_claim("it", 10**14, 2**20, limit=float("inf"))
     check_claim("it", 10**9, 10**5, ratio=20_000)
+    with pytest.raises(DataError, match="would take 977 KiB"):
+        check_claim("it", 10**6, 5, unsuspicious=0)
 
 
 def test_what_decoders_raise_names_the_file() -> None:

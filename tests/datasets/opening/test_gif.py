@@ -18,7 +18,7 @@ def large_gif(path: Path, frames: int, side: int) -> int:
 def test_small_files_with_many_large_frames_are_refused_before_they_fill_the_memory(tmp_path: Path) -> None:
     size = large_gif(tmp_path / "clip.gif", 120, 2000)
     assert size < 2000
-    with pytest.raises(DataError, match=r"clip\.gif: the video would take 25\d MiB of memory, but only 1"):
+    with pytest.raises(DataError, match=r"clip\.gif: the video would take 6\d.* MiB of memory, but only 1"):
         load_clips(tmp_path / "clip.gif")
     with pytest.raises(DataError, match=r"clip\.gif: the video takes .* more than the limit of 9.77 KiB"):
         load_clips(tmp_path / "clip.gif", size=(20, 20), limit=10_000)

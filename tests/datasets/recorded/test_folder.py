@@ -80,7 +80,7 @@ def test_orientation_of_the_camera_is_followed(tmp_path: Path) -> None:
 
 def test_different_sizes_need_a_size(tmp_path: Path) -> None:
     save(tmp_path, a=GREY, b=GREY[:4])
-    with pytest.raises(DataError, match=r"b.png: 8 x 4 pixels, but a.png has 8 x 6; give a `size`"):
+    with pytest.raises(DataError, match=r"b.png: 8 x 4 pixels, but a.png has 8 x 6; all must have one size"):
         load_folder(tmp_path)
     assert load_folder(tmp_path, size=3).data.video.shape == (2, 1, 1, 3, 3)
 
