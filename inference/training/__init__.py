@@ -8,6 +8,7 @@ up for it. Imports no other room of `inference`. A new schedule, log or optimise
 from .averages import RunningMeans
 from .checkpoint import Checkpoint, CheckpointError, module_states
 from .checkpoint_file import load_checkpoint, save_checkpoint
+from .clipping import RunningClip
 from .config import (
     Difference,
     differences,
@@ -47,6 +48,7 @@ from .schedules import (
     TriggeredCurriculum,
     Warmup,
 )
+from .stages import Stage, run_stages
 from .trainer import Trainer
 from .training_config import TrainingConfig
 from .training_result import TrainingResult
@@ -72,8 +74,10 @@ __all__ = [
     "PiecewiseConstant",
     "Process",
     "RMSPropTF",
+    "RunningClip",
     "RunningMeans",
     "SignalWatch",
+    "Stage",
     "StepGuard",
     "TensorBoardLog",
     "Trainer",
@@ -102,6 +106,7 @@ __all__ = [
     "preserve_random_state",
     "read_log",
     "rms_clip_norm",
+    "run_stages",
     "runtime_field",
     "save_checkpoint",
     "seed_generators",

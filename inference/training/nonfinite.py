@@ -39,7 +39,7 @@ def gradient_norm(grads: Sequence[Tensor]) -> Tensor:
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(grads))))
 
 
-def clip_gradients(grads: Sequence[Tensor], norm: Tensor, limit: float) -> None:
+def clip_gradients(grads: Sequence[Tensor], norm: Tensor, limit: float | Tensor) -> None:
     """Scale gradients in place so that their joint norm is at most `limit`, without reading the norm back.
 
     Args:

@@ -30,6 +30,7 @@ class Progress(FirstProgress, total=False):
 
     cpu_seconds: float
     best: float
+    clip: Tensor
 
 
 def progress_of(checkpoint: Checkpoint) -> Progress:

@@ -26,6 +26,7 @@ from tqdm import tqdm
 from .averages import RunningMeans
 from .checkpoint import Checkpoint, CheckpointError, OptimizerState, OptimizerStateDict, module_states
 from .checkpoint_file import load_checkpoint
+from .clipping import RunningClip
 from .clock import Clock, Times
 from .config import to_primitives
 from .data_record import DataRecord
@@ -144,6 +145,9 @@ class Trainer:
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self._guard = StepGuard(optimizer, self.process.device)
         self._reads_every_step = self.process.device.type == "cpu"  # where a read waits for nothing
+        self._clip = (
+            None if config.clip_factor is None else RunningClip(config.clip_factor, self.process.device)
+        )
         self._means = RunningMeans(self.process)
         self._clock = Clock()
         self._saved_at = time.monotonic()
@@ -199,6 +203,8 @@ class Trainer:
         checkpoint.restore_modules(self._modules)
         self._guard.load(progress["skipped"])
         self._means.load(progress["means"])
+        if self._clip is not None:
+            self._clip.load(progress["clip"])
         self._clock.set(Times(progress["seconds"], progress.get("cpu_seconds", 0.0)))
         self._best = progress.get("best", -math.inf)
         self.step, self.metrics = checkpoint.step, checkpoint.metrics
@@ -285,6 +291,8 @@ class Trainer:
         self.process.maximum_(nonfinite)
         if self.config.clip_norm is not None:
             clip_gradients(grads, norm, self.config.clip_norm)
+        if self._clip is not None:
+            self._clip(grads, norm, nonfinite)
         self._guard.step(nonfinite)
         self._means.add({**values, "gradient_norm": norm}, nonfinite)
         self.step += 1
@@ -430,6 +438,8 @@ class Trainer:
         elapsed = self._clock.elapsed()
         seconds = {"seconds": elapsed.wall, "cpu_seconds": elapsed.cpu}
         progress = {"means": means, "skipped": self._guard.state(), **seconds}
+        if self._clip is not None:
+            progress["clip"] = self._clip.state()
         return replace(
             self._parameters_only(),
             optimizer=OptimizerState(

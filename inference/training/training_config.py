@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ... import checks
@@ -30,6 +30,8 @@ class TrainingConfig:
     """Seed of the random numbers of all steps."""
     clip_norm: float | None = None
     """Largest Euclidean norm of all gradients together; larger ones are scaled down to it."""
+    clip_factor: float | None = None
+    """Largest such norm relative to its running mean over the steps before, greater than 1."""
     max_nonfinite_steps: int = 10
     """Stop with an error when so many steps in a row had a loss or gradient that is not finite; they are
     skipped.
@@ -56,3 +58,11 @@ class TrainingConfig:
         checks.positive(self, "evaluate_every", "checkpoint_every", "checkpoint_minutes", "max_minutes")
         checks.seed(self, "seed")
         checks.one_of(("wall", "cpu"), self, "clock")
+        checks.within("(1, inf)", self, "clip_factor")
+        if self.clip_factor is not None and self.clip_norm is not None:
+            raise ValueError("`clip_norm` and `clip_factor` are two ways to do the same: give one of them")
+
+    def part(self, share: float) -> TrainingConfig:
+        """These settings for a stage that takes a share of the steps and of the time."""
+        minutes = None if self.minutes is None else share * self.minutes
+        return replace(self, steps=max(1, round(share * self.steps)), minutes=minutes)
