@@ -12,6 +12,7 @@ from .propagation import Propagation
 from .second_look import SecondLook
 from .sequence_air import SequenceAIRGuide
 from .sqair import SQAIRGuide
+from .teacher import hold_objects
 from .tracking import TrackingPropagation
 from .vrnn import VRNNGuide
 
@@ -28,4 +29,5 @@ __all__ = [
     "TrackingPropagation",
     "VRNNGuide",
     "WhatEncoder",
+    "hold_objects",
 ]

@@ -18,7 +18,7 @@ from ..models.components.provisional import Decision, Provisional
 from ..models.components.recurrent import VanillaRNN
 from ..models.components.slots import Slots, concatenate, slots_present, stack_slots
 from ..models.components.windows import SquashedWindows
-from ..models.priors.counts import present_or_standard, slot_presence
+from ..models.priors.counts import harmless, present_or_standard, slot_presence
 from ..models.priors.discovery import MIN_SCALE
 from .exploration import explore
 from .looking import Placed, WhatEncoder
@@ -47,6 +47,7 @@ class Discovery(ActiveSet, nn.Module):
             have a standard deviation of 0.3; 0.001 costs none.
         windows: what `z_where` means; the model's.
         second_look: corrects the place by a crop of it; by default there is none.
+        size_logit: initial mean of the two size logits of `z_where`.
 
     Attributes:
         hold: share of decisions after the first frame that are taken for "nothing new" in training mode, in
@@ -76,6 +77,7 @@ class Discovery(ActiveSet, nn.Module):
         where_floor: float = MIN_SCALE,
         windows: SquashedWindows = SquashedWindows(),  # noqa: B008
         second_look: SecondLook | None = None,
+        size_logit: float = 0.0,
     ) -> None:
         super().__init__()
         self.image_encoder = image_encoder
@@ -86,6 +88,9 @@ class Discovery(ActiveSet, nn.Module):
         self.presence_head = mlp([hidden + what_size, presence_hidden, 1], nn.ELU)
         initialise(self.image_encoder, self.where_head, self.presence_head)
         fill_output_bias(self.presence_head, presence_bias)
+        first = self.where_head[-1]
+        assert isinstance(first, nn.Linear)
+        nn.init.constant_(first.bias[:2], size_logit)
         self.second_look = second_look
         # They follow from the step, so checkpoints do not have them.
         self.register_buffer("hold", torch.tensor(0.0) if hold else None, persistent=False)
@@ -138,6 +143,10 @@ class Discovery(ActiveSet, nn.Module):
         loc, raw_scale = place.chunk(2, dim=-1)
         scale = F.softplus(raw_scale + self.scale_bias) + self.where_floor
         return Placed(hidden, LocScale(loc, scale))
+
+    def looks(self, image: Tensor, present: Tensor, z_where: Tensor) -> LocScale:
+        """Parameters of `z_what` of objects `(...)` at given places, harmless ones where they are absent."""
+        return harmless(self.where_present(self._look, present, z_where, images=image), present)
 
     def _look(self, image: Tensor, z_where: Tensor) -> LocScale:
         return self.what_encoder(crop(image, self.windows(z_where), self.glimpse_size))

@@ -15,12 +15,17 @@ a plate of independent data. Each is a `pyro.infer.ELBO`, usable with `pyro.infe
 | `SQAIRSignal`  | L_K   | score function                 | yes  | K >= 2    |
 | `FIVO`         | that of a particle filter | score function | yes, where resampled | K >= 2 |
 | `ReweightedWakeSleep` | L_K, for the model | an objective of its own for the guide | see there | K >= 2 |
+| `TaughtELBO`   | ELBO  | a teacher decides, the guide imitates | other decisions have no gradient | K >= 1 |
+
+`AppearanceELBO` and `TrackLikelihood` are for parts of a model: encoder and decoder of glimpses where places
+are known, and a prior of motion where tracks are.
 
 The reparameterised variables have the pathwise gradient; `IWAE`, `VIMCO`, `OVIS` and `SQAIRSignal` take
 `continuous="dreg"` (doubly reparameterised, unbiased) or `"stl"` (sticking the landing, biased for K > 1).
 """
 
 from ..local_parameters import local_parameters
+from .appearance import AppearanceELBO
 from .base import Estimate, MultiSampleELBO
 from .diagnostics import Diagnostics
 from .errors import (
@@ -48,10 +53,14 @@ from .nvil import NVIL
 from .ovis import OVIS
 from .reinforce import Reinforce
 from .sqair_signal import SQAIRSignal
+from .substitute import Substitute
+from .taught import TaughtELBO
+from .track_likelihood import TrackDiagnostics, TrackLikelihood
 from .vimco import VIMCO
 from .wake_sleep import ReweightedWakeSleep
 
 __all__ = [
+    "AppearanceELBO",
     "BaselineError",
     "Diagnostics",
     "DreamError",
@@ -76,7 +85,11 @@ __all__ = [
     "SQAIRSignal",
     "SiteOutsidePlateError",
     "SiteShapeError",
+    "Substitute",
+    "TaughtELBO",
     "TooFewParticlesError",
+    "TrackDiagnostics",
+    "TrackLikelihood",
     "UnequalScaleError",
     "UnsupportedSiteError",
     "VIMCO",
