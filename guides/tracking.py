@@ -217,7 +217,9 @@ class TrackingPropagation(ActiveSet, nn.Module):
 
     @torch.no_grad()
     def _picture(self, what: Tensor) -> Tensor:
-        return self.decoder.glimpses(what).flatten(-3)
+        glimpses = self.decoder.glimpses(what)
+        # On a canvas that is clamped it makes no difference how much darker than black a glimpse is.
+        return (glimpses.clamp(0, 1) if self.decoder.clamp else glimpses).flatten(-3)
 
     @torch.no_grad()
     def _paint(self, where: Tensor, picture: Tensor) -> Tensor:

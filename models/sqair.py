@@ -109,7 +109,8 @@ class SceneDecoder(ActiveSet, nn.Module):
         windows: what `z_where` means; the guide must be given the same.
         clamp: whether the canvas is clamped to [0, 1], where images are: where objects cover each other it is
             no brighter than one. The gradient is that of the canvas as it was (straight-through), or pixels
-            outside would stay there.
+            outside would stay there. Glimpses then have no negative values, which would darken what others
+            draw, and make of a picture that is alone on black something that cannot be searched for.
         background: whether the mean image is learned, stays as it is given (fixed), or is not drawn at all
             (none); then it says no more than the size of frames, and is not in checkpoints.
     """
@@ -164,8 +165,8 @@ class SceneDecoder(ActiveSet, nn.Module):
 
     def glimpses(self, z_what: Tensor) -> Tensor:
         """What objects look like, `(..., C, h, w)`, given `(..., W)`."""
-        glimpses: Tensor = self.glimpse_decoder(z_what)
-        return self.output_scale * glimpses
+        glimpses: Tensor = self.output_scale * self.glimpse_decoder(z_what)
+        return glimpses.relu() if self.clamp else glimpses
 
 
 class LinearGlimpseDecoder(nn.Module):
