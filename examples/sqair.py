@@ -50,6 +50,7 @@ from whatwhere.examples.common.video_models import GenerateConfig as GenerateVid
 from whatwhere.examples.common.video_training import Run, evaluate_checkpoint, make_run, run_to_end
 from whatwhere.examples.parts.sqair_config import PRESETS, NetworkConfig, PriorConfig, SQAIRConfig
 from whatwhere.examples.parts.sqair_programs import AIRPrograms, Programs, build, programs_of
+from whatwhere.examples.parts.warm_start import WarmStart
 from whatwhere.guides import Discovery, Propagation, TrackingPropagation
 from whatwhere.inference.evaluation import (
     Tracks,
@@ -72,6 +73,7 @@ from whatwhere.inference.training import (
     join_processes,
     keep_freed_memory,
     load_checkpoint,
+    run_stages,
     select_device,
 )
 from whatwhere.models.components.active_set import use_active_set
@@ -160,6 +162,7 @@ def prepare(
         data,
         process,
         evaluate if has_counts else None,
+        config.training.part(1 - config.warm_start.share),
         on_step=[
             Annealed(phase.hold, Hold(config.length, config.hold_steps))
             for phase in guide.modules()
@@ -174,7 +177,13 @@ def train(config: SQAIRConfig, process: Process) -> int:
     """Train, evaluate on held-out videos, and write everything into `config.output`."""
     set_threads(config.threads)
     keep_freed_memory()
-    return run_to_end(prepare(config, process), process, report_held_out)
+    run = prepare(config, process)
+    stages = WarmStart(run.config, run.programs, run.data, process).stages()
+    if stages:
+        result = run_stages(stages, config.resume, print if process.is_main else lambda line: None)
+        if result.reason != "completed":
+            return result.exit_code
+    return run_to_end(run, process, report_held_out)
 
 
 def report_held_out(

@@ -102,8 +102,10 @@ class EvaluateConfig:
     """Folder for `metrics.json` and the pictures; by default `evaluation` beside the checkpoint."""
     data: str | None = None
     """Other videos than the held-out ones of the training run: `glyphs`, `mnist`, or a path."""
+    first: int = 0
+    """Number of the first video: what was chosen by looking at the first ones is measured on others."""
     videos: int = 1_000
-    """Number of videos, the first ones."""
+    """Number of videos, from there on."""
     frames: int | None = None
     """Frames of each; by default as many as the model was trained on."""
     particles: int = 5
@@ -122,6 +124,7 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         check_device(self.device)
         checks.positive(self, "videos", "frames", "particles", "iwae_particles", "iwae_videos", "threads")
+        checks.not_negative(self, "first")
         checks.seed(self, "seed")
 
 
@@ -267,7 +270,11 @@ def held_out_videos(
         source = replace(source, source=options.data, test_source=None if generated else options.data)
     videos = load_data(source, options.frames or frames).test
     require_shape(options.data or source.source, videos, image_shape)
-    return videos
+    if not options.first:
+        return videos
+    if options.first >= len(videos):
+        raise DataError(f"`first` must be less than the number of videos, {len(videos)}, got {options.first}")
+    return videos.subset(range(options.first, min(options.first + options.videos, len(videos))))
 
 
 def user_videos(path: Path, image_shape: tuple[int, int, int] | None, resize: bool) -> VideoData:

@@ -102,6 +102,7 @@ def make_run(
     data: Split,
     process: Process,
     evaluate: Callable[[Iterator[Videos]], Mapping[str, float]] | None,
+    training: TrainingConfig | None = None,
     **options: Any,
 ) -> Run[Config, Programs]:
     """Make the trainer of a run.
@@ -113,8 +114,10 @@ def make_run(
         data: the videos.
         process: this process's place among several.
         evaluate: measures held-out videos, which are as long as those of training at the time.
+        training: of the trainer, where it has not all of the run's.
         options: further arguments of `Trainer`.
     """
+    training = training or config.training
     batch_schedule = BatchSchedule(len(data.train), config.batch_size, config.training.seed).shard(
         process.rank, process.world_size
     )
@@ -133,10 +136,10 @@ def make_run(
         objective,
         make_optimizer(config.optimizer, groups, config.learning_rate),
         batches,
-        config.training,
+        training,
         folder=config.output,
         configuration=config,
-        schedule=PiecewiseConstant.in_proportion(config.training.steps, config.decay_parts, config.decay),
+        schedule=PiecewiseConstant.in_proportion(training.steps, config.decay_parts, config.decay),
         evaluate=None if evaluate is None else lambda step: evaluate(held_out()),
         modules=programs._asdict(),
         process=process,

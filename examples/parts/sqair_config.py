@@ -9,6 +9,13 @@ from typing import Literal
 from whatwhere import checks
 from whatwhere.examples.common.video_models import DataConfig
 from whatwhere.examples.common.video_training import VideoModelConfig
+from whatwhere.examples.parts.warm_start_config import (
+    FramesConfig,
+    HeldConfig,
+    LooksConfig,
+    MotionConfig,
+    WarmStartConfig,
+)
 from whatwhere.inference.training import TrainingConfig, runtime_field
 
 
@@ -118,6 +125,8 @@ class SQAIRConfig(VideoModelConfig):
     frame needs it, see `guides.SQAIRGuide`.
     """
     decay_parts: tuple[int, ...] = (4, 6, 10)
+    warm_start: WarmStartConfig = WarmStartConfig()
+    """Stages before the training proper."""
     network: NetworkConfig = NetworkConfig()
     """The networks."""
     prior: PriorConfig = PriorConfig()
@@ -127,6 +136,8 @@ class SQAIRConfig(VideoModelConfig):
         super().__post_init__()
         checks.at_least(2, self, "particles")
         checks.not_negative(self, "hold_steps")
+        if self.model == "air" and self.warm_start.motion.share + self.warm_start.held.share > 0:
+            raise ValueError("`warm_start.motion` and `warm_start.held` are for SQAIR: AIR has no motion")
 
 
 _PAPER = SQAIRConfig(output=Path("runs/sqair-paper"), data=DataConfig(source="mnist"))
@@ -140,6 +151,47 @@ _GLYPHS = SQAIRConfig(
     learning_rate=3e-4,
     decay_parts=(3, 1),
     training=TrainingConfig(steps=8_000, evaluate_every=500, clip_norm=100.0),
+)
+
+
+_FAST = SQAIRConfig(
+    output=Path("runs/sqair-mnist"),
+    threads=1,
+    first_frames=10,
+    optimizer="adam",
+    learning_rate=1e-4,
+    decay_parts=(1, 1, 1),
+    data=DataConfig(source="mnist"),
+    warm_start=WarmStartConfig(
+        frames=FramesConfig(share=0.14),
+        looks=LooksConfig(share=0.22),
+        again=FramesConfig(
+            share=0.08,
+            learning_rate=5e-4,
+            first_weight=10.0,
+            weight=10.0,
+            rise=(0.0, 0.0),
+            exploration=0.0,
+            size_logit=-0.4,
+            size_scale=0.1,
+            looks_rate=0.2,
+        ),
+        motion=MotionConfig(share=0.07, videos=8_000),
+        held=HeldConfig(share=0.42),
+    ),
+    network=NetworkConfig(
+        reach=2.0,
+        where_floor=0.001,
+        clamp=True,
+        background="none",
+        second_look=True,
+        looks="static",
+        follow="tracked",
+    ),
+    prior=PriorConfig(propagation="motion", size_logit=-0.35, size_scale=0.2, shift_scale=0.7),
+    training=TrainingConfig(
+        steps=100_000, minutes=32.0, clock="cpu", clip_factor=2.0, evaluate_every=500, checkpoint_minutes=2.0
+    ),
 )
 
 
@@ -166,6 +218,7 @@ PRESETS = {
         hold_steps=600,
         training=replace(_GLYPHS.training, steps=9_000),
     ),
+    "mnist-fast": _FAST,
     "paper": _PAPER,
     "authors": replace(
         _PAPER,

@@ -59,7 +59,8 @@ def programs_of(config: SQAIRConfig, mean_image: Tensor | None = None) -> Progra
         config: of the run.
         mean_image: what the model's mean image starts from, black by default.
     """
-    programs = build(config.network, config.prior, mean_image, hold=config.hold_steps > 0)
+    explores = config.warm_start.explores
+    programs = build(config.network, config.prior, mean_image, config.hold_steps > 0, explores)
     if config.model == "sqair":
         return programs
     model, guide = programs
@@ -137,6 +138,7 @@ def build(
         where_floor=network.where_floor,
         windows=windows,
         second_look=_second_look(network, glimpse_shape, windows),
+        size_logit=0.0 if prior.size_scale is None else prior.size_logit,
     )
     guide = SQAIRGuide(propagation, discovery, latent_encoder, image_shape, prior.truncate)
     return Programs(model, guide)

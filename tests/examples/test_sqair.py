@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from whatwhere.datasets import load_clips, present
+from whatwhere.datasets import VideoStore, load_clips, present
 from whatwhere.examples.sqair import EXAMPLE, PRETRAINED, Hold, main
 from whatwhere.inference.evaluation.tracking_metrics import tracking_counts, tracks_by_slot
 from whatwhere.inference.evaluation.tracks_file import read_tracks
@@ -102,6 +102,13 @@ def test_evaluate_reads_a_checkpoint_and_other_videos(
     assert run("evaluate", "--checkpoint", checkpoint, *options) == 0
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert (metrics["videos"], metrics["frames"], metrics["iwae_videos"]) == (5, 6, 5)
+    assert run("evaluate", "--checkpoint", checkpoint, *options, "--first=3") == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert (metrics["videos"], metrics["iwae_videos"]) == (2, 2)
+    true_counts = VideoStore(long).batch([3, 4]).count
+    confusion = np.array(metrics["counting"]["confusion"])
+    assert confusion.sum(1) @ np.arange(len(confusion)) == true_counts.sum().item()
+    assert run("evaluate", "--checkpoint", checkpoint, *options, "--first=5") == 2
 
 
 def test_track_writes_boxes_with_identities_and_an_animation(trained: Path, videos: Path, tmp_path: Path):

@@ -1,0 +1,358 @@
+"""SQAIR's training in stages, or AIR's with its parts: what they minimise, on what, with which schedules."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+
+from whatwhere.datasets import BatchSchedule
+from whatwhere.examples.common.video_models import PerFrame, Split, batches_of
+from whatwhere.examples.parts.sqair_config import SQAIRConfig
+from whatwhere.examples.parts.sqair_programs import AIRPrograms, Programs
+from whatwhere.examples.parts.warm_start_config import FramesConfig, HeldConfig, LooksConfig, MotionConfig
+from whatwhere.guides import SequenceAIRGuide, hold_objects
+from whatwhere.inference.evaluation import count_accuracy_of_videos
+from whatwhere.inference.objectives import (
+    AppearanceELBO,
+    Diagnostics,
+    MarginalELBO,
+    Substitute,
+    TaughtELBO,
+    TrackLikelihood,
+    local_parameters,
+)
+from whatwhere.inference.training import (
+    Annealed,
+    ExponentialDecay,
+    Linear,
+    Process,
+    Stage,
+    Trainer,
+    TrainingConfig,
+    Warmup,
+    hash_seed,
+    make_optimizer,
+    parameter_groups,
+    preserve_random_state,
+    seed_generators,
+)
+from whatwhere.models.priors import FixedCountPrior, FixedWherePrior, GeometricCount
+from whatwhere.models.sequence_air import SequenceAIR
+
+WARM_UP = 0.02
+"""Share of a stage in which learning rates rise from zero."""
+
+CHUNK = 100
+"""Videos in which objects are looked for at once."""
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """The stages of a run, which share its model and its guide."""
+
+    config: SQAIRConfig
+    """With the shape of the images."""
+    programs: Programs | AIRPrograms
+    """Model and guide, on the device. AIR has no motion."""
+    data: Split
+    """The videos."""
+    process: Process
+    """This process's place among several."""
+
+    def stages(self) -> list[Stage]:
+        """Those that have a share of the run, in their order."""
+        warm = self.config.warm_start
+        every: tuple[tuple[str, Any, Callable[..., Trainer]], ...] = (
+            ("frames", warm.frames, self.frames),
+            ("looks", warm.looks, self.looks),
+            ("again", warm.again, self.frames),
+            ("motion", warm.motion, self.motion),
+            ("held", warm.held, self.held),
+        )
+        return [Stage(name, partial(make, name, of)) for name, of, make in every if of.share > 0]
+
+    def frames(self, name: str, options: FramesConfig) -> Trainer:
+        """Learns to find objects in single frames of all times, their number summed out."""
+        where = FixedWherePrior(options.size_logit, options.size_scale, options.shift_scale)
+        single = SingleFrames.of(self.config, self.programs, where)
+        single.model.to(self.process.device)
+        discovery = self.programs.guide.discovery
+        steps = self._training(name, options.share).steps
+        begin, end = (round(share * steps) for share in options.rise)
+        weight = Linear(options.first_weight, options.weight, begin, max(1, end - begin))
+        dear = Linear(0.0 if begin else 1.0, 1.0, 0, max(1, begin))
+        fall = ExponentialDecay(
+            math.exp(-1), max(1, round(options.exploration_decay * steps)), options.exploration
+        )
+        likelihood_scale = self.config.prior.likelihood_scale
+        hooks = [
+            Annealed(single.model.likelihood_scale, lambda step: likelihood_scale / math.sqrt(weight(step))),
+            Annealed(single.counts.log_ratio, lambda step: -options.price * weight(step) * dear(step)),
+        ]
+        if discovery.exploration is not None:
+            hooks.append(Annealed(discovery.exploration, fall))
+        of_step = self._schedule(name, len(self.data.train), options.batch_size)
+
+        def batches(step: int) -> tuple[Tensor]:
+            return (self.single_frames(name, of_step.indices(step), step).unsqueeze(1),)
+
+        def evaluate(step: int) -> dict[str, float]:
+            found = count_accuracy_of_videos(single.model, single.guide, self._held_out(frames=1))
+            return {"count_accuracy": found.count_accuracy}
+
+        slow = options.looks_rate * options.learning_rate
+        return self._trainer(
+            name,
+            options,
+            single.objective(),
+            batches,
+            {} if options.looks_rate == 1 else {"model.decoder": slow, "guide.discovery.what_encoder": slow},
+            on_step=hooks,
+            evaluate=evaluate,
+        )
+
+    def looks(self, name: str, options: LooksConfig) -> Trainer:
+        """Learns what objects look like, at places that discovery has found before."""
+        discovery, decoder = self.programs.guide.discovery, self.programs.model.decoder
+        likelihood_scale = self.config.prior.likelihood_scale / math.sqrt(options.weight)
+        objective = AppearanceELBO(discovery, decoder, likelihood_scale)
+        pool = _Places(self, name, options)
+        of_step = self._schedule(name, options.frames, options.batch_size)
+
+        def batches(step: int) -> tuple[Tensor, ...]:
+            images, *places = (field[of_step.indices(step)] for field in pool.found)
+            return tuple(x.to(self.process.device) for x in (images.float() / 255, *places))
+
+        return self._trainer(name, options, objective, batches)
+
+    def motion(self, name: str, options: MotionConfig) -> Trainer:
+        """Fits the prior of motion to tracks."""
+        pool = _Tracks(self, name, options)
+        of_step = self._schedule(name, options.videos, options.batch_size)
+
+        def batches(step: int) -> tuple[Tensor, ...]:
+            return tuple(field[of_step.indices(step)].to(self.process.device) for field in pool.found)
+
+        return self._trainer(name, options, TrackLikelihood(self.programs.model), batches)
+
+    def held(self, name: str, options: HeldConfig) -> Trainer:
+        """Learns everything on whole videos, while the objects of the first frame are held on to."""
+        model, guide = self.programs
+        single = SingleFrames.of(self.config, self.programs, model.discovery_where_prior)
+        single.model.to(self.process.device)
+        single.model.likelihood_scale.div_(math.sqrt(options.weight))
+        single.counts.log_ratio.fill_(-options.price * options.weight)
+        taught = TaughtELBO(hold_objects, imitation=options.imitation, reduction="mean")(model, guide)
+        terms = [(1.0, PerFrame(taught)), (options.first_frame, FirstFrames(single.objective()))]
+        objective = WeightedSum(*(term for term in terms if term[0] > 0))
+        of_step = self._schedule(name, len(self.data.train), self.config.batch_size)
+
+        def batches(step: int) -> tuple[Tensor]:
+            video = self.data.train.batch(of_step.indices(step)).video[:, : self.config.frames]
+            return (video.to(self.process.device),)
+
+        def evaluate(step: int) -> Mapping[str, float]:
+            return count_accuracy_of_videos(model, guide, self._held_out(self.config.frames))._asdict()
+
+        return self._trainer(name, options, objective, batches, evaluate=evaluate)
+
+    def _training(self, name: str, share: float) -> TrainingConfig:
+        """The part of the training that a stage takes."""
+        return replace(self.config.training.part(share), seed=hash_seed(self.config.training.seed, name))
+
+    def _trainer(
+        self,
+        name: str,
+        options: FramesConfig | LooksConfig | MotionConfig | HeldConfig,
+        objective: nn.Module,
+        batches: Callable[[int], tuple[Any, ...]],
+        rates: Mapping[str, float] | None = None,
+        **others: Any,
+    ) -> Trainer:
+        training = self._training(name, options.share)
+        fall = ExponentialDecay(options.final_learning_rate / options.learning_rate, training.steps)
+        groups = parameter_groups(objective, options.learning_rate, rates)
+        return Trainer(
+            objective,
+            make_optimizer("adam", groups, options.learning_rate),
+            batches,
+            training,
+            folder=self.config.output / "stages" / name,
+            configuration=self.config,
+            schedule=Warmup(max(1, round(WARM_UP * training.steps)), fall),
+            modules=self.programs._asdict(),
+            process=self.process,
+            find_unused_parameters=True,
+            **others,
+        )
+
+    def _schedule(self, name: str, size: int, batch_size: int) -> BatchSchedule:
+        schedule = BatchSchedule(size, batch_size, hash_seed(self.config.training.seed, name))
+        return schedule.shard(self.process.rank, self.process.world_size)
+
+    def single_frames(self, name: str, videos: Tensor, step: int) -> Tensor:
+        """A frame of each of some videos, at a time that is a function of the step, `(B, C, H, W)`."""
+        video = self.data.train.batch(videos).video[:, : self.config.frames]
+        generator = torch.Generator().manual_seed(hash_seed("times", self.config.training.seed, name, step))
+        times = torch.randint(video.shape[1], (len(video),), generator=generator)
+        return video[torch.arange(len(video)), times].to(self.process.device)
+
+    def _held_out(self, frames: int) -> Iterator[Any]:
+        size = min(self.config.monitor_videos, len(self.data.test))
+        return batches_of(self.data.test, size, frames, self.process.device)
+
+
+class SingleFrames(NamedTuple):
+    """Model and guide of single frames, made of discovery and decoder of a pair, with priors of their own."""
+
+    model: SequenceAIR
+    guide: SequenceAIRGuide
+    counts: GeometricCount
+    """The prior of the number of objects, whose buffer `log_ratio` is minus the price of one."""
+
+    @classmethod
+    def of(cls, config: SQAIRConfig, programs: Programs | AIRPrograms, where: Any) -> SingleFrames:
+        """Those of a pair, whose parameters they share.
+
+        Args:
+            config: of the pair.
+            programs: the pair.
+            where: prior of places.
+        """
+        model, guide = programs
+        counts = GeometricCount(config.network.max_count)
+        single = SequenceAIR(
+            FixedCountPrior(counts),
+            where,
+            model.decoder,
+            guide.discovery.context_size,
+            config.network.max_count,
+            config.network.what_size,
+            config.prior.likelihood_scale,
+        )
+        return cls(single, SequenceAIRGuide(guide.discovery, guide.image_shape), counts)
+
+    def objective(self) -> nn.Module:
+        """Their ELBO, the number of objects summed out."""
+        return MarginalELBO("discovery/z_pres/0", reduction="mean")(self.model, self.guide)
+
+
+class WeightedSum(nn.Module):
+    """A weighted sum of objectives of the same videos, with the diagnostics of the first.
+
+    Args:
+        terms: weights, and objectives.
+    """
+
+    def __init__(self, *terms: tuple[float, nn.Module]) -> None:
+        super().__init__()
+        self.weights = [weight for weight, _ in terms]
+        self.terms = nn.ModuleList(term for _, term in terms)
+
+    def forward(self, video: Tensor) -> tuple[Tensor, Diagnostics]:
+        """The loss of videos `(B, T, C, H, W)`, and diagnostics."""
+        found = [term(video) for term in self.terms]
+        losses = [weight * loss for weight, (loss, _) in zip(self.weights, found, strict=True)]
+        return torch.stack(losses).sum(), found[0][1]
+
+
+class FirstFrames(nn.Module):
+    """An objective of the first frames of videos."""
+
+    def __init__(self, objective: nn.Module) -> None:
+        super().__init__()
+        self.objective = objective
+
+    def forward(self, video: Tensor) -> tuple[Tensor, Diagnostics]:
+        """The loss of videos `(B, T, C, H, W)`, and diagnostics."""
+        loss, diagnostics = self.objective(video[:, :1])
+        return loss, diagnostics
+
+
+class _Frozen:
+    """Something that a guide finds in training videos, with the parameters that it has when this is made.
+
+    It is found when it is asked for, so that a stage that is done already costs nothing when a run is
+    resumed; the parameters are those that the stage before has ended with, whatever this stage has made of
+    them.
+    """
+
+    def __init__(self, warm: WarmStart, name: str) -> None:
+        self.warm, self.name = warm, name
+        self.guide = copy.deepcopy(warm.programs.guide).eval().requires_grad_(False)
+
+    def collect(self, size: int, find: Callable[[int, Tensor], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        """What is found in so many training videos, from the beginning again if there are fewer.
+
+        Whichever step asks for it, the random numbers are the same, and those of the step are as without it.
+
+        Args:
+            size: number of videos.
+            find: called with the number of the first of a few videos, and the numbers of all of them.
+        """
+        parts, device = [], self.warm.process.device
+        with preserve_random_state(device), torch.no_grad():
+            for start in range(0, size, CHUNK):
+                seed_generators(device, "found", self.warm.config.training.seed, self.name, start)
+                numbers = torch.arange(start, min(start + CHUNK, size)) % len(self.warm.data.train)
+                parts.append(tuple(field.cpu() for field in find(start, numbers)))
+        return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+
+
+class _Places(_Frozen):
+    """Places of objects in single frames."""
+
+    def __init__(self, warm: WarmStart, name: str, options: LooksConfig) -> None:
+        super().__init__(warm, name)
+        self.options = options
+        self.discovery = SequenceAIRGuide(self.guide.discovery, self.guide.image_shape)
+
+    @cached_property
+    def found(self) -> tuple[Tensor, ...]:
+        """Grey values from 0 to 255 `(F, C, H, W)`, presence `(F, N)`, means and scales `(F, N, 4)`."""
+        images, present, loc, scale = self.collect(self.options.frames, self._find)
+        return images, present, loc, scale.clamp(max=self.options.most_jitter)
+
+    def _find(self, start: int, videos: Tensor) -> tuple[Tensor, ...]:
+        images = self.warm.single_frames(self.name, videos, start)
+        with local_parameters(self.discovery):
+            trace = poutine.trace(self.discovery).get_trace(images.unsqueeze(1))
+        slots = range(self.discovery.discovery.max_count)
+        sites: dict[str, Any] = dict(trace.nodes)
+        places = [sites[f"discovery/z_where/0/{j}"]["fn"] for j in slots]
+        present = torch.stack([sites[f"discovery/z_pres/0/{j}"]["value"] for j in slots], dim=-1)
+        loc, scale = (
+            torch.stack([value.expand(len(images), 4) for value in values], dim=-2)
+            for values in ([place.mean for place in places], [place.stddev for place in places])
+        )
+        return (255 * images).round().byte(), present, loc, scale
+
+
+class _Tracks(_Frozen):
+    """Tracks of the objects of first frames, which are held on to."""
+
+    def __init__(self, warm: WarmStart, name: str, options: MotionConfig) -> None:
+        super().__init__(warm, name)
+        self.options = options
+
+    @cached_property
+    def found(self) -> tuple[Tensor, ...]:
+        """Presence `(V, N)`, places `(V, T, N, 4)` and appearances `(V, T, N, W)`."""
+        return self.collect(self.options.videos, self._follow)
+
+    def _follow(self, start: int, videos: Tensor) -> tuple[Tensor, ...]:
+        video = self.warm.data.train.batch(videos).video[:, : self.warm.config.frames]
+        with local_parameters(self.guide), Substitute(hold_objects):
+            frames = self.guide(video.to(self.warm.process.device))
+        z_where, z_what = (
+            torch.stack([getattr(slots, field) for slots in frames], dim=1) for field in ("z_where", "z_what")
+        )
+        return frames[0].z_pres, z_where, z_what

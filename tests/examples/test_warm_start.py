@@ -1,0 +1,140 @@
+"""SQAIR's training in stages, at sizes that take seconds."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from whatwhere.examples.common.video_models import DataConfig, Split, load_data
+from whatwhere.examples.parts.sqair_config import PRESETS, SQAIRConfig
+from whatwhere.examples.parts.warm_start import WarmStart
+from whatwhere.examples.parts.warm_start_config import FramesConfig, HeldConfig, WarmStartConfig
+from whatwhere.examples.sqair import prepare
+from whatwhere.inference.training import Process, Stage, TrainingResult, load_checkpoint, run_stages
+
+STAGES = ("frames", "looks", "again", "motion", "held")
+Train = Callable[..., TrainingResult]
+
+
+def small(**options: Any) -> SQAIRConfig:
+    """The preset with small networks; each stage takes two steps, and so does the training proper."""
+    fast = PRESETS["mnist-fast"]
+    warm = fast.warm_start
+    made = replace(
+        fast,
+        batch_size=4,
+        particles=2,
+        first_frames=3,
+        frames=3,
+        network=replace(fast.network, hidden=12, narrow=8, presence_hidden=8, what_size=4, glimpse_size=8),
+        warm_start=WarmStartConfig(
+            frames=replace(warm.frames, share=1 / 6, batch_size=4),
+            looks=replace(warm.looks, share=1 / 6, batch_size=4, frames=8),
+            again=replace(warm.again, share=1 / 6, batch_size=4),
+            motion=replace(warm.motion, share=1 / 6, batch_size=4, videos=6),
+            held=replace(warm.held, share=1 / 6),
+        ),
+        training=replace(
+            fast.training,
+            steps=12,
+            minutes=None,
+            evaluate_every=None,
+            progress=False,
+            max_minutes=options.pop("max_minutes", None),
+        ),
+    )
+    return replace(made, **options)
+
+
+@pytest.fixture(scope="module")
+def train(videos: Path) -> Train:
+    """Trains in a folder, all stages and the training proper, or until it is stopped."""
+    data: Split = load_data(DataConfig(source=str(videos)), 3)
+
+    def run(folder: Path, **options: Any) -> TrainingResult:
+        config = replace(small(**options), output=folder)
+        process = Process(torch.device("cpu"))
+        made = prepare(config, process, data)
+        stages = WarmStart(made.config, made.programs, data, process).stages()
+        last = Stage("training", lambda: made.trainer)
+        return run_stages([*stages, last], resume=True, announce=lambda line: None)
+
+    return run
+
+
+def states(folder: Path) -> list[dict[str, dict[str, torch.Tensor]]]:
+    paths = [*(folder / "stages" / name for name in STAGES), folder]
+    return [load_checkpoint(path / "checkpoint.pt").modules for path in paths]
+
+
+def equal(first: dict[str, dict[str, torch.Tensor]], second: dict[str, dict[str, torch.Tensor]]) -> bool:
+    return all(
+        torch.equal(value, second[name][key]) for name, state in first.items() for key, value in state.items()
+    )
+
+
+@pytest.fixture(scope="module")
+def straight(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("straight")
+    train(folder)
+    return folder
+
+
+def test_stages_follow_each_other_and_share_the_steps(straight: Path):
+    steps = [load_checkpoint(straight / "stages" / name / "checkpoint.pt").step for name in STAGES]
+    assert steps == [2] * 5
+    assert load_checkpoint(straight / "checkpoint.pt").step == 2
+
+
+def test_a_stage_changes_what_it_is_for_and_nothing_else(straight: Path):
+    before, after = {}, dict(zip((*STAGES, "end"), states(straight), strict=True))
+    changed = {}
+    for name, state in after.items():
+        flat = {f"{module}.{key}": value for module, part in state.items() for key, value in part.items()}
+        changed[name] = {key for key in flat if before and not torch.equal(flat[key], before[key])}
+        before = flat
+    assert {key.split(".")[1] for key in changed["motion"]} <= {"propagation_prior", "propagation"}
+    assert changed["motion"]
+    assert all("what_encoder" in key or "decoder" in key for key in changed["looks"])
+    assert any("guide.discovery.where_head" in key for key in changed["again"])
+    assert not any("propagation_prior" in key for key in changed["again"])
+    assert any("propagation_prior" in key for key in changed["held"])
+    assert any("discovery_where_prior" in key for key in changed["held"])
+
+
+def test_a_run_stopped_in_any_stage_goes_on_bit_for_bit(straight: Path, train: Train, tmp_path: Path):
+    reasons = []
+    for _ in range(2 * len(STAGES) + 2):  # each time it is out of time after one step
+        reasons.append(train(tmp_path, max_minutes=1e-9).reason)
+    assert reasons[:-1] == ["out of time"] * (len(reasons) - 1)
+    assert train(tmp_path).reason == "completed"
+    assert all(map(equal, states(straight), states(tmp_path)))
+
+
+def test_air_starts_with_the_stages_of_single_frames(train: Train, tmp_path: Path):
+    warm = small().warm_start
+    no_motion = replace(warm, motion=replace(warm.motion, share=0.0), held=replace(warm.held, share=0.0))
+    assert train(tmp_path, model="air", warm_start=no_motion).reason == "completed"
+    assert sorted(path.name for path in (tmp_path / "stages").iterdir()) == ["again", "frames", "looks"]
+    with pytest.raises(ValueError, match="are for SQAIR"):
+        small(model="air")
+
+
+def test_settings_that_cannot_be_are_refused():
+    for share in (0.5, 1.0):
+        with pytest.raises(ValueError, match="leave time for training"):
+            WarmStartConfig(FramesConfig(share=share), held=HeldConfig(share=0.5))
+    with pytest.raises(ValueError, match="`rise` must be in"):
+        FramesConfig(rise=(0.5, 1.5))
+    with pytest.raises(ValueError, match="`learning_rate` must be positive"):
+        HeldConfig(learning_rate=0.0)
+
+
+def test_by_default_there_are_no_stages():
+    assert WarmStartConfig().share == 0
+    assert SQAIRConfig().warm_start == WarmStartConfig()
+    assert not SQAIRConfig().warm_start.explores
+    assert 0 < PRESETS["mnist-fast"].warm_start.share < 1
