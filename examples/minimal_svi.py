@@ -18,6 +18,7 @@ from whatwhere.models import AIR
 
 def main(steps: int = 2_000, batch_size: int = 64, images: int = 5_000) -> float:
     """Train, and return the share of the last batch's images whose objects are counted correctly."""
+    pyro.clear_param_store()  # which knows parameters by name, those of another run in this process too
     pyro.set_rng_seed(0)
     data = multi_object_images(PyroRecipe(), "train", images, seed=0, source="glyphs")
     schedule = BatchSchedule(len(data), batch_size, seed=0)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from pyro import poutine
 from torch import Tensor, nn
 
+from .. import checks
 from ..models.components.attention import air_inverse_scale, crop
 from ..models.components.inputs import require_pixels
 from ..models.components.networks import GlimpseEncoder, LocScale, mlp
@@ -52,6 +53,7 @@ class AIRBaseline(nn.Module):
         self, features: int, input_size: int, hidden_size: int = 256, head_hidden: tuple[int, ...] = (200,)
     ) -> None:
         super().__init__()
+        checks.at_least(1, features=features, input_size=input_size)
         self.rnn = SplitInputLSTM(features, input_size, hidden_size)
         self.head = mlp([hidden_size, *head_hidden, 1])
 
@@ -107,6 +109,9 @@ class AIRGuide(Program):
         use_baseline: bool = False,
     ) -> None:
         super().__init__()
+        checks.at_least(1, glimpse_size=glimpse_size, what_size=what_size, image_shape=image_shape)
+        checks.at_least(1, max_count=max_count, hidden_size=hidden_size, head_hidden=head_hidden)
+        checks.within("[0, 1)", exploration=exploration)
         self.where_prior = where_prior or NormalPrior([3.0, 0.0, 0.0], [0.2, 1.0, 1.0])
         self.encoder = encoder or GlimpseEncoder((image_shape[0], *glimpse_size), what_size)
         self.image_encoder = image_encoder or nn.Flatten(-3)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from pyro import poutine
 from torch import Tensor, nn
 
+from .. import checks
 from ..models.components.active_set import ActiveSet
 from ..models.components.attention import Size, crop
 from ..models.components.networks import LocScale, fill_output_bias, initialise, mlp
@@ -80,6 +81,10 @@ class Discovery(ActiveSet, nn.Module):
         size_logit: float = 0.0,
     ) -> None:
         super().__init__()
+        checks.at_least(1, feature_size=feature_size, max_count=max_count, what_size=what_size)
+        checks.at_least(1, glimpse_size=glimpse_size, hidden=hidden, presence_hidden=presence_hidden)
+        checks.not_negative(context_size=context_size, where_floor=where_floor)
+        checks.finite(presence_bias=presence_bias, scale_bias=scale_bias)
         self.image_encoder = image_encoder
         self.what_encoder = what_encoder
         self.rnn = VanillaRNN(feature_size + context_size, what_size + 5, hidden)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .. import checks
 from ..models.components.networks import LocScale, initialise
 from ..models.priors.discovery import MIN_SCALE
 
@@ -31,6 +32,7 @@ class WhatEncoder(nn.Module):
 
     def __init__(self, features: nn.Module, feature_size: int, what_size: int) -> None:
         super().__init__()
+        checks.at_least(1, feature_size=feature_size, what_size=what_size)
         self.features = features
         self.readout = nn.Linear(feature_size, 2 * what_size)
         initialise(self)

@@ -15,6 +15,7 @@ from pyro import poutine
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
+from .. import checks
 from ..models.components.active_set import ActiveSet
 from ..models.components.attention import Size, crop
 from ..models.components.networks import LocScale, fill_output_bias, initialise, mlp
@@ -96,6 +97,10 @@ class Propagation(ActiveSet, nn.Module):
         looks: StaticLooks | StickyLooks | None = None,
     ) -> None:
         super().__init__()
+        checks.at_least(1, what_size=what_size, glimpse_size=glimpse_size, hidden=hidden)
+        checks.at_least(1, narrow=narrow, presence_hidden=presence_hidden)
+        checks.not_negative(where_floor=where_floor)
+        checks.finite(presence_bias=presence_bias, scale_bias=scale_bias)
         self.what_encoder = what_encoder
         self.proposal = mlp([hidden, narrow, 4], nn.ELU)
         self.mask = mlp([hidden, narrow, glimpse_size[0] * glimpse_size[1]], nn.ELU)

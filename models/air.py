@@ -21,6 +21,7 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
+from .. import checks
 from .components.attention import air_inverse_scale, paste
 from .components.inputs import require_pixels, require_size
 from .components.likelihood import GaussianImage, pixel_scale
@@ -76,6 +77,7 @@ class AIR(Program):
         likelihood_scale: float = 0.3,
     ) -> None:
         super().__init__()
+        checks.at_least(1, what_size=what_size, image_shape=image_shape)
         self.count_prior = count_prior or GeometricCount(3, 0.01)
         self.where_prior = where_prior or NormalPrior([3.0, 0.0, 0.0], [0.2, 1.0, 1.0])
         self.what_prior = NormalPrior.standard(what_size)

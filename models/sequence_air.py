@@ -17,6 +17,7 @@ import pyro
 import torch
 from torch import Tensor
 
+from .. import checks
 from .components.frames import Frames
 from .components.likelihood import GaussianImage, pixel_scale
 from .components.programs import Program
@@ -56,6 +57,8 @@ class SequenceAIR(Program):
         likelihood_scale: float = 0.3,
     ) -> None:
         super().__init__()
+        checks.at_least(1, max_count=max_count, what_size=what_size)
+        checks.not_negative(context_size=context_size)
         self.discovery_count_prior = discovery_count_prior
         self.discovery_where_prior = discovery_where_prior
         self.what_prior = NormalPrior.standard(what_size)

@@ -21,6 +21,7 @@ from pyro.poutine import Trace
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
+from .. import checks
 from .components.active_set import ActiveSet, Rows
 from .components.attention import clip_straight_through, paste, paste_matrices
 from .components.frames import Frames
@@ -86,6 +87,7 @@ class LatentEncoder(ActiveSet, nn.Module):
 
     def __init__(self, what_size: int, hidden: int = 256) -> None:
         super().__init__()
+        checks.at_least(1, what_size=what_size, hidden=hidden)
         self.size = hidden
         self.network = mlp([what_size + 4, hidden, hidden], nn.ELU, activate_last=True)
         initialise(self)
@@ -127,6 +129,7 @@ class SceneDecoder(ActiveSet, nn.Module):
         background: Literal["learned", "fixed", "none"] = "learned",
     ) -> None:
         super().__init__()
+        checks.finite(output_scale=output_scale)
         self.glimpse_decoder = glimpse_decoder
         if background == "learned":
             self.mean_image = nn.Parameter(mean_image.clone())
@@ -180,6 +183,7 @@ class LinearGlimpseDecoder(nn.Module):
 
     def __init__(self, what_size: int, glimpse_shape: tuple[int, int, int], hidden: int = 256) -> None:
         super().__init__()
+        checks.at_least(1, what_size=what_size, glimpse_shape=glimpse_shape, hidden=hidden)
         self.glimpse_shape = torch.Size(glimpse_shape)
         self.network = mlp([what_size, hidden, hidden, self.glimpse_shape.numel()], nn.ELU)
         initialise(self)
@@ -307,6 +311,7 @@ class SQAIR(ActiveSet, Program):
         truncate: bool = True,
     ) -> None:
         super().__init__()
+        checks.at_least(1, max_count=max_count, what_size=what_size)
         self.propagation_prior = propagation_prior
         self.discovery_count_prior = discovery_count_prior
         self.discovery_where_prior = discovery_where_prior

@@ -21,6 +21,7 @@ from pyro import poutine
 from pyro.poutine import Trace
 from torch import Tensor, nn
 
+from .. import checks
 from .components.frames import Frames
 from .components.inputs import require_pixels
 from .components.likelihood import GaussianImage, pixel_scale
@@ -68,6 +69,7 @@ class NormalHead(nn.Module):
 
     def __init__(self, sizes: Sequence[int], latent_size: int) -> None:
         super().__init__()
+        checks.at_least(1, latent_size=latent_size)
         self.network = mlp([*sizes, 2 * latent_size], nn.ELU)
         glorot_weights(self)
 
@@ -105,6 +107,8 @@ class VRNNDynamics(nn.Module):
         layers: int = 2,
     ) -> None:
         super().__init__()
+        checks.at_least(1, frame_size=frame_size, image_shape=image_shape, latent_size=latent_size)
+        checks.at_least(1, hidden=hidden, recurrent=recurrent, layers=layers)
         self.frame_encoder = frame_encoder
         self.latent_encoder = mlp([latent_size, *[hidden] * layers], nn.ELU, activate_last=True)
         self.lstm = SplitInputLSTM(frame_size, hidden, recurrent)

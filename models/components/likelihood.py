@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor
 
+from ... import checks
+
 
 def pixel_scale(scale: float) -> Tensor:
     """Standard deviation of the pixels as a tensor without axes: a model's buffer, which training may anneal.
@@ -16,8 +18,7 @@ def pixel_scale(scale: float) -> Tensor:
     Raises:
         ValueError: if it is not positive.
     """
-    if not scale > 0:
-        raise ValueError(f"`likelihood_scale` must be positive, but got {scale}.")
+    checks.positive(likelihood_scale=scale)
     return torch.tensor(float(scale))
 
 

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ... import checks
 from .attention import Size
 
 
@@ -37,6 +38,7 @@ def mlp(
         activation: class of the non-linearity.
         activate_last: apply it after the last layer too, where the output is a feature.
     """
+    checks.at_least(1, sizes=list(sizes))
     layers: list[nn.Module] = []
     for fan_in, fan_out in itertools.pairwise(sizes):
         layers += [nn.Linear(fan_in, fan_out), activation()]
@@ -94,6 +96,7 @@ class GlimpseEncoder(nn.Module):
         activation: type[nn.Module] = nn.ReLU,
     ) -> None:
         super().__init__()
+        checks.at_least(1, glimpse_shape=glimpse_shape, what_size=what_size, hidden=list(hidden))
         pixels = torch.Size(glimpse_shape).numel()
         self.network = mlp([pixels, *hidden, 2 * what_size], activation)
 
@@ -127,6 +130,7 @@ class GlimpseDecoder(nn.Module):
         activation: type[nn.Module] = nn.ReLU,
     ) -> None:
         super().__init__()
+        checks.at_least(1, glimpse_shape=glimpse_shape, what_size=what_size, hidden=list(hidden))
         self.glimpse_shape = torch.Size(glimpse_shape)
         self.output_bias = output_bias
         self.network = mlp([what_size, *hidden, self.glimpse_shape.numel()], activation)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ... import checks
 from .initialisers import glorot_vector
 from .networks import initialise
 
@@ -38,6 +39,7 @@ class SplitInputLSTM(nn.Module):
 
     def __init__(self, context_size: int, input_size: int, hidden_size: int) -> None:
         super().__init__()
+        checks.at_least(1, context_size=context_size, input_size=input_size, hidden_size=hidden_size)
         self.hidden_size = hidden_size
         self.from_context = nn.Linear(context_size, 4 * hidden_size)
         self.from_input = nn.Linear(input_size + hidden_size, 4 * hidden_size, bias=False)
@@ -79,6 +81,7 @@ class VanillaRNN(nn.Module):
 
     def __init__(self, early_size: int, late_size: int, hidden_size: int) -> None:
         super().__init__()
+        checks.at_least(1, early_size=early_size, late_size=late_size, hidden_size=hidden_size)
         self.from_early = nn.Linear(early_size, hidden_size)
         self.from_late = nn.Linear(late_size, hidden_size, bias=False)
         self.from_hidden = nn.Linear(hidden_size, hidden_size)
@@ -112,6 +115,7 @@ class GRU(nn.Module):
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__()
+        checks.at_least(1, input_size=input_size, hidden_size=hidden_size)
         self.hidden_size = hidden_size
         self.from_input = nn.Linear(input_size, 3 * hidden_size)
         self.gates_from_hidden = nn.Linear(hidden_size, 2 * hidden_size, bias=False)
@@ -151,6 +155,8 @@ class IRNN(nn.Module):
 
     def __init__(self, input_size: int, hidden_size: int, input_std: float = 1e-3) -> None:
         super().__init__()
+        checks.at_least(1, input_size=input_size, hidden_size=hidden_size)
+        checks.not_negative(input_std=input_std)
         self.hidden_size = hidden_size
         self.from_input = nn.Linear(input_size, hidden_size, bias=False)
         self.from_hidden = nn.Linear(hidden_size, hidden_size, bias=False)
@@ -191,6 +197,7 @@ class ZoneoutLSTM(nn.Module):
 
     def __init__(self, input_size: int, hidden_size: int, zoneout: float = 0.05) -> None:
         super().__init__()
+        checks.at_least(1, input_size=input_size, hidden_size=hidden_size)
         if not 0 <= zoneout <= 1:
             raise ValueError(f"`zoneout` must be in [0, 1], got {zoneout}")
         self.input_size = input_size

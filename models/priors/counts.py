@@ -17,6 +17,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
+from ... import checks
 from ..components.networks import LocScale
 from ..components.normal_mixture import Mixture, NormalMixture
 
@@ -215,8 +216,8 @@ class NormalPrior(nn.Module):
                 "`loc` and `scale` must be vectors of one length, "
                 f"but got shapes {tuple(loc.shape)} and {tuple(scale.shape)}."
             )
-        if not bool((scale > 0).all()):
-            raise ValueError(f"`scale` must be positive, but got {scale.tolist()}.")
+        checks.finite(loc=loc.tolist())
+        checks.positive(scale=scale.tolist())
         self.register_buffer("loc", loc.clone())
         self.register_buffer("scale", scale.clone())
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ... import checks
 from ..components.networks import LocScale, initialise, inverse_softplus, mlp
 from ..components.slots import concatenate
 from .counts import CountPrior, hazard_logits
@@ -61,6 +62,8 @@ class DiscoveryCountPrior(nn.Module):
 
     def __init__(self, max_count: int, hidden: int = 10, later_bias: float = 10.0) -> None:
         super().__init__()
+        checks.at_least(1, max_count=max_count, hidden=hidden)
+        checks.finite(later_bias=later_bias)
         self.max_count = max_count
         self.network = mlp([1, hidden, max_count + 1], nn.ELU)
         initialise(self.network)
@@ -136,6 +139,9 @@ class DiscoveryWherePrior(nn.Module):
         gain: float = 1.0,
     ) -> None:
         super().__init__()
+        checks.at_least(1, context_size=context_size, hidden=hidden)
+        checks.finite(scale_logit=scale_logit, gain=gain)
+        checks.within(f"({MIN_SCALE}, inf)", scale=scale, shift_scale=shift_scale)
         bound = (6 / 5) ** 0.5  # Glorot's, of a matrix of 1 x 4
         self.first_sample = nn.Parameter(torch.empty(4).uniform_(-bound, bound))
         self.initial_state = nn.Parameter(torch.zeros(4))
@@ -185,10 +191,9 @@ class FixedWherePrior(nn.Module):
         self, scale_logit: float = -2.0, scale: float = 1.0, shift_scale: float | None = None
     ) -> None:
         super().__init__()
+        checks.finite(scale_logit=scale_logit)
+        checks.positive(scale=scale, shift_scale=shift_scale)
         shift_scale = scale if shift_scale is None else shift_scale
-        for name, value in (("scale", scale), ("shift_scale", shift_scale)):
-            if not value > 0:
-                raise ValueError(f"`{name}` must be positive, but got {value}.")
         self.register_buffer("loc", torch.tensor([scale_logit, scale_logit, 0.0, 0.0]))
         # It follows from the configuration, so checkpoints do not have it.
         scales = torch.tensor([scale, scale, shift_scale, shift_scale])

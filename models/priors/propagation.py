@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ... import checks
 from ..components.networks import LocScale, initialise
 from ..components.normal_mixture import Mixture
 from ..components.recurrent import GRU
@@ -53,6 +54,8 @@ class RecurrentPropagationPrior(nn.Module):
 
     def __init__(self, what_size: int, hidden_size: int = 256, presence_bias: float = 10.0) -> None:
         super().__init__()
+        checks.at_least(1, what_size=what_size, hidden_size=hidden_size)
+        checks.finite(presence_bias=presence_bias)
         self.what_size = what_size
         self.presence_bias = presence_bias
         self.rnn = GRU(what_size + 4, hidden_size)
@@ -95,6 +98,7 @@ class GuidedPropagationPrior(RecurrentPropagationPrior):
         update_scale: float = 0.1,
     ) -> None:
         super().__init__(what_size, hidden_size, presence_bias)
+        checks.finite(update_scale=update_scale)
         self.update_scale = update_scale
 
     def forward(self, slots: TrackedSlots) -> Propagation:
