@@ -111,7 +111,8 @@ def _problem(stored: Mapping[str, Any]) -> str | None:
     hints = get_type_hints(Checkpoint)
     try:
         problems = (mismatch(value, hints[name], name) for name, value in stored.items())
-        return next((problem for problem in problems if problem), None)
+        found = next((problem for problem in problems if problem), None)
+        return found or ("`step` is negative" if stored["step"] < 0 else None)
     except RecursionError:
         return "it holds a list or dictionary that is in itself"
 

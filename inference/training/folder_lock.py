@@ -66,9 +66,11 @@ class FolderLock:
             FolderLockedError: another process has locked it.
             OSError: it cannot be written to.
         """
-        if self._descriptor is not None and not self._is_in_place(self._descriptor):
-            old, self._descriptor = self._descriptor, None
-            os.close(old)
+        old = self._descriptor
+        if self._depth > 0 and (old is None or not self._is_in_place(old)):
+            self._descriptor = None
+            if old is not None:
+                os.close(old)
             self._descriptor = self._acquire()
 
     def _acquire(self) -> int:

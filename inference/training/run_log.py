@@ -68,6 +68,7 @@ class JSONLog:
             seconds: training time so far.
             values: named numbers.
         """
+        self._stay_in_place()
         record = {"step": step, "event": event, "seconds": round(seconds, 3)}
         numbers = {name: value if math.isfinite(value) else None for name, value in values.items()}
         self._file.write((json.dumps({**record, **numbers}, allow_nan=False) + "\n").encode())

@@ -34,7 +34,7 @@ def mismatch(value: Any, hint: Any, where: str) -> str | None:
     if origin in (Union, types.UnionType):
         problems = [mismatch(value, argument, where) for argument in arguments]
         given = [problem for problem in problems if problem is not None]
-        return None if len(given) < len(problems) else max(given, key=len)  # that of the part deepest inside
+        return None if len(given) < len(problems) else given[0]
     if typing.is_typeddict(hint) or hasattr(hint, "_fields"):
         return _record_mismatch(value, hint, where)
     if origin is dict:

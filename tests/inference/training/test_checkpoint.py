@@ -1,10 +1,13 @@
+import copy
 import dataclasses
 import json
+import math
 import os
 import re
 import subprocess
 import sys
 import textwrap
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,7 @@ from whatwhere._version import __version__
 from whatwhere.inference.training import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from whatwhere.inference.training.checkpoint import module_states
 from whatwhere.inference.training.checkpoint_file import FORMAT_VERSION
-from whatwhere.inference.training.optimizers import RMSPropTF
+from whatwhere.inference.training.optimizers import RMSPropTF, make_optimizer
 
 
 def modules() -> dict[str, nn.Module]:
@@ -214,6 +217,179 @@ def test_other_optimizers(tmp_path):
         loaded.restore_optimizer(torch.optim.Adam([module.weight]))
     with pytest.raises(CheckpointError, match="no optimiser state"):
         dataclasses.replace(loaded, optimizer=None).restore_optimizer(torch.optim.Adam([module.weight]))
+
+
+GROUP = {"params": [0]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"modules": None}, "`modules` is None, not a dict"),
+        ({"modules": {"model": []}}, "`modules.model` is a list, not a dict"),
+        ({"modules": {3: {}}}, "`modules: key 3` is a int, not a str"),
+        ({"configuration": None}, "`configuration` is None, not a dict"),
+        ({"configuration": {"seed": torch.ones(2)}}, "`configuration.seed` is a Tensor, not a number, text"),
+        ({"configuration": {"loop": {1: 2}}}, "`configuration.loop: key 1` is a int"),
+        ({"step": "7"}, "`step` is a str, not a int"),
+        ({"step": True}, "`step` is a bool, not a int"),
+        ({"step": -1}, "`step` is negative"),
+        ({"seed": None}, "`seed` is None, not a int"),
+        ({"metrics": {"bound": "high"}}, "`metrics.bound` is a str, not a float"),
+        ({"progress": []}, "`progress` is a list, not a dict"),
+        ({"optimizer": {}}, "`optimizer` lacks `name`"),
+        ({"optimizer": {"name": "Adam", "state": {"state": {}}}}, "`optimizer.state` lacks `param_groups`"),
+        (
+            {"optimizer": {"name": "Adam", "state": {"state": {}, "param_groups": [{}]}}},
+            "`optimizer.state.param_groups[0]` lacks `params`",
+        ),
+        (
+            {"optimizer": {"name": "Adam", "state": {"state": {"0": {}}, "param_groups": [GROUP]}}},
+            "`optimizer.state.state: key '0'` is a str, not a int",
+        ),
+        ({"data": {"train": {}}}, "`data.train` lacks `source`"),
+        ({"kind": 3}, "`kind` is a int, not a str"),
+        ({"package_version": None}, "`package_version` is None, not a str"),
+    ],
+)
+def test_what_is_of_another_type_is_named_before_anything_is_restored(tmp_path, changes, message):
+    path = tmp_path / "a.pt"
+    save_checkpoint(path, checkpoint_of(modules()))
+    rewrite(path, **changes)
+    with pytest.raises(CheckpointError, match=re.escape(f"checkpoint `{path}` is damaged: {message}")):
+        load_checkpoint(path)
+
+
+def test_a_dictionary_that_is_in_itself(tmp_path):
+    path = tmp_path / "a.pt"
+    endless: dict[str, object] = {}
+    endless["again"] = endless
+    save_checkpoint(path, checkpoint_of(modules()))
+    rewrite(path, configuration=endless)
+    with pytest.raises(CheckpointError, match=r"a\.pt` is damaged: it holds .* in itself"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x02", b"garbage", b"\x80\x02}q\x00(X\x04"])
+def test_a_damaged_pickle(tmp_path, content):
+    path, damaged = tmp_path / "a.pt", tmp_path / "b.pt"
+    save_checkpoint(path, checkpoint_of(modules()))
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(damaged, "w") as new:
+        for info in old.infolist():
+            whole = old.read(info)
+            new.writestr(info.filename, content if info.filename.endswith("data.pkl") else whole)
+    with pytest.raises(CheckpointError, match=r"b\.pt` is (corrupt|not a checkpoint)"):
+        load_checkpoint(damaged)
+
+
+def test_what_would_unpack_to_more_than_the_file_has(tmp_path):
+    path, packed = tmp_path / "a.pt", tmp_path / "b.pt"
+    save_checkpoint(path, checkpoint_of(modules()))
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+        for info in old.infolist():
+            new.writestr(info.filename, old.read(info))
+    with pytest.raises(CheckpointError, match=r"b\.pt` is corrupt: .* is compressed"):
+        load_checkpoint(packed)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("0.weight", torch.full((2, 3), math.nan), r"not finite `model\.0\.weight`"),
+        ("0.weight", torch.full((2, 3), math.inf), r"not finite `model\.0\.weight`"),
+        ("1.running_mean", torch.tensor([0.0, math.nan]), r"not finite `model\.1\.running_mean`"),
+        ("0.bias", None, r"`model\.0\.bias` is None, not a Tensor"),
+        ("0.bias", torch.zeros(2).to_sparse(), r"`model\.0\.bias` is a Tensor"),
+    ],
+)
+def test_entries_that_are_spoilt_are_named_and_nothing_is_changed(tmp_path, name, value, message):
+    path = tmp_path / "a.pt"
+    saved = checkpoint_of(modules())
+    save_checkpoint(path, saved)
+    rewrite(path, modules={**saved.modules, "model": {**saved.modules["model"], name: value}})
+    others = modules()
+    before = copy.deepcopy(others["guide"].state_dict())
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(path).restore_modules(others)
+    assert all(torch.equal(value, before[key]) for key, value in others["guide"].state_dict().items())
+
+
+def test_an_infinite_buffer_may_be_the_logit_of_what_is_certain(tmp_path):
+    saved = checkpoint_of(modules())
+    saved.modules["model"]["1.running_mean"] = torch.tensor([-math.inf, 0.0])
+    save_checkpoint(tmp_path / "a.pt", saved)
+    others = modules()
+    load_checkpoint(tmp_path / "a.pt").restore_modules(others)
+    assert others["model"][1].running_mean.tolist() == [-math.inf, 0.0]
+
+
+def optimizers(module: nn.Module) -> list[torch.optim.Optimizer]:
+    return [
+        make_optimizer("adam", module.parameters(), 0.1),
+        make_optimizer("adamw", module.parameters(), 0.1, amsgrad=True),
+        make_optimizer("rmsprop", module.parameters(), 0.1, centered=True),
+        make_optimizer("sgd", module.parameters(), 0.1, momentum=0.9),
+        torch.optim.Adagrad(module.parameters()),
+        torch.optim.Adafactor(module.parameters()),
+    ]
+
+
+@pytest.mark.parametrize("which", range(6))
+def test_the_state_of_every_optimizer_is_taken_as_it_is(which):
+    module = nn.Linear(3, 2)
+    optimizer = optimizers(module)[which]
+    for parameter in module.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    state = {"name": type(optimizer).__name__, "state": copy.deepcopy(optimizer.state_dict())}
+    other = optimizers(nn.Linear(3, 2))[which]
+    Checkpoint(1, {}, state).restore_optimizer(other)
+    for mine, theirs in zip(optimizer.state.values(), other.state.values(), strict=True):
+        assert mine.keys() == theirs.keys()
+        assert all(torch.equal(torch.as_tensor(mine[key]), torch.as_tensor(theirs[key])) for key in mine)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda entry: entry.update(exp_avg=torch.zeros(2)),
+            "`exp_avg` of `weight` has the shape",
+        ),
+        (lambda entry: entry.update(exp_avg=None), "`exp_avg` of `weight` is a NoneType"),
+        (lambda entry: entry.update(step="many"), "`step` of `weight` is a str"),
+        (lambda entry: entry.update(step=torch.zeros(5)), r"`step` of `weight` has the shape \(5,\)"),
+        (lambda entry: entry["exp_avg_sq"].fill_(math.nan), "`exp_avg_sq` of `weight` is not finite"),
+        (lambda entry: entry.pop("exp_avg_sq"), "`weight` has no `exp_avg_sq`"),
+        (lambda entry: entry.update(sum=torch.zeros(2, 3)), "`weight` has an unexpected `sum`"),
+    ],
+)
+def test_another_state_of_an_optimizer_names_the_parameter_and_changes_nothing(change, message):
+    module = nn.Linear(3, 2)
+    optimizer = stepped(module, fused=True)
+    state = copy.deepcopy(optimizer.state_dict())
+    change(state["state"][0])
+    names = {parameter: name for name, parameter in module.named_parameters()}
+    checkpoint = Checkpoint(1, {}, {"name": "Adam", "state": state})
+    before = copy.deepcopy(optimizer.state_dict())
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.restore_optimizer(optimizer, names)
+    after = optimizer.state_dict()["state"]
+    for i, entry in before["state"].items():
+        assert all(torch.equal(after[i][key], value) for key, value in entry.items())
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("lr", math.nan), ("lr", "fast"), ("betas", (0.9,)), ("betas", None), ("amsgrad", 3)],
+)
+def test_options_of_an_optimizer_are_of_their_kind(option, value):
+    module = nn.Linear(3, 2)
+    optimizer = stepped(module)
+    state = copy.deepcopy(optimizer.state_dict())
+    state["param_groups"][0][option] = value
+    with pytest.raises(CheckpointError, match=f"its `{option}` is "):
+        Checkpoint(1, {}, {"name": "Adam", "state": state}).restore_optimizer(optimizer)
 
 
 KILLED = textwrap.dedent(

@@ -1,11 +1,12 @@
 import builtins
 import json
 import math
+import shutil
 
 import pytest
 
-from whatwhere.inference.training import read_log
-from whatwhere.inference.training.run_log import JSONLog, TensorBoardLog
+from whatwhere.inference.training import LogError, read_log
+from whatwhere.inference.training.run_log import EvaluationLines, JSONLog, TensorBoardLog
 
 
 def write(path, *steps, resumed=0, **values):
@@ -120,3 +121,47 @@ def test_missing_tensorboard_is_said_when_it_is_asked_for(tmp_path, monkeypatch)
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(RuntimeError, match=r"pip install 'whatwhere\[logging\]'"):
         TensorBoardLog(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["removed", "renamed", "replaced", "folder removed", "folder renamed"])
+@pytest.mark.parametrize("action", ["write", "sync"])
+def test_a_log_that_is_taken_away_is_written_anew_with_all_lines(tmp_path, damage, action):
+    path = tmp_path / "run" / "log.jsonl"
+    log = JSONLog(path)
+    log.write(1, "train", 0.0, {"loss": 1.0})
+    if damage == "removed":
+        path.unlink()
+    elif damage == "renamed":
+        path.rename(tmp_path / "elsewhere")
+    elif damage == "replaced":
+        (tmp_path / "other").write_text("other")
+        (tmp_path / "other").replace(path)
+    elif damage == "folder removed":
+        shutil.rmtree(path.parent)
+    else:
+        path.parent.rename(tmp_path / "renamed")
+    with pytest.warns(RuntimeWarning, match="was removed, renamed or replaced while it is written"):
+        log.sync() if action == "sync" else log.write(2, "train", 0.0, {"loss": 2.0})
+    log.write(3, "train", 0.0, {"loss": 3.0})
+    log.close()
+    assert [line["step"] for line in read_log(path)] == ([1, 3] if action == "sync" else [1, 2, 3])
+
+
+def test_a_line_of_nothing_is_named(tmp_path):
+    path = tmp_path / "log.jsonl"
+    write(path, 1, 2)
+    path.write_bytes(path.read_bytes() + b"\0" * 100 + b"\n" + b'{"step": 3}\n')
+    with pytest.raises(LogError, match=rf"^line 3 of `{path}` is not a JSON object"):
+        JSONLog(path, 3)
+    path.write_bytes(b"[" * 100_000 + b"\n")
+    with pytest.raises(LogError, match="line 1 of"):
+        read_log(path)
+
+
+def test_an_evaluation_is_a_printed_line(capsys):
+    lines = EvaluationLines()
+    lines.write(10, "train", 1.0, {"loss": 1.0})
+    lines.write(500, "evaluation", 61.4, {"accuracy": 0.98765, "bound": -1234.5})
+    lines.sync()
+    lines.close()
+    assert capsys.readouterr().out == "step 500, 61 s: accuracy 0.9877, bound -1234\n"

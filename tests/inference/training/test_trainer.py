@@ -2,6 +2,7 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from whatwhere.inference.training import (
     Annealed,
     CheckpointError,
     ExponentialDecay,
+    FolderLockedError,
     NonFiniteError,
     PiecewiseConstant,
     Process,
@@ -707,6 +709,158 @@ def test_what_must_be_positive(name: str, value: float):
 def test_seeds_that_no_generator_takes(seed: int):
     with pytest.raises(ValueError, match=f"`seed` must be at least 0 and less than .*, got {seed}"):
         TrainingConfig(seed=seed)
+
+
+def test_a_run_keeps_its_folder_to_itself(tmp_path):
+    objective = Quadratic()
+    second = Trainer(Quadratic(), sgd(Quadratic()), batches, config(), folder=tmp_path)
+    refusals = []
+
+    def start_another(step: int) -> None:
+        with pytest.raises(FolderLockedError) as caught:
+            second.run()
+        refusals.append(str(caught.value))
+
+    first = Trainer(objective, sgd(objective), batches, config(2), folder=tmp_path, on_step=[start_another])
+    with first.locked():
+        first.run()
+        start_another(2)  # the pictures of the first are still to come
+    assert len(refusals) == 3
+    assert not (tmp_path / ".lock").exists()
+    with pytest.raises(CheckpointError, match="is the checkpoint of an earlier run"):
+        second.run()
+    assert [line["step"] for line in read_log(tmp_path / "log.jsonl")] == [2]
+
+
+@pytest.mark.parametrize("how", ["removed", "renamed"])
+def test_a_folder_that_is_taken_away_during_a_run_is_made_anew(tmp_path, how):
+    folder = tmp_path / "run"
+
+    def take_away(step: int) -> None:
+        if step == 5:
+            shutil.rmtree(folder) if how == "removed" else folder.rename(tmp_path / "elsewhere")
+
+    objective = Quadratic()
+    options: dict[str, Any] = {"folder": folder, "on_step": [take_away]}
+    with pytest.warns(RuntimeWarning, match=r"log\.jsonl` was removed, renamed or replaced"):
+        result = Trainer(objective, sgd(objective), batches, config(checkpoint_every=5), **options).run()
+    assert result.reason == "completed"
+    assert [line["step"] for line in read_log(folder / "log.jsonl")] == [2, 4, 6, 8, 10]
+    assert load_checkpoint(folder / "checkpoint.pt").step == 10
+
+
+def test_best_parameters_that_are_taken_away_are_reported(tmp_path):
+    objective = Quadratic()
+
+    def evaluate(step: int) -> dict[str, float]:
+        (tmp_path / "best.pt").unlink(missing_ok=True)
+        return {"score": -step}
+
+    options: dict[str, Any] = {"folder": tmp_path, "evaluate": evaluate, "keep_best": "score"}
+    trainer = Trainer(objective, sgd(objective), batches, config(4, evaluate_every=2), **options)
+    with pytest.raises(FileNotFoundError, match=r"best\.pt` was removed: .* after step 4"):
+        trainer.run()
+
+
+class Refusing(nn.Module):
+    """Its guide's parameters overflow after some steps, and a distribution refuses what comes of them."""
+
+    def __init__(self, last: int, refuse: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self.model = nn.Linear(1, 1)
+        self.calls, self.last, self.refuse = 0, last, refuse
+
+    def forward(self, batch: Tensor) -> tuple[Tensor, Distance]:
+        self.calls += 1
+        output = self.model(batch[:1, None] * (1e30 * 1e30 if self.calls > self.last else 1.0))
+        self.refuse(output)
+        loss = output.square().mean()
+        return loss, Distance(loss, loss)
+
+
+@pytest.mark.parametrize(
+    "refuse",
+    [
+        lambda output: torch.distributions.Normal(output * 0, 1.0, validate_args=True),
+        lambda output: torch.bernoulli(output.detach() * 0 + 0.5),
+    ],
+)
+def test_divergence_is_told_whatever_fails_first(tmp_path, refuse):
+    objective = Refusing(7, refuse)
+    trainer = Trainer(
+        objective, sgd(objective, 0.0), batches, config(20, checkpoint_every=5), folder=tmp_path
+    )
+    with pytest.raises(NonFiniteError) as caught:
+        trainer.run()
+    message = str(caught.value)
+    assert message.startswith("training has diverged at step 7: the output of `model` is not finite; ")
+    assert f"the last good checkpoint is `{tmp_path}/checkpoint.pt`, after step 5" in message
+    assert "\n" not in message
+
+
+def test_an_error_of_another_cause_stays_as_it_is():
+    def refuse(output: Tensor) -> None:
+        raise ValueError("a fault of the program")
+
+    objective = Refusing(10, refuse)
+    with pytest.raises(ValueError, match="a fault of the program"):
+        Trainer(objective, sgd(objective), batches, config()).run()
+
+
+def test_divergence_in_an_evaluation_is_told():
+    objective = Quadratic()
+
+    def evaluate(step: int) -> dict[str, float]:
+        return {"value": float(torch.bernoulli(torch.tensor(torch.nan)))}
+
+    with pytest.raises(NonFiniteError, match=r"diverged at step 2: .*there is no checkpoint from before"):
+        Trainer(objective, sgd(objective), batches, config(evaluate_every=2), evaluate=evaluate).run()
+
+
+def test_a_buffer_that_is_not_a_number_stops_the_run_as_a_parameter_does(tmp_path):
+    objective = Quadratic()
+    objective.model.register_buffer("ratio", torch.tensor(math.nan))
+    with pytest.raises(NonFiniteError, match=r"not finite after step 10 \(`model\.ratio`\)"):
+        Trainer(objective, sgd(objective), batches, config(), folder=tmp_path).run()
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"skipped": torch.zeros(2, dtype=torch.int64)}, "damaged state of a trainer"),
+        ({"skipped": None}, "`progress.skipped` is None, not a Tensor"),
+        ({"seconds": math.nan}, "damaged state of a trainer"),
+        ({"means": {"names": ["loss"]}}, "damaged state of a trainer"),
+        ({"means": {"names": ["loss"], "sums": torch.zeros(1)}}, "damaged state of a trainer"),
+        ({"means": {"names": "loss", "sums": torch.zeros(5)}}, "`progress.means.names` is a str, not a list"),
+        ({"best": "none"}, "`progress.best` is a str, not a float"),
+    ],
+)
+def test_a_damaged_state_is_refused_before_anything_is_restored(tmp_path, changes, message):
+    path = tmp_path / "checkpoint.pt"
+    objective = Quadratic()
+    Trainer(objective, sgd(objective), batches, config(), folder=tmp_path).run()
+    saved = load_checkpoint(path)
+    save_checkpoint(path, dataclasses.replace(saved, progress={**saved.progress, **changes}))
+    fresh = Quadratic()
+    trainer = Trainer(fresh, sgd(fresh), batches, config(), folder=tmp_path)
+    with pytest.raises(CheckpointError, match=message):
+        trainer.resume()
+    assert fresh.model.weight.item() == Quadratic().model.weight.item()
+    assert trainer.step == 0
+
+
+@pytest.mark.parametrize(("progress", "lines"), [(None, 2), (False, 0)])
+def test_without_a_terminal_there_is_a_line_for_each_evaluation(capsys, progress, lines):
+    objective = Quadratic()
+    options = config(evaluate_every=5, progress=progress)
+    Trainer(objective, sgd(objective), batches, options, evaluate=lambda step: {"score": step / 10}).run()
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == lines
+    if lines:
+        assert printed[1].startswith("step 10, ")
+        assert printed[1].endswith(" s: score 1")
 
 
 KILLED = textwrap.dedent(
