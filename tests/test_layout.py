@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "guides": {"models", "models.priors", "models.components"},
     "datasets.errors": set(),
     "datasets.streams": set(),
-    "datasets.opening": {"datasets.errors", "files", "checks"},
+    "datasets.opening": {"datasets.errors", "files"},
     "datasets.storage": {"datasets.opening", "datasets.errors", "datasets.streams", "files", "_version"},
     "datasets.feeding": {"datasets.storage", "datasets.errors", "datasets.streams"},
     "datasets.generated": {
@@ -30,7 +30,6 @@ MAY_IMPORT = {
         "files",
     },
     "datasets.recorded": {
-        "checks",
         "datasets.feeding",
         "datasets.storage",
         "datasets.opening",

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ... import checks
 from ..streams import stream
 
 
@@ -36,6 +37,7 @@ class BatchSchedule:
     """Number of processes that share a batch; set by `shard`."""
 
     def __post_init__(self) -> None:
+        checks.finite(self, "size", "batch_size", "seed")
         if self.size < 1 or self.batch_size < 1:
             raise ValueError(
                 f"`size` and `batch_size` must be at least 1, got {self.size} and {self.batch_size}."

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from ... import checks
 from ..storage.generated_videos import Bytes, GeneratedVideos
 from .collisions import BOX, Balls, draw_positions, next_frame
 from .digit_images import Split
@@ -56,11 +57,8 @@ class BouncingBallsRecipe:
         check_counts(self.min_objects, self.max_objects)
         if not 0 < self.radius < BOX / 2:
             raise ValueError(f"`radius` must be in (0, {BOX / 2:g}), got {self.radius}.")
-        for name in ("image_size", "frames"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
-        if not (np.isfinite(self.speed) and self.speed >= 0):
-            raise ValueError(f"`speed` must be finite and not negative, got {self.speed}.")
+        checks.at_least(1, self, "image_size", "frames")
+        checks.not_negative(self, "speed")
 
     @property
     def pitch(self) -> float:

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ... import checks
+
 HARDEST: Mapping[str, Any] = {
     "sides": (0.18, 0.35),
     "speed": 0.03,
@@ -145,18 +147,16 @@ class ClutterRecipe:
             )
         if self.channels not in (1, 3):
             raise ValueError(f"`channels` must be 1 or 3, got {self.channels}.")
-        if self.frames < 1:
-            raise ValueError(f"`frames` must be at least 1, got {self.frames}.")
+        checks.at_least(1, self, "frames")
         if not (len(self.sides) == 2 and 0.05 <= self.sides[0] <= self.sides[1] <= 0.5):
             raise ValueError(f"`sides` must be (least, greatest), both in [0.05, 0.5], got {self.sides}.")
+        checks.finite(self, "min_distractors", "max_distractors")
         if not 0 <= self.min_distractors <= self.max_distractors:
             raise ValueError(
                 "expected 0 <= `min_distractors` <= `max_distractors`, "
                 f"got {self.min_distractors} and {self.max_distractors}."
             )
-        for name in ("clutter", "occluders"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}.")
+        checks.not_negative(self, "clutter", "occluders")
         for name, greatest in _GREATEST.items():
             if not 0 <= getattr(self, name) <= greatest:
                 raise ValueError(f"`{name}` must be in [0, {greatest}], got {getattr(self, name)}.")

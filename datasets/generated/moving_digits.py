@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from ... import checks
 from ..storage.generated_videos import GeneratedVideos, check_size
 from ..storage.video import VideoBatch
 from .digit_images import Digits, Split
@@ -85,8 +86,7 @@ class MovingDigitsRecipe:
     def __post_init__(self) -> None:
         self.first_frame  # noqa: B018  # its constructor checks the three numbers that both have
         check_frames(self)
-        if not 0 <= self.return_probability <= 1:
-            raise ValueError(f"`return_probability` must be in [0, 1], got {self.return_probability}.")
+        checks.share(self, "return_probability")
         if self.return_probability and not self.intermittent:
             raise ValueError(
                 "`return_probability` needs `intermittent`: digits that are always on never return."
@@ -239,10 +239,8 @@ def check_frames(recipe: VideoRecipe) -> None:
     Raises:
         ValueError: if `frames` is not positive, or `noise_std` is negative or not finite.
     """
-    if recipe.frames < 1:
-        raise ValueError(f"`frames` must be at least 1, got {recipe.frames}.")
-    if not (np.isfinite(recipe.noise_std) and recipe.noise_std >= 0):
-        raise ValueError(f"`noise_std` must be finite and not negative, got {recipe.noise_std}.")
+    checks.at_least(1, recipe, "frames")
+    checks.not_negative(recipe, "noise_std")
 
 
 class _Scene(NamedTuple):

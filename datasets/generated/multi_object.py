@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from ... import checks
 from ..storage.video import VideoData
 from ..streams import stream
 from .digit_images import Digits, Split
@@ -99,6 +100,7 @@ class PyroRecipe:
 
     def __post_init__(self) -> None:
         check_counts(self.min_objects, self.max_objects)
+        checks.finite(self, "image_size", "shrink_mean", "shrink_std")
         if self.shrink_mean <= 0 or self.shrink_std < 0:
             raise ValueError(
                 "`shrink_mean` must be positive and `shrink_std` not negative, "
@@ -169,6 +171,7 @@ class StaticSqairRecipe:
 
     def __post_init__(self) -> None:
         check_counts(self.min_objects, self.max_objects)
+        checks.finite(self, "image_size", "max_redraws")
         if self.image_size < 28:
             raise ValueError(f"`image_size` must be at least 28, the size of a digit, got {self.image_size}.")
         if self.max_redraws < 1:
@@ -290,6 +293,7 @@ def check_counts(min_objects: int, max_objects: int) -> None:
     Raises:
         ValueError: unless 0 <= `min_objects` <= `max_objects` and `max_objects` >= 1.
     """
+    checks.finite(min_objects=min_objects, max_objects=max_objects)
     if not 0 <= min_objects <= max_objects or max_objects < 1:
         raise ValueError(
             "expected 0 <= `min_objects` <= `max_objects` and `max_objects` >= 1, "

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ... import checks
 from .collisions import BOX, Balls, draw_positions, next_frame
 from .digit_images import Digits
 from .moving_digits import check_frames
@@ -59,10 +60,8 @@ class _Walk:
     """Draws are uniform integers from -`max_step` to `max_step` - 1, in pixels per frame."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.inertia <= 1:
-            raise ValueError(f"`inertia` must be in [0, 1], got {self.inertia}.")
-        if self.max_step < 1:
-            raise ValueError(f"`max_step` must be at least 1, got {self.max_step}.")
+        checks.share(self, "inertia")
+        checks.at_least(1, self, "max_step")
 
     def check(self, size: int) -> None:
         """Refuses frames in which a digit could be mirrored at both borders in one step.
@@ -180,10 +179,8 @@ class Billiard:
     """Whether digits bounce off each other; without it they pass over each other."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.inertia <= 1:
-            raise ValueError(f"`inertia` must be in [0, 1], got {self.inertia}.")
-        if not (np.isfinite(self.std) and self.std >= 0):
-            raise ValueError(f"`std` must be finite and not negative, got {self.std}.")
+        checks.share(self, "inertia")
+        checks.not_negative(self, "std")
         if not 0 <= self.min_speed <= self.speed <= self.max_speed < np.inf:
             raise ValueError(
                 "expected 0 <= `min_speed` <= `speed` <= `max_speed`, "
@@ -276,6 +273,7 @@ class RatmDigitsRecipe:
     def __post_init__(self) -> None:
         check_counts(self.min_objects, self.max_objects)
         check_frames(self)
+        checks.finite(self, "image_size")
         self.motion.check(self.image_size)
 
     def tracks(self, digits: Digits, rngs: Sequence[np.random.Generator]) -> Tracks:

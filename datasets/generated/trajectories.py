@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ... import checks
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -49,10 +51,7 @@ class Motion:
     """Standard deviation of the acceleration's change from frame to frame."""
 
     def __post_init__(self) -> None:
-        for name in ("max_speed", "max_acceleration", "jitter"):
-            value = getattr(self, name)
-            if not (np.isfinite(value) and value >= 0):
-                raise ValueError(f"`{name}` must be finite and not negative, got {value}.")
+        checks.not_negative(self, "max_speed", "max_acceleration", "jitter")
 
     def draw(self, count: int, size: int, rng: np.random.Generator) -> MotionState:
         """Uniform positions, velocities and accelerations of `count` objects, `(count, 2)` each."""

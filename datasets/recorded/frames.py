@@ -24,6 +24,7 @@ from ..storage.video import FRAME_LABELS
 from .archive_clips import MAX_CHANNELS, ArchiveVideos
 from .folder import as_planes, size_error
 from .picture_clips import EXPECTED, PictureClip, picture_clips
+from .target_clips import check_size
 
 Bytes = npt.NDArray[np.uint8]
 Size = tuple[int, int]
@@ -136,8 +137,8 @@ def check_conversion(size: Size | None, channels: int | None, bits: int) -> None
     Raises:
         ValueError: if `size` is not two positive numbers, `channels` not 1 to 4, or `bits` not 8 to 16.
     """
-    if size is not None and (len(size) != 2 or min(size) < 1):
-        raise ValueError(f"`size` must be two positive numbers of pixels, got {size}.")
+    if size is not None:
+        check_size(size)
     if channels is not None and not 1 <= channels <= MAX_CHANNELS:
         raise ValueError(f"`channels` must be 1 to {MAX_CHANNELS}, got {channels}.")
     checks.within("[8, 16]", bits=bits)

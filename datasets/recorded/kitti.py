@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from ... import checks
 from ..errors import DataError
 from ..storage.generated_videos import Bytes
 from ..storage.video import VideoData
@@ -73,8 +74,8 @@ class KITTIRecipe:
 
     def __post_init__(self) -> None:
         check_size(self.size)
-        if self.frames < 2:
-            raise ValueError(f"`frames` must be at least 2, got {self.frames}.")
+        checks.at_least(2, self, "frames")
+        checks.not_negative(self, "max_occlusion", "max_truncation", "min_side")
         if self.part not in ("all", "train", "test"):
             raise ValueError(f"`part` must be all, train or test, got {self.part!r}.")
         unknown = [kind for kind in self.classes if kind not in KITTI_CLASSES]

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ... import checks
 from ...files import user_path
 from ..errors import DataError
 from ..opening.claims import as_data_error, naming
@@ -72,8 +73,8 @@ class SceneRecipe:
 
     def __post_init__(self) -> None:
         check_size(self.size)
-        if self.min_frames < 1:
-            raise ValueError(f"`min_frames` must be at least 1, got {self.min_frames}.")
+        checks.at_least(1, self, "min_frames", "frames")
+        checks.not_negative(self, "min_side", "first_number")
         if self.frames < self.min_frames:
             raise ValueError(f"`frames` must be at least `min_frames`, {self.min_frames}, got {self.frames}.")
 

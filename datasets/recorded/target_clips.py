@@ -310,7 +310,7 @@ def check_size(size: Size) -> None:
     Raises:
         ValueError: if `size` is not two positive numbers.
     """
-    if len(size) != 2 or min(size) < 1:
+    if len(size) != 2 or not all(1 <= side < math.inf for side in size):
         raise ValueError(f"`size` must be two positive numbers of pixels, got {size}.")
 
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw
 
+from ..opening.claims import check_claim
 from .video import VideoData
 
 BOX_COLOURS = ("#ff5000", "#00c8ff", "#a0ff00", "#ff40c0", "#ffe000")
@@ -26,6 +27,7 @@ def contact_sheet(data: VideoData, *, zoom: int = 3) -> Image.Image:
         zoom: pixels of the picture to each pixel of a frame, along each side.
 
     Raises:
+        DataError: if the picture would take more than 8 GiB.
         ValueError: if `zoom` is not positive.
     """
     if zoom < 1:
@@ -34,7 +36,9 @@ def contact_sheet(data: VideoData, *, zoom: int = 3) -> Image.Image:
     columns = frames if frames > 1 else math.ceil(math.sqrt(videos))
     rows = math.ceil(videos * frames / columns)
     pitch = width * zoom + _GAP, height * zoom + _GAP
-    sheet = Image.new("RGB", (columns * pitch[0] + _GAP, rows * pitch[1] + _GAP), _GAP_COLOUR)
+    side = columns * pitch[0] + _GAP, rows * pitch[1] + _GAP
+    check_claim("the picture", 3 * side[0] * side[1], 3 * side[0] * side[1])
+    sheet = Image.new("RGB", side, _GAP_COLOUR)
     draw = ImageDraw.Draw(sheet)
     for number in range(videos * frames):
         video, frame = divmod(number, frames)

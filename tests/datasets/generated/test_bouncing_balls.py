@@ -223,8 +223,8 @@ def test_splits_have_different_videos() -> None:
         ({"radius": 0.0}, r"`radius` must be in \(0, 5\), got 0"),
         ({"radius": 5.0}, r"`radius` must be in \(0, 5\), got 5"),
         ({"radius": math.nan}, r"`radius` must be in \(0, 5\), got nan"),
-        ({"speed": -0.5}, "`speed` must be finite and not negative, got -0.5"),
-        ({"speed": math.inf}, "`speed` must be finite and not negative, got inf"),
+        ({"speed": -0.5}, "`speed` must not be negative, got -0.5"),
+        ({"speed": math.inf}, "`speed` must not be negative and finite, got inf"),
     ],
 )
 def test_impossible_recipes_are_refused(arguments: dict[str, Any], message: str) -> None:

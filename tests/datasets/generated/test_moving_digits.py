@@ -350,8 +350,8 @@ def test_splits_have_different_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"frames": 0}, "`frames` must be at least 1, got 0"),
         ({"intermittent": True, "return_probability": 1.5}, "`return_probability` must be in"),
         ({"return_probability": 0.5}, "`return_probability` needs `intermittent`"),
-        ({"noise_std": -0.1}, "`noise_std` must be finite and not negative, got -0.1"),
-        ({"noise_std": math.nan}, "`noise_std` must be finite and not negative, got nan"),
+        ({"noise_std": -0.1}, "`noise_std` must not be negative, got -0.1"),
+        ({"noise_std": math.nan}, "`noise_std` must not be negative and finite, got nan"),
     ],
 )
 def test_impossible_recipes_are_refused(arguments: dict[str, Any], message: str) -> None:

@@ -118,5 +118,5 @@ def test_statistics_of_the_published_rules() -> None:
 @pytest.mark.parametrize("name", ["max_speed", "max_acceleration", "jitter"])
 @pytest.mark.parametrize("value", [-1.0, np.nan, np.inf])
 def test_impossible_motions_are_refused(name: str, value: float) -> None:
-    with pytest.raises(ValueError, match=f"`{name}` must be finite and not negative, got"):
+    with pytest.raises(ValueError, match=f"`{name}` must not be negative.*, got"):
         Motion(**{name: value})
