@@ -156,6 +156,19 @@ def test_colours_of_a_gif_do_not_change_from_frame_to_frame(tmp_path: Path):
     assert chosen.mean() < 900  # 256 colours of a cube are some 30 grey values apart
 
 
+def test_what_stands_still_takes_no_room_in_a_gif(tmp_path: Path):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8))
+    moved = noise.copy()
+    moved.paste((255, 0, 0), (3, 5, 5, 8))
+    sizes = []
+    for frames in ([noise], [noise] * 50, [noise, moved] * 25):
+        save_gif(tmp_path / "video.gif", frames, 10)
+        sizes.append((tmp_path / "video.gif").stat().st_size)
+    assert sizes[0] > 2000
+    assert sizes[1] - sizes[0] < 49 * 40
+    assert sizes[2] - sizes[0] < 49 * 60
+
+
 @pytest.mark.parametrize("name", ["video.gif", "video.mp4"])
 def test_films_are_written_as_they_come(tmp_path: Path, name: str):
     if name.endswith("mp4"):
@@ -172,7 +185,8 @@ def test_films_are_written_as_they_come(tmp_path: Path, name: str):
 
     save = save_gif if name.endswith("gif") else save_mp4
     save(tmp_path / name, frames(), 10)
-    assert len(read_video(tmp_path / name)) == 400
+    written = shown(tmp_path / name) if name.endswith("gif") else read_video(tmp_path / name)
+    assert len(written) == 400
     assert most < 140
 
 
