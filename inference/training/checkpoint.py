@@ -11,7 +11,7 @@ import copy
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from ..._version import __version__
 from ...checks import UserError
-from .config import Difference, differences, source_names
-from .data_record import DataRecord, whole_source
+from .config import differences, from_primitives, source_names
+from .data_record import DataRecord
 from .distributed import unwrap
 from .nonfinite import nonfinite_entries
 from .structure import Primitives, mismatch
@@ -194,24 +194,27 @@ class Checkpoint:
         Raises:
             CheckpointError: names the differing fields with both values.
         """
-        sources = source_names(config)
+        sources = source_names(config) if self.data else set()
         found = [
             difference
-            for difference in differences(self.configuration, config, ignore_runtime=True)
-            if not (difference.field in sources and (self.data or _same_place(difference)))
+            for difference in differences(self._configuration_like(config), config, ignore_runtime=True)
+            if difference.field not in sources
         ]
         if found:
             listed = "; ".join(f"`{d.field}` was {d.first!r} and is now {d.second!r}" for d in found)
             raise CheckpointError(f"{self._where()} was written under another configuration: {listed}")
 
+    def _configuration_like(self, config: Any) -> Any:
+        """The stored configuration; fields that it lacks, of a later version, have their defaults."""
+        if not is_dataclass(config):
+            return self.configuration
+        try:
+            return from_primitives(type(config), self.configuration)
+        except ValueError:  # it is one of something else
+            return self.configuration
+
     def _where(self) -> str:
         return "the checkpoint" if self.path is None else f"checkpoint `{self.path}`"
-
-
-def _same_place(difference: Difference) -> bool:
-    """Whether both are one path, of which the first is not whole."""
-    first, second = difference.first, difference.second
-    return isinstance(first, str) and isinstance(second, str) and whole_source(first) == second
 
 
 def module_states(modules: Mapping[str, nn.Module]) -> dict[str, dict[str, Any]]:

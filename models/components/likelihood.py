@@ -15,11 +15,13 @@ from ... import checks
 def pixel_scale(scale: float) -> Tensor:
     """Standard deviation of the pixels as a tensor without axes: a model's buffer, which training may anneal.
 
+    It has the precision of a number of Python, so that a run takes bit for bit the steps it takes with one.
+
     Raises:
         ValueError: if it is not positive.
     """
     checks.positive(likelihood_scale=scale)
-    return torch.tensor(float(scale))
+    return torch.tensor(float(scale), dtype=torch.float64)
 
 
 class GaussianImage(TorchDistribution):

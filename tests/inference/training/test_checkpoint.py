@@ -178,6 +178,30 @@ def test_other_configuration_names_the_fields(tmp_path):
         loaded.require_configuration({"seed": 4, "loop": {"steps": 8}})
 
 
+@dataclasses.dataclass(frozen=True)
+class Loop:
+    steps: int = 9
+    later: float = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    seed: int = 3
+    loop: Loop = Loop()
+    also_later: bool = False
+
+
+def test_a_field_of_a_later_version_has_its_default():
+    earlier = Checkpoint(0, {}, configuration={"seed": 3, "loop": {"steps": 9}})
+    earlier.require_configuration(Config())
+    with pytest.raises(CheckpointError, match=r"`loop\.later` was 0\.5 and is now 0\.6$"):
+        earlier.require_configuration(Config(loop=Loop(later=0.6)))
+    with pytest.raises(CheckpointError, match=r"`also_later` was False and is now True$"):
+        earlier.require_configuration(Config(also_later=True))
+    with pytest.raises(CheckpointError, match="`foreign` was 1 and is now 'absent'"):
+        Checkpoint(0, {}, configuration={"seed": 3, "foreign": 1}).require_configuration(Config())
+
+
 @pytest.mark.parametrize(
     ("guide", "message"),
     [

@@ -88,6 +88,9 @@ class Data:
     source: str = source_field("glyphs")
     size: int = 3
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "source", whole_source(self.source, ("glyphs",)))
+
 
 @dataclass(frozen=True)
 class Config:
