@@ -99,6 +99,11 @@ def _is(value: Any, hint: Any) -> bool:
 
 
 def _wrong(value: Any, hint: Any, where: str) -> str:
-    given = "None" if value is None else f"a {type(value).__name__}"
-    expected = "None" if hint in (None, type(None)) else f"a {hint.__name__}"
-    return f"`{where}` is {given}, not {expected}"
+    expected = "a dense Tensor" if hint is Tensor else _called(hint)
+    return f"`{where}` is {_called(type(value))}, not {expected}"
+
+
+def _called(kind: Any) -> str:
+    if kind in (None, type(None)):
+        return "None"
+    return f"{'an' if kind.__name__[0] in 'aeiou' else 'a'} {kind.__name__}"

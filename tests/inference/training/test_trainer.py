@@ -829,7 +829,7 @@ def test_a_buffer_that_is_not_a_number_stops_the_run_as_a_parameter_does(tmp_pat
     ("changes", "message"),
     [
         ({"skipped": torch.zeros(2, dtype=torch.int64)}, "damaged state of a trainer"),
-        ({"skipped": None}, "`progress.skipped` is None, not a Tensor"),
+        ({"skipped": None}, "`progress.skipped` is None, not a dense Tensor"),
         ({"seconds": math.nan}, "damaged state of a trainer"),
         ({"means": {"names": ["loss"]}}, "damaged state of a trainer"),
         ({"means": {"names": ["loss"], "sums": torch.zeros(1)}}, "damaged state of a trainer"),
