@@ -9,13 +9,13 @@ from torch import Tensor
 
 from ..models.components.frames import Frames
 from ..models.components.inputs import require_pixels
-from ..models.components.programs import Program
 from ..models.components.slots import TrackedSlots
+from ..models.components.stated_once import StatedOnce
 from ..models.sequence_air import of_one_frame
 from .discovery import Discovery
 
 
-class SequenceAIRGuide(Program):
+class SequenceAIRGuide(StatedOnce):
     """Approximate posterior of `models.SequenceAIR`: what SQAIR's does in the first frame, in every frame.
 
     Args:
@@ -39,6 +39,7 @@ class SequenceAIRGuide(Program):
 
     def unroll(self, video: Tensor) -> Frames:
         """The same, frame by frame; the state is the number of objects so far, `(...)`, int64."""
+        self.state_parameters()
         require_pixels("video", video, "BT", self.image_shape, dtype=self.discovery.scale_bias.dtype)
         features = self.discovery.image_encoder(video)  # each frame once, whatever the number of particles
         steps = (partial(self.step, t, video[:, t], features[:, t]) for t in range(video.shape[1]))

@@ -17,15 +17,15 @@ from torch import Tensor
 
 from ..models.components.frames import Frames
 from ..models.components.inputs import require_pixels
-from ..models.components.programs import Program
 from ..models.components.slots import ABSENT, Slots, TrackedSlots, compact, empty_slots, new_identities
+from ..models.components.stated_once import StatedOnce
 from ..models.sqair import LatentEncoder, State
 from .discovery import Discovery
 from .propagation import Propagation
 from .tracking import TrackingPropagation
 
 
-class SQAIRGuide(Program):
+class SQAIRGuide(StatedOnce):
     """Approximate posterior of `models.SQAIR`, with the same statements, one frame after the other.
 
     Where videos become longer during training, `hold` keeps the objects of the first frame: as long as
@@ -67,6 +67,7 @@ class SQAIRGuide(Program):
 
     def unroll(self, video: Tensor) -> Frames:
         """The same, frame by frame; the state is a `models.sqair.State`."""
+        self.state_parameters()
         require_pixels("video", video, "BT", self.image_shape, dtype=self.discovery.scale_bias.dtype)
         features = self.discovery.image_encoder(video)  # each frame once, whatever the number of particles
         batch_size, count = len(video), self.discovery.max_count

@@ -351,7 +351,16 @@ class TrackingPropagation(ActiveSet, nn.Module):
             dim=-1,
         )
 
-    def _decide(self, features: Tensor, evidence: Tensor, where: Tensor, what: Tensor) -> Tensor:
+    def _decide(
+        self,
+        image: Tensor,
+        where: Tensor,
+        what: Tensor,
+        features: Tensor,
+        picture: Tensor,
+        explained: Tensor,
+    ) -> Tensor:
+        evidence = self._evidence(image, where.detach(), picture, explained)
         return self.presence_head(torch.cat([features, evidence, where, what], dim=-1))
 
     def _look(self, image: Tensor, where: Tensor, explained: Tensor, what: Tensor) -> LocScale | None:
@@ -368,14 +377,12 @@ class TrackingPropagation(ActiveSet, nn.Module):
             z_where = pyro.sample(name.format("z_where"), Provisional(where, used))
             look = None
             if not isinstance(self.looks, StaticLooks):
-                context = z_where, explained, before.z_what
-                look = self.rows_where_present(self._look, possible, *context, images=image)
+                look = self.rows_where_present(
+                    self._look, possible, z_where, explained, before.z_what, images=image
+                )
             z_what = draw_look(name.format("z_what"), look, before, used)
-            evidence = self.rows_where_present(
-                self._evidence, possible, z_where.detach(), picture, explained, images=image
-            )
-            seen = proposed.features, evidence, z_where, z_what
-            logit = self.rows_where_present(self._decide, possible, *seen).squeeze(-1)
+            context = z_where, z_what, proposed.features, picture, explained
+            logit = self.rows_where_present(self._decide, possible, *context, images=image).squeeze(-1)
             if self.training and self.hold is not None:
                 logit = explore(logit, self.hold, towards=1.0)
             z_pres = pyro.sample(name.format("z_pres"), slot_presence(logit, possible))

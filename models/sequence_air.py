@@ -20,14 +20,14 @@ from torch import Tensor
 from .. import checks
 from .components.frames import Frames
 from .components.likelihood import GaussianImage, pixel_scale
-from .components.programs import Program
 from .components.slots import Slots, TrackedSlots, new_identities
+from .components.stated_once import StatedOnce
 from .priors.counts import NormalPrior
 from .priors.discovery import DiscoveryCountPrior, DiscoveryWherePrior, FixedCountPrior, FixedWherePrior
 from .sqair import Frame, SceneDecoder, discover, sizes_of_videos
 
 
-class SequenceAIR(Program):
+class SequenceAIR(StatedOnce):
     """Generative model of videos with up to `max_count` objects in a frame, none of which is the same again.
 
     Statements of frame `t`: for each object `j` `discovery/z_pres/t/j`, `discovery/z_where/t/j` and
@@ -91,6 +91,7 @@ class SequenceAIR(Program):
         self, video: Tensor | None = None, batch_size: int | None = None, frames: int | None = None
     ) -> Frames:
         """The same, frame by frame; the state is the number of objects so far, `(...)`, int64."""
+        self.state_parameters()
         mean_image = self.decoder.mean_image
         size, length = sizes_of_videos("SequenceAIR", mean_image, video, batch_size, frames)
         images = [None] * length if video is None else video.unbind(1)

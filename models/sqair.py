@@ -29,7 +29,6 @@ from .components.inputs import require_pixels, require_size
 from .components.likelihood import GaussianImage, pixel_scale
 from .components.networks import LocScale, initialise, mlp
 from .components.normal_mixture import Mixture
-from .components.programs import Program
 from .components.slots import (
     ABSENT,
     Slots,
@@ -41,6 +40,7 @@ from .components.slots import (
     slots_present,
     stack_slots,
 )
+from .components.stated_once import StatedOnce
 from .components.windows import SquashedWindows
 from .priors.counts import NormalPrior, present_or_standard, slot_presence
 from .priors.discovery import (
@@ -271,7 +271,7 @@ def sizes_of_videos(
     return video.shape[0], video.shape[1]
 
 
-class SQAIR(ActiveSet, Program):
+class SQAIR(ActiveSet, StatedOnce):
     """Generative model of videos with up to `max_count` objects in a frame.
 
     Statements of frame `t`: for each slot `i` of the frame before `propagation/z_pres/t/i`, then
@@ -346,6 +346,7 @@ class SQAIR(ActiveSet, Program):
         self, video: Tensor | None = None, batch_size: int | None = None, frames: int | None = None
     ) -> Frames:
         """The same, frame by frame; the state is a `State`."""
+        self.state_parameters()
         mean_image = self.decoder.mean_image
         batch_size, frames = sizes_of_videos("SQAIR", mean_image, video, batch_size, frames)
         memory = self.propagation_prior.initial_memory

@@ -26,8 +26,9 @@ class Rows:
     def __init__(self, present: Tensor) -> None:
         self.shape = torch.Size(present.shape)  # a plain tuple under Pyro's tracking of provenance
         self.index = (present > 0).flatten().nonzero().squeeze(-1)
+        self.none = not len(self.index)
         # Networks see at least one row, whose result `put` drops: many operations refuse to see none.
-        self._taken = self.index if len(self.index) else self.index.new_zeros(1)
+        self._taken = self.index.new_zeros(1) if self.none else self.index
 
     def take(self, values: Tensor, event_dims: int = 1) -> Tensor:
         """These rows of `(..., *event)`, whose leading axes broadcast to the shape: `(R, *event)`."""
@@ -57,6 +58,7 @@ class AllRows(Rows):
 
     def __init__(self, shape: torch.Size) -> None:
         self.shape = shape
+        self.none = False
 
     def take(self, values: Tensor, event_dims: int = 1) -> Tensor:
         """`(..., *event)`, whose leading axes broadcast to the shape, as `(R, *event)`."""
@@ -75,7 +77,11 @@ class AllRows(Rows):
 
 
 class ActiveSet:
-    """Mixin of modules that can leave out absent slots, see `use_active_set`."""
+    """Mixin of modules that can leave out absent slots, see `use_active_set`.
+
+    Where there is none, a network is not run at all, once it is known what shape its results have; so within
+    a module every name of a network or method stands for one.
+    """
 
     active_set: bool = False
 
@@ -92,7 +98,7 @@ class ActiveSet:
         """
         if not self.active_set:
             return network(*inputs) if images is None else network(images, *inputs)
-        return _by_rows(network, Rows(self._leading(present, inputs)), inputs, images)
+        return self._by_rows(network, Rows(self._leading(present, inputs)), inputs, images)
 
     def rows_where_present(
         self, network: Callable[..., Any], present: Tensor, *inputs: Tensor, images: Tensor | None = None
@@ -100,19 +106,41 @@ class ActiveSet:
         """The same for a network that wants rows: inputs `(R, D)`, and an image for each, `(R, C, H, W)`."""
         present = self._leading(present, inputs)
         rows = Rows(present) if self.active_set else AllRows(present.shape)
-        return _by_rows(network, rows, inputs, images)
+        return self._by_rows(network, rows, inputs, images)
 
     @staticmethod
     def _leading(present: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
         """Presence with the leading axes of all inputs."""
+        if all(x.shape[:-1] == present.shape for x in inputs):
+            return present
         return present.expand(torch.broadcast_shapes(present.shape, *(x.shape[:-1] for x in inputs)))
 
+    def _by_rows(
+        self, network: Callable[..., Any], rows: Rows, inputs: tuple[Tensor, ...], images: Tensor | None
+    ) -> Any:
+        known: dict[str, Any] = vars(self).setdefault("_results", {})
+        name = getattr(network, "__name__", type(network).__name__)
+        if rows.none and name in known:
+            return _zeros(known[name], rows.shape, inputs[0])
+        taken = [rows.take(x) for x in inputs]
+        result = network(*taken) if images is None else network(rows.take_images(images), *taken)
+        if name not in known:
+            known[name] = _events(result)
+        return rows.put(result)
 
-def _by_rows(
-    network: Callable[..., Any], rows: Rows, inputs: tuple[Tensor, ...], images: Tensor | None
-) -> Any:
-    taken = [rows.take(x) for x in inputs]
-    return rows.put(network(*taken) if images is None else network(rows.take_images(images), *taken))
+
+def _events(result: Any) -> Any:
+    """Shapes of a network's results without the rows, in the same nesting."""
+    if result is None or isinstance(result, Tensor):
+        return None if result is None else torch.Size(result.shape[1:])
+    return type(result)(*map(_events, result))
+
+
+def _zeros(events: Any, leading: torch.Size, like: Tensor) -> Any:
+    """Zeros for results with these shapes."""
+    if events is None or isinstance(events, torch.Size):
+        return None if events is None else like.new_zeros(*leading, *events)
+    return type(events)(*(_zeros(event, leading, like) for event in events))
 
 
 def use_active_set(*programs: nn.Module, on: bool = True) -> None:
