@@ -14,12 +14,12 @@ with its picture g, the other objects' pictures o, and the prior of motion. Noth
    minimum $\hat z$ of the negative log-posterior E, and to its curvature H there.
 4. *Proposal*. $q(z) = w_0 N(\hat z + \delta, D^2) + \sum_k w_k N(m_k, s_k^2)$. The first component is the
    Laplace approximation: D holds the standard deviations $H_{ii}^{-1/2}$, which of all diagonal matrices
-   make the divergence of q from it least; its weight is its evidence, $w_0 \propto p(\hat z | past)
-   e^{gain(\hat z) / 2 \sigma^2} \prod_i \sqrt{2 \pi} D_{ii}$. The others are those of the prior, for an
-   object that is out of sight, with $w_k \propto p(k | past) e^{min(0, gain(m_k)) / 2 \sigma^2}$: where a
-   picture can be seen and fits, they vanish, and where nothing is seen of the object, the prior is its
-   posterior. A small network that sees what is there beside the picture corrects mean and standard deviation
-   of the first.
+   make the divergence of q from it least; its weight is what being seen there adds to the evidence, $w_0
+   \propto p(\hat z | past) (e^{gain(\hat z) / 2 \sigma^2} - 1) \prod_i \sqrt{2 \pi} D_{ii}$. The others
+   are those of the prior, for an object that is out of sight, with $w_k \propto p(k | past) e^{min(0,
+   gain(m_k)) / 2 \sigma^2}$: where a picture can be seen and fits, they vanish, and where nothing is seen of
+   the object, the first does, and the prior is its posterior. A small network that sees what is there beside
+   the picture corrects mean and standard deviation of the first.
 5. *Presence.* A network decides on the ground of what the picture explains at the place that was drawn.
 
 Search and alignment are parameters of q, like any network's output: weights are exact and bounds are bounds,
@@ -191,7 +191,7 @@ class TrackingPropagation(ActiveSet, nn.Module):
         present = z_pres.squeeze(-1)
         before = where.detach()
         expected: Expected = self.where_present(self._expect, present, before, what.detach(), memory)
-        pictures = self.where_present(self._picture, present, what.detach())
+        pictures = self.where_present(self._picture, present, what.detach()) * z_pres
         drawn = self._sketch_all(image, present, before, expected.where, pictures)
         followed = []
         for i, possible in enumerate(present):
@@ -204,7 +204,7 @@ class TrackingPropagation(ActiveSet, nn.Module):
             slot = self._draw(f"propagation/{{}}/{t}/{i}", image, slot, proposed, *context)
             followed.append(slot)
             painted = self.rows_where_present(self._paint, slot.z_pres, slot.z_where.detach(), pictures[i])
-            drawn[i] = drawn[i]._replace(drawn=painted)
+            drawn[i] = drawn[i]._replace(drawn=painted * slot.z_pres.unsqueeze(-1))
         found = stack_slots(followed)
         return found, expected.memory.movedim(0, -2).expand(*found.z_pres.shape, -1)
 
@@ -321,8 +321,10 @@ class TrackingPropagation(ActiveSet, nn.Module):
     ) -> Tensor:
         """Logits of the proposal's components, `(R, K + 1)`."""
         prior = _with_far(mixture, before).component_log_probs(found.where).logsumexp(-1)
-        gain = fit(found.seen, template, found.area).gain / (2 * self.scale**2)
-        laplace = prior + gain + (scale.log() + 0.5 * math.log(2 * math.pi)).sum(-1)
+        nats = fit(found.seen, template, found.area).gain / (2 * self.scale**2)
+        nats = nats.clamp(min=1e-4)
+        evidence = nats + (-(-nats).expm1()).log()  # log(exp(nats) - 1)
+        laplace = prior + evidence + (scale.log() + 0.5 * math.log(2 * math.pi)).sum(-1)
         coords = self.decoder.windows(mixture.loc.movedim(-2, 0))  # coords.shape = (K, R, 4)
         seen = crop(observed, coords, self.glimpse_size)
         there = fit(seen, template, sample_area(coords, observed, template)).gain / (2 * self.scale**2)

@@ -1,10 +1,18 @@
 """Priors of what is discovered, by hand from their weights."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from whatwhere.models.priors import DiscoveryCountPrior, DiscoveryWherePrior, FixedWherePrior
+from whatwhere.models.priors import (
+    DiscoveryCountPrior,
+    DiscoveryWherePrior,
+    FixedCountPrior,
+    FixedWherePrior,
+    GeometricCount,
+)
 from whatwhere.models.priors.counts import log_probs_of_hazards
 
 
@@ -52,3 +60,36 @@ def test_the_fixed_prior_of_places_depends_on_nothing():
     got = prior(prior.start(torch.randn(3, 7)), torch.randn(3, 4))
     torch.testing.assert_close(got.loc, torch.tensor([-1.0, -1.0, 0.0, 0.0]))
     torch.testing.assert_close(got.scale, torch.full((4,), 0.5))
+
+
+@pytest.mark.parametrize("free", [0, 1, 3])
+def test_a_price_for_each_object_among_those_that_have_room(free: int):
+    prior = FixedCountPrior(GeometricCount(3, math.exp(-0.7))).double()
+    hazards = prior(torch.zeros(1).double(), torch.tensor(float(free)).double(), first=False)
+    weights = torch.tensor([math.exp(-0.7 * n) if n <= free else 0.0 for n in range(4)]).double()
+    torch.testing.assert_close(log_probs_of_hazards(hazards).exp(), weights / weights.sum())
+
+
+def test_the_price_may_be_annealed_in_place():
+    prior = FixedCountPrior(GeometricCount(2, 1.0))
+    prior.counts.log_ratio.fill_(-80.0)
+    log_probs = prior.log_probs(torch.zeros(1), torch.tensor(2.0), first=True)
+    torch.testing.assert_close(log_probs, torch.tensor([0.0, -80.0, -160.0]))
+
+
+def test_sizes_and_shifts_have_scales_of_their_own():
+    prior = FixedWherePrior(-0.4, 0.1, 0.7)
+    loc, scale = prior(prior.start(torch.zeros(3, 9)), prior.first_sample)
+    torch.testing.assert_close(loc, torch.tensor([-0.4, -0.4, 0.0, 0.0]))
+    torch.testing.assert_close(scale, torch.tensor([0.1, 0.1, 0.7, 0.7]))
+    assert set(FixedWherePrior().state_dict()) == {"loc", "first_sample"}  # as in old checkpoints
+    torch.testing.assert_close(FixedWherePrior().scale, torch.ones(4))
+
+
+def test_learned_places_start_from_known_sizes():
+    prior = DiscoveryWherePrior(4, 8, -0.4, 0.2, 0.7, gain=0.0)
+    loc, scale = prior(prior.start(torch.randn(5, 4)), prior.first_sample)
+    torch.testing.assert_close(loc, torch.tensor([-0.4, -0.4, 0.0, 0.0]).expand(5, 4))
+    torch.testing.assert_close(scale, torch.tensor([0.2, 0.2, 0.7, 0.7]).expand(5, 4))
+    published = DiscoveryWherePrior(4, 8).readout.bias[4:]
+    torch.testing.assert_close(F.softplus(published) + 0.01, torch.full((4,), 1.323), rtol=1e-3, atol=0)

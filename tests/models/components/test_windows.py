@@ -1,0 +1,44 @@
+"""What SQAIR's z_where means, against its formula."""
+
+import pytest
+import torch
+
+from whatwhere.models.components.attention import sqair_squash
+from whatwhere.models.components.windows import SquashedWindows
+
+
+@pytest.mark.parametrize("reach", [1.0, 2.0])
+def test_windows_are_sigmoid_sizes_and_tanh_shifts(reach: float):
+    z_where = torch.randn(7, 4).double()
+    coords = SquashedWindows(reach)(z_where)
+    torch.testing.assert_close(coords[:, :2], 1 / (1 + (-z_where[:, :2]).exp()))
+    torch.testing.assert_close(coords[:, 2:], reach * torch.tanh(z_where[:, 2:] / reach))
+
+
+def test_the_published_reach_is_the_published_squashing():
+    z_where = torch.randn(7, 4)
+    assert torch.equal(SquashedWindows()(z_where), sqair_squash(z_where))
+
+
+def test_a_reach_of_two_puts_windows_out_of_sight():
+    size, shift = SquashedWindows(2.0)(torch.tensor([-0.5, -0.5, 1.85, -1.85])).split(2)
+    assert (shift.abs() > 1 + size).all()
+
+
+@pytest.mark.parametrize("reach", [1.0, 2.0])
+def test_inverse_and_slope(reach: float):
+    windows = SquashedWindows(reach)
+    z_where = 3 * torch.rand(7, 4).double() - 1.5
+    coords = windows(z_where)
+    torch.testing.assert_close(windows.inverse(coords), z_where)
+    derivative = torch.autograd.functional.jacobian(windows, z_where[0])
+    torch.testing.assert_close(torch.diag(windows.slope(coords)[0]), derivative)
+
+
+def test_a_shift_that_no_place_has_is_moved_within():
+    assert SquashedWindows(1.0).inverse(torch.tensor([0.5, 0.5, 3.0, -3.0])).isfinite().all()
+
+
+def test_a_reach_must_be_positive():
+    with pytest.raises(ValueError, match=r"`reach` must be positive, got 0"):
+        SquashedWindows(0.0)
