@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ...files import import_av
+from ...files import import_av, user_path
 from ..errors import DataError
 from .claims import as_data_error, check_claim, naming
 
@@ -38,8 +38,11 @@ def film_pictures(path: str | os.PathLike[str], start: int = 0) -> Iterator[Imag
     """
     av = import_av()
     count = 0
-    if not os.path.exists(path):
+    path = user_path(path)
+    if not path.exists():
         raise DataError(f"{path}: no such file.")
+    if not path.is_file():  # a pipe might never end
+        raise DataError(f"{path}, frame 0: cannot be read as a video, it is no file.")
     with ExitStack() as opened:
         with as_data_error(f"{path}, frame 0: cannot be read as a video"):
             # Not the path: FFmpeg would take a part before a colon for a protocol.

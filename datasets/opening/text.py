@@ -23,7 +23,7 @@ def read_bytes(path: str | os.PathLike[str], limit: int) -> bytes:
         DataError: if it is missing, cannot be read, or is longer than `limit`; the message names the file.
     """
     found = user_path(path)
-    if not found.exists():
+    if not found.is_file():  # a pipe might never end
         raise DataError(f"{path}: no such file.")
     compressed = found.suffix.lower() == ".gz"
     what = "cannot be read, truncated or damaged gzip" if compressed else "cannot be read"

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from ... import checks
+from ...files import user_path
 from ..errors import DataError
 from ..storage.generated_videos import Bytes
 from ..storage.video import VideoData
@@ -124,7 +125,7 @@ def load_kitti(
         DataError: if there are no drives or no clips, or labels or frames are missing or cannot be used; the
             message names the file, and the line.
     """
-    find = partial(_clips, Path(folder), recipe, label_sizes or {}, skip_missing)
+    find = partial(_clips, user_path(folder), recipe, label_sizes or {}, skip_missing)
     return load_target_clips(find, recipe.size, grey=recipe.grey, skip_bad=skip_bad)
 
 
@@ -149,7 +150,7 @@ def kitti_parts(
     Raises:
         DataError: as in `load_kitti`.
     """
-    clips = _clips(Path(folder), recipe, label_sizes or {}, skip_missing, on_bad)
+    clips = _clips(user_path(folder), recipe, label_sizes or {}, skip_missing, on_bad)
     return target_parts(clips, recipe.size, grey=recipe.grey, on_bad=on_bad)
 
 

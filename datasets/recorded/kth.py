@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ...files import user_path
 from ..errors import DataError
 from ..opening.claims import naming
 from ..opening.text import integer, read_text
@@ -151,7 +152,7 @@ def load_kth(
     skipped: list[str] = []
     clips = _chosen(videos, annotation, actions)
     on_bad = skipped.append if skip_bad else None
-    (data,) = _parts(Path(videos), annotation, clips, len(clips), on_bad)
+    (data,) = _parts(user_path(videos), annotation, clips, len(clips), on_bad)
     return KTHVideos(data, skipped)
 
 
@@ -178,7 +179,7 @@ def kth_parts(
     """
     clips = _chosen(videos, annotation, actions)
     rows = part_length((len(clips), _longest(clips), 1, *SIZE))
-    return _parts(Path(videos), annotation, clips, rows, on_bad)
+    return _parts(user_path(videos), annotation, clips, rows, on_bad)
 
 
 def _parse(line: int, words: Sequence[str]) -> KTHClip:
@@ -239,7 +240,7 @@ def _chosen(
     if unknown or not actions:
         found = repr(unknown[0]) if unknown else "none"
         raise ValueError(f"`actions` must be some of {', '.join(KTH_ACTIONS)}, got {found}.")
-    if not Path(videos).is_dir():
+    if not user_path(videos).is_dir():
         raise DataError(f"{videos}: no such folder.")
     clips = [clip for clip in read_kth_annotation(annotation) if clip.action in actions]
     if not clips:

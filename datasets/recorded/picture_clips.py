@@ -102,6 +102,8 @@ def picture_clips(path: Path, bits: int = 16) -> list[PictureClip]:
     """
     if path.is_dir():
         return [_folder_clip(folder, bits) for folder in _folders_of_frames(path)]
+    if not path.is_file():  # a pipe might never end
+        return []
     if path.suffix.lower() == ".gif":
         return [_film(path, gif_pictures)]
     return [_film(path, film_pictures)] if is_film(path) else []

@@ -7,11 +7,11 @@ import csv
 import io
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from ...files import user_path
 from ..errors import DataError
 from ..opening.archive import read_archive
 from ..opening.claims import as_data_error, naming
@@ -49,7 +49,7 @@ def load_weizmann(folder: str | os.PathLike[str]) -> VideoData:
         DataError: if a file is missing or cannot be used, or the two do not belong together; the message
             names the file, and the line or sequence.
     """
-    archive, table = Path(folder) / _SILHOUETTES, Path(folder) / _BOXES
+    archive, table = user_path(folder) / _SILHOUETTES, user_path(folder) / _BOXES
     for path in (archive, table):
         if not path.is_file():
             raise DataError(f"{path}: no such file.")

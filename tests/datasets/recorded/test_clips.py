@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from whatwhere.datasets import DataError, VideoData, load_clips, load_video, save_video
+from whatwhere.datasets import DataError, VideoData, load_clips, load_video, open_frames, save_video
 
 RNG = np.random.default_rng(0)
 COLOURED = RNG.integers(0, 256, (3, 6, 8, 3), np.uint8)  # (T, H, W, C)
@@ -488,3 +488,11 @@ def test_impossible_sizes_are_refused(tmp_path: Path, size: Any) -> None:
 def test_impossible_channels_are_refused(tmp_path: Path, channels: int) -> None:
     with pytest.raises(ValueError, match="`channels` must be 1 to 4"):
         load_clips(tmp_path, channels=channels)
+
+
+@pytest.mark.parametrize("name", ["clip.gif", "clip.avi", "clip.npz", "clip.h5"])
+def test_pipes_are_refused_not_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    for read in (load_clips, open_frames):
+        with pytest.raises(DataError, match=rf"{name}: expected a folder of frames, or a file"):
+            read(tmp_path / name)  # type: ignore[operator]
