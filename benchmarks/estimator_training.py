@@ -148,7 +148,7 @@ def calibrate(config: TrainingComparison, names: Sequence[str]) -> dict[str, flo
         data = air.load_data(replace(run.data, **images)).train
         batch = data.batch(range(config.batch_size)).images
         torch.manual_seed(0)
-        programs = air.build(air.with_image_shape(run, data))
+        programs = air.build(air.with_image_shape(run, data.shape[2:]))
         objective = contender(name).objective(run.particles)(*programs)
         steps[name] = _step(objective, batch, run.learning_rate)
     measured = measure(steps, CALIBRATION_ROUNDS, warmup=3)

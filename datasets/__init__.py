@@ -75,6 +75,7 @@ from .recorded import (
     SceneRecipe,
     SizeError,
     TargetClips,
+    count_videos,
     drive_split,
     kitti_parts,
     kitti_tracks,
@@ -214,4 +215,5 @@ __all__ = [
     "BouncingBalls",
     "bouncing_ball_videos",
     "contact_sheet",
+    "count_videos",
 ]

@@ -25,8 +25,16 @@ from torch import nn
 
 from whatwhere import checks
 from whatwhere.datasets import BatchSchedule, VideoData
-from whatwhere.examples.common.data_records import require_recorded
-from whatwhere.examples.common.program import Command, restore_run, run_program, set_threads, train_to_end
+from whatwhere.examples.common.data_records import records_of, require_recorded
+from whatwhere.examples.common.program import (
+    Command,
+    restore_run,
+    run_program,
+    set_threads,
+    train_to_end,
+    usage_errors,
+)
+from whatwhere.examples.common.sources import require_shape, with_image_shape
 from whatwhere.examples.parts.air_config import PRESETS, AIRConfig, NetworkConfig, PriorConfig
 from whatwhere.examples.parts.air_data import (
     DataConfig,
@@ -34,7 +42,6 @@ from whatwhere.examples.parts.air_data import (
     held_out,
     load_data,
     load_still_images,
-    records,
 )
 from whatwhere.examples.parts.air_objective import COMPARING, CONTINUOUS, Estimator, make_objective
 from whatwhere.guides import AIRGuide
@@ -86,6 +93,7 @@ __all__ = [
     "make_objective",
     "restore",
     "train",
+    "with_image_shape",
 ]
 
 
@@ -136,22 +144,15 @@ def image_encoder(network: NetworkConfig, image_shape: tuple[int, int, int]) -> 
     return ConvFeatures(image_shape, channels, [2] * len(channels), network.image_features)
 
 
-def with_image_shape(config: AIRConfig, data: VideoData) -> AIRConfig:
-    """The configuration with the shape of the training images, unless it has one."""
-    if config.network.image_shape is not None:
-        return config
-    channels, height, width = data.video.shape[2:]
-    return replace(config, network=replace(config.network, image_shape=(channels, height, width)))
-
-
 def train(config: AIRConfig, process: Process) -> int:
     """Train, evaluate on held-out images, and write everything into `config.output`."""
     set_threads(config.threads)
     keep_freed_memory()
     data = load_data(config.data)
-    config = with_image_shape(config, data.train)
+    config = with_image_shape(config, data.train.video.shape[2:], data.test.video.shape[2:])
     torch.manual_seed(config.training.seed)
-    programs = build(config)
+    with usage_errors():
+        programs = build(config)
     for program in programs:
         program.to(process.device)
     if config.compile:
@@ -167,14 +168,21 @@ def train(config: AIRConfig, process: Process) -> int:
     def batches(step: int) -> tuple[torch.Tensor]:
         return (data.train.batch(schedule.indices(step)).to(process.device).images,)
 
+    def held_out_bound(particles: int) -> float:
+        bounds = [
+            log_marginal(*programs, batch.images, num_particles=particles, chunk_size=10)
+            for batch in held_out(monitor, process.device)
+        ]
+        return float(torch.cat(bounds).mean())
+
     def evaluate(step: int) -> dict[str, float]:
-        numbers = {"count_accuracy": count_accuracy(*programs, held_out(monitor, process.device))}
-        if (particles := config.monitor_particles) is not None:
-            bounds = [
-                log_marginal(*programs, batch.images, num_particles=particles, chunk_size=10)
-                for batch in held_out(monitor, process.device)
-            ]
-            numbers["iwae"] = float(torch.cat(bounds).mean())
+        numbers = {}
+        if monitor.count is None:
+            numbers["held_out_bound"] = held_out_bound(1)
+        else:
+            numbers["count_accuracy"] = count_accuracy(*programs, held_out(monitor, process.device))
+        if config.monitor_particles is not None:
+            numbers["iwae"] = held_out_bound(config.monitor_particles)
         return numbers
 
     trainer = Trainer(
@@ -188,9 +196,9 @@ def train(config: AIRConfig, process: Process) -> int:
             config.final_learning_rate / config.learning_rate, every=config.training.steps
         ),
         on_step=annealing(config, programs),
-        evaluate=evaluate if monitor.count is not None else None,
+        evaluate=evaluate,
         process=process,
-        data=records(config.data, data),
+        data=records_of(config.data, *data),
         accept_changed_data=config.accept_changed_data,
     )
     report = partial(report_held_out, config, programs, data.test, process.device, config.output)
@@ -327,10 +335,12 @@ def evaluate(options: EvaluateConfig) -> int:
     config = replace(config, iwae_particles=options.iwae_particles)
     if options.data is None:
         split = load_data(config.data)
-        require_recorded(options.checkpoint, **records(config.data, split))
+        require_recorded(options.checkpoint, **records_of(config.data, *split))
         data = split.test
     else:
         data = load_still_images(whole_source(options.data), config.data)
+    source = options.data or config.data.test_source or config.data.source
+    require_shape(source, data.shape[2:], config.network.image_shape)
     if options.images is not None:
         data = data.subset(range(min(options.images, len(data))))
     folder = options.output or options.checkpoint.parent / "evaluation"

@@ -21,7 +21,15 @@ from typing import Any, Literal
 import torch
 
 from whatwhere import checks
-from whatwhere.examples.common.program import Command, ExportConfig, export, run_program, set_threads
+from whatwhere.examples.common.program import (
+    Command,
+    ExportConfig,
+    export,
+    run_program,
+    set_threads,
+    usage_errors,
+)
+from whatwhere.examples.common.sources import with_image_shape
 from whatwhere.examples.common.tracking import TrackConfig, track_clip
 from whatwhere.examples.common.tracking_data import TrackingDataConfig
 from whatwhere.examples.common.tracking_training import (
@@ -287,10 +295,10 @@ def train(config: HARTConfig, process: Process) -> int:
     set_threads(config.threads)
     keep_freed_memory()
     data = load_data(config)
-    if config.network.image_shape is None:
-        config = replace(config, network=replace(config.network, image_shape=data.train.image_shape))
+    config = with_image_shape(config, data.train.image_shape, data.test.image_shape)
     torch.manual_seed(config.training.seed)
-    model = build(config.network)
+    with usage_errors():
+        model = build(config.network)
     objective = make_objective(model, config.loss).to(process.device)
     if config.rms_clip is not None:
         limit = rms_clip_norm(objective.parameters(), config.rms_clip)
@@ -322,6 +330,7 @@ class HARTTrackConfig(TrackConfig):
 
     checkpoint: Path = PRETRAINED
     video: Path = EXAMPLE
+    output: Path = Path("tracks/hart")
 
 
 def track(options: HARTTrackConfig) -> int:

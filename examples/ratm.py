@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -29,7 +29,9 @@ from whatwhere.examples.common.program import (
     export,
     run_program,
     set_threads,
+    usage_errors,
 )
+from whatwhere.examples.common.sources import with_image_shape
 from whatwhere.examples.common.tracking import TrackConfig, track_clip
 from whatwhere.examples.common.tracking_data import GENERATED
 from whatwhere.examples.common.tracking_training import (
@@ -202,10 +204,10 @@ def train(config: RATMConfig, process: Process) -> int:
         path = str(config.classifier).replace("{fold}", str(config.data.fold))
         classifier = restore_classifier(Path(path))
     data = load_data(config)
-    if config.network.image_shape is None:
-        config = replace(config, network=replace(config.network, image_shape=data.train.image_shape))
+    config = with_image_shape(config, data.train.image_shape, data.test.image_shape)
     torch.manual_seed(config.training.seed)
-    model = build(config.network)
+    with usage_errors():
+        model = build(config.network)
     if config.network.features != "pixels":
         assert classifier is not None  # the configuration names one
         _copy_features(classifier, model)
@@ -237,6 +239,7 @@ class RATMTrackConfig(TrackConfig):
     checkpoint: Path = PRETRAINED
     """The checkpoint of a training run; by default that of the package, trained on bouncing balls."""
     video: Path = EXAMPLE
+    output: Path = Path("tracks/ratm")
 
 
 def track(options: RATMTrackConfig) -> int:

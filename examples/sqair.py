@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,6 @@ import pyro
 import torch
 from pyro import poutine
 
-from whatwhere import checks
 from whatwhere.examples.common.program import (
     Command,
     ExportConfig,
@@ -31,7 +30,9 @@ from whatwhere.examples.common.program import (
     restore_run,
     run_program,
     set_threads,
+    usage_errors,
 )
+from whatwhere.examples.common.sources import with_image_shape
 from whatwhere.examples.common.video_models import (
     EvaluateConfig,
     PerFrame,
@@ -43,17 +44,22 @@ from whatwhere.examples.common.video_models import (
     load_data,
     print_likelihood,
     reconstruction_strip,
-    user_videos,
     write_generated,
 )
 from whatwhere.examples.common.video_models import GenerateConfig as GenerateVideosConfig
-from whatwhere.examples.common.video_training import Run, evaluate_checkpoint, make_run, run_to_end
+from whatwhere.examples.common.video_training import (
+    Run,
+    evaluate_checkpoint,
+    held_out_bound,
+    make_run,
+    run_to_end,
+)
 from whatwhere.examples.parts.sqair_config import PRESETS, NetworkConfig, PriorConfig, SQAIRConfig
 from whatwhere.examples.parts.sqair_programs import AIRPrograms, Programs, build, programs_of
+from whatwhere.examples.parts.sqair_tracking import TrackConfig, track_objects
 from whatwhere.examples.parts.warm_start import WarmStart
 from whatwhere.guides import Discovery, Propagation, TrackingPropagation
 from whatwhere.inference.evaluation import (
-    Tracks,
     VideoReport,
     Videos,
     count_accuracy_of_videos,
@@ -61,15 +67,13 @@ from whatwhere.inference.evaluation import (
     found_tracks,
     infer_video,
     write_json,
-    write_tracks,
 )
 from whatwhere.inference.objectives import VIMCO, SQAIRSignal
-from whatwhere.inference.pictures import save_gif, save_picture, tracking_pictures
+from whatwhere.inference.pictures import save_picture
 from whatwhere.inference.training import (
     Annealed,
     Curriculum,
     Process,
-    check_device,
     join_processes,
     keep_freed_memory,
     load_checkpoint,
@@ -134,12 +138,11 @@ def prepare(
         data: the videos, if they are there already; by default those that the configuration says.
     """
     data = data or load_data(config.data, config.frames)
-    if config.network.image_shape is None:
-        channels, height, width = data.train.shape[2:]
-        config = replace(config, network=replace(config.network, image_shape=(channels, height, width)))
+    config = with_image_shape(config, data.train.shape[2:], data.test.shape[2:])
     torch.manual_seed(config.training.seed)
     first = data.train.batch(range(min(1000, len(data.train)))).video[:, : config.frames]
-    programs = programs_of(config, first.mean((0, 1)))
+    with usage_errors():
+        programs = programs_of(config, first.mean((0, 1)))
     if config.initial is not None:
         load_checkpoint(config.initial).restore_modules(programs._asdict())
     model, guide = programs
@@ -153,7 +156,9 @@ def prepare(
     has_counts = next(batches_of(data.test, 1, 1, process.device)).counts is not None
 
     def evaluate(videos: Iterator[Videos]) -> dict[str, float]:
-        return count_accuracy_of_videos(model, guide, videos)._asdict()
+        if has_counts:
+            return count_accuracy_of_videos(model, guide, videos)._asdict()
+        return held_out_bound(objective, videos)
 
     return make_run(
         config,
@@ -161,7 +166,7 @@ def prepare(
         objective,
         data,
         process,
-        evaluate if has_counts else None,
+        evaluate,
         config.training.part(1 - config.warm_start.share),
         on_step=[
             Annealed(phase.hold, Hold(config.length, config.hold_steps))
@@ -252,64 +257,21 @@ def restore(path: Path, device: torch.device) -> tuple[SQAIRConfig, Programs | A
 
 
 @dataclass(frozen=True)
-class TrackConfig:
+class SQAIRTrackConfig(TrackConfig):
     """Follow the objects of videos: boxes with identities as CSV, and an annotated GIF."""
 
     checkpoint: Path = PRETRAINED
     """The checkpoint of a training run; by default that of the package, trained on glyphs."""
     video: Path = EXAMPLE
-    """A folder of frames, an animated GIF, an `.npz` or an HDF5 file, see `whatwhere.datasets.load_clips`; by
-    default an example that comes with the package.
-    """
-    output: Path = Path("tracks")
-    """Folder for `tracks.csv` and `tracks.gif`."""
-    resize: bool = False
-    """Resize frames to what the model was trained on, and make them grey where it was trained on grey."""
-    particles: int = 10
-    """Posterior samples of each video; the one of greatest weight is taken."""
-    gifs: int = 1
-    """Number of videos that a GIF is made of, the first ones."""
-    fps: float = 4.0
-    """Frames per second of the GIF."""
-    seed: int = 0
-    """Seed of the posterior samples."""
-    device: str = "cpu"
-    """`cpu`, `cuda`, or `auto`."""
-
-    def __post_init__(self) -> None:
-        check_device(self.device)
-        checks.positive(self, "particles")
-        checks.not_negative(self, "gifs")
-        checks.within("[0.1, 50]", self, "fps")
-        checks.seed(self, "seed")
 
 
-def track(options: TrackConfig) -> int:
+def track(options: SQAIRTrackConfig) -> int:
     """Track the objects of a user's videos."""
     device = select_device(options.device)
-    config, (model, guide) = restore(options.checkpoint, device)
-    data = user_videos(options.video, config.network.image_shape, options.resize)
+    config, programs = restore(options.checkpoint, device)
+    usual = load_checkpoint(options.checkpoint).metrics.get("bound_per_frame")
     torch.manual_seed(options.seed)
-    parts: list[Tracks] = []
-    for start in range(0, len(data), 20):
-        video = data.batch(range(start, min(start + 20, len(data)))).video.to(device)
-        found = infer_video(model, guide, video, particles=options.particles)
-        slots = [frame.slots for frame in found]
-        tracks = Tracks(*(x.cpu() for x in found_tracks(slots, model.decoder.objects)))
-        parts.append(tracks)
-        canvas = torch.stack([frame.canvas for frame in found], dim=1).cpu()
-        for i in range(start, min(start + len(video), options.gifs)):
-            boxes, here, identities = (x[i - start] for x in tracks)
-            pages = tracking_pictures(
-                video[i - start].cpu(), boxes, here, identities, canvas=canvas[i - start]
-            )
-            path = options.output / ("tracks.gif" if options.gifs == 1 else f"tracks-{i}.gif")
-            save_gif(path, pages, options.fps)
-            print(f"animation: {path}")
-    joined = Tracks(*(torch.cat(fields) for fields in zip(*parts, strict=True)))
-    boxes, here, identities = (x[0] if len(data) == 1 else x for x in joined)
-    write_tracks(options.output / "tracks.csv", boxes, here, identities)
-    print(f"boxes:     {options.output / 'tracks.csv'}")
+    track_objects(options, config, programs, device, usual)
     return 0
 
 
@@ -319,6 +281,7 @@ class GenerateConfig(GenerateVideosConfig):
 
     checkpoint: Path = PRETRAINED
     """The checkpoint of a training run; by default that of the package, trained on glyphs."""
+    output: Path = Path("generated/sqair")
     discover: bool = False
     """Whether new objects may appear after the given frames; in videos from the prior they always may."""
 
@@ -353,7 +316,7 @@ COMMANDS = {
     "evaluate": Command(
         EvaluateConfig, partial(evaluate_checkpoint, restore=restore, report=report_held_out)
     ),
-    "track": Command(TrackConfig, track),
+    "track": Command(SQAIRTrackConfig, track),
     "generate": Command(GenerateConfig, generate),
     "export": Command(ExportConfig, partial(export, restore=restore)),
 }

@@ -26,6 +26,7 @@ from whatwhere.checks import FieldError
 from whatwhere.datasets import DataError, present
 from whatwhere.examples import sqair, vrnn
 from whatwhere.examples.common.program import exit_code, set_threads
+from whatwhere.examples.common.sources import require_shape
 from whatwhere.examples.common.video_models import (
     DataConfig,
     Split,
@@ -33,7 +34,6 @@ from whatwhere.examples.common.video_models import (
     batches_of,
     count_parameters,
     load_data,
-    require_shape,
 )
 from whatwhere.examples.parts.table1_pictures import VideoPrograms, write_overlaps, write_pictures
 from whatwhere.examples.parts.table1_report import PUBLISHED, Row, markdown
@@ -360,7 +360,7 @@ def make_row(options: Table1Config, name: Name, data: Split, device: torch.devic
     print(f"{name}:", flush=True)
     path = checkpoint_of(options, name, data, device)
     trained = restore(path, name, device)
-    require_shape(options.data.source, data.test, trained.config.network.image_shape)
+    require_shape(options.data.source, data.test.shape[2:], trained.config.network.image_shape)
     identity, file = _identity(options, path), options.output / name / "row.json"
     row = kept_row(file, identity)
     if row is None:

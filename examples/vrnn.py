@@ -11,7 +11,7 @@ Also `python -m whatwhere.examples.vrnn`, and with several processes
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,9 @@ from whatwhere.examples.common.program import (
     restore_run,
     run_program,
     set_threads,
+    usage_errors,
 )
+from whatwhere.examples.common.sources import with_image_shape
 from whatwhere.examples.common.video_models import (
     DataConfig,
     EvaluateConfig,
@@ -49,11 +51,12 @@ from whatwhere.examples.common.video_training import (
     Run,
     VideoModelConfig,
     evaluate_checkpoint,
+    held_out_bound,
     make_run,
     run_to_end,
 )
 from whatwhere.examples.parts.vrnn_programs import NetworkConfig, Programs, build, reconstruct
-from whatwhere.inference.evaluation import LikelihoodReport, Videos, evaluate_likelihood, write_json
+from whatwhere.inference.evaluation import LikelihoodReport, evaluate_likelihood, write_json
 from whatwhere.inference.objectives import FIVO, IWAE
 from whatwhere.inference.pictures import save_picture
 from whatwhere.inference.training import (
@@ -146,26 +149,16 @@ def prepare(config: VRNNConfig, process: Process, data: Split | None = None) -> 
         data: the videos, if they are there already; by default those that the configuration says.
     """
     data = data or load_data(config.data, config.frames)
-    if config.network.image_shape is None:
-        channels, height, width = data.train.shape[2:]
-        config = replace(config, network=replace(config.network, image_shape=(channels, height, width)))
+    config = with_image_shape(config, data.train.shape[2:], data.test.shape[2:])
     torch.manual_seed(config.training.seed)
-    programs = build(config.network, config.likelihood_scale)
+    with usage_errors():
+        programs = build(config.network, config.likelihood_scale)
     for program in programs:
         program.to(process.device)
     bound = IWAE if config.bound == "iwae" else FIVO
     objective = PerFrame(bound(config.particles, reduction="mean")(*programs))
 
-    def evaluate(videos: Iterator[Videos]) -> dict[str, float]:
-        bounds = kls = size = 0.0
-        for batch in videos:
-            diagnostics = objective(batch.video)[1]
-            bounds += len(batch.video) * float(diagnostics.bound)
-            kls += len(batch.video) * float(diagnostics.kl)
-            size += len(batch.video)
-        return {"held_out_bound": bounds / size, "held_out_kl": kls / size}
-
-    return make_run(config, programs, objective, data, process, evaluate)
+    return make_run(config, programs, objective, data, process, partial(held_out_bound, objective))
 
 
 def train(config: VRNNConfig, process: Process) -> int:
@@ -223,6 +216,7 @@ def restore(path: Path, device: torch.device) -> tuple[VRNNConfig, Programs]:
 class GenerateVRNNConfig(GenerateConfig):
     """Draw videos from a trained model, or go on from the first frames of a given one."""
 
+    output: Path = Path("generated/vrnn")
     feed_back: FeedBack = "mean"
     """What the model goes on from: the mean images of the frames before, or, as its probabilities say, these
     with the noise of the pixels.

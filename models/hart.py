@@ -47,7 +47,7 @@ and differs from the program in this:
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import pyro
@@ -72,7 +72,7 @@ from .components.visual_cortex import (
     batch_normalisation,
     group_normalisation,
 )
-from .hart_cell import HARTCell, HARTFrame, map_shape
+from .hart_cell import HARTCell, HARTFrame, HARTState, map_shape
 
 
 class HARTTracks(NamedTuple):
@@ -137,25 +137,48 @@ class HART(PyroModule):
             ValueError: if the video or the boxes have another shape or type, or a box has no area or is
                 outside the frame (see `require_first_boxes`).
         """
-        require_pixels("video", video, "BT", self.image_shape, allow_bytes=True)
-        batch_size, frames = video.shape[:2]
-        # On an accelerator the values are read in evaluation only: a training step must not wait.
-        check_values = first_box.device.type == "cpu" or not self.training
-        require_first_boxes(first_box, batch_size, self.image_size, check_values)
+        return next(self.follow([video], first_box))
+
+    def follow(self, parts: Iterable[Tensor], first_box: Tensor) -> Iterator[HARTTracks]:
+        """The same for videos of any length that come part by part: only one part is in memory.
+
+        Args:
+            parts: of the videos, in order, `(B, n, C, H, W)`; n may differ.
+            first_box: in the first frame of the first part, see `forward`.
+
+        Yields:
+            The tracks of each part.
+
+        Raises:
+            ValueError: see `forward`.
+        """
         cell = self.cell  # once: in a called Pyro module each use is a statement for each parameter
-        state = cell.start(video[:, 0], first_box)
-        seen: list[HARTFrame] = []
-        for t in range(frames):
-            state, frame = cell(video[:, t], state)
-            seen.append(frame)
-        attention, glimpses, logits, filters, evidence = (_stack(field) for field in zip(*seen, strict=True))
-        corrected = cell.boxes(attention[:, 1:], evidence[:, 1:])
-        boxes = torch.cat([first_box.to(corrected).unsqueeze(1), corrected], dim=1)
-        tracks = HARTTracks(boxes, attention, glimpses, logits, filters)
-        if am_i_wrapped():  # without a handler nobody sees statements, and their validation would read values
-            with Plate("data", batch_size, dim=-1):
-                _state(tracks)
-        return tracks
+        state: HARTState | None = None
+        start = 0
+        for video in parts:
+            require_pixels("video", video, "BT", self.image_shape, allow_bytes=True)
+            batch_size, frames = video.shape[:2]
+            given = 0  # boxes that need not be found
+            if state is None:
+                # On an accelerator the values are read in evaluation only: a training step must not wait.
+                check_values = first_box.device.type == "cpu" or not self.training
+                require_first_boxes(first_box, batch_size, self.image_size, check_values)
+                state, given = cell.start(video[:, 0], first_box), 1
+            seen: list[HARTFrame] = []
+            for t in range(frames):
+                state, frame = cell(video[:, t], state)
+                seen.append(frame)
+            attention, glimpses, logits, filters, evidence = (
+                _stack(field) for field in zip(*seen, strict=True)
+            )
+            corrected = cell.boxes(attention[:, given:], evidence[:, given:])
+            boxes = torch.cat([first_box.to(corrected).unsqueeze(1)[:, :given], corrected], dim=1)
+            tracks = HARTTracks(boxes, attention, glimpses, logits, filters)
+            if am_i_wrapped():  # else nobody sees statements, and their validation would read values
+                with Plate("data", batch_size, dim=-1):
+                    _state(tracks, start)
+            start += frames
+            yield tracks
 
     def resized(self, image_size: Size) -> HART:
         """A copy for frames of another size, which shares nothing with this one.
@@ -277,15 +300,15 @@ def _assemble(
     return HART(cell)
 
 
-def _state(tracks: HARTTracks) -> None:
-    """The statements of all frames."""
+def _state(tracks: HARTTracks, start: int) -> None:
+    """The statements of all frames, of which the first has the number `start`."""
     masks = tracks.masks
     for t in range(tracks.boxes.shape[1]):
-        pyro.deterministic(f"attention/{t}", tracks.attention[:, t], event_dim=1)
-        pyro.deterministic(f"glimpse/{t}", tracks.glimpses[:, t], event_dim=3)
+        pyro.deterministic(f"attention/{start + t}", tracks.attention[:, t], event_dim=1)
+        pyro.deterministic(f"glimpse/{start + t}", tracks.glimpses[:, t], event_dim=3)
         if masks is not None:
-            pyro.deterministic(f"mask/{t}", masks[:, t], event_dim=2)
-        pyro.deterministic(f"box/{t}", tracks.boxes[:, t], event_dim=1)
+            pyro.deterministic(f"mask/{start + t}", masks[:, t], event_dim=2)
+        pyro.deterministic(f"box/{start + t}", tracks.boxes[:, t], event_dim=1)
 
 
 def _stack(fields: tuple[Any, ...]) -> Any:

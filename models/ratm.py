@@ -14,6 +14,7 @@ not rounded down, and the grid is symmetric about its centre.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import pyro
@@ -338,33 +339,55 @@ class RATM(PyroModule):
             ValueError: if the video or the boxes have another shape or type, a box is missing that is needed,
                 or one has no area or is outside the frame (see `require_first_boxes`).
         """
-        require_pixels("video", video, "BT", self.image_shape, allow_bytes=True)
-        batch_size, frames = video.shape[:2]
-        if first_box is not None:
-            # On an accelerator the values are read in evaluation only: a training step must not wait.
-            check_values = first_box.device.type == "cpu" or not self.training
-            require_first_boxes(first_box, batch_size, self.image_size, check_values)
+        return next(self.follow([video], first_box))
+
+    def follow(self, parts: Iterable[Tensor], first_box: Tensor | None = None) -> Iterator[RATMTracks]:
+        """The same for videos of any length that come part by part: only one part is in memory.
+
+        Args:
+            parts: of the videos, in order, `(B, n, C, H, W)`; n may differ.
+            first_box: in the first frame of the first part, see `forward`.
+
+        Yields:
+            The tracks of each part.
+
+        Raises:
+            ValueError: see `forward`.
+        """
         attention, windows = self.attention, self.attention.windows
-        parameters = first = attention.first(first_box, batch_size, self.image_size)
+        parameters: Tensor | None = None
+        first: Tensor | None = None
         hidden: Tensor | None = None
-        seen = []
-        with Plate("data", batch_size, dim=-1):
-            for t in range(frames):
-                if hidden is not None:
-                    parameters = attention(hidden, parameters, first)
-                window = windows.window(parameters, self.image_size)
-                glimpse = gaussian_read(video[:, t], window, windows.glimpse_size, RATM_EPSILON)
-                box = windows.boxes(window)
-                pyro.deterministic(f"window/{t}", torch.cat(window, dim=-1), event_dim=1)
-                pyro.deterministic(f"glimpse/{t}", glimpse, event_dim=3)
-                pyro.deterministic(f"box/{t}", box, event_dim=1)
-                features = self.features(glimpse)
-                hidden = self.cell(features, self.cell.initial_state(features) if hidden is None else hidden)
-                seen.append((box, *window, glimpse, features, hidden))
-        boxes, centre, stride, sigma, glimpses, *rest = (
-            torch.stack(f, dim=1) for f in zip(*seen, strict=True)
-        )
-        return RATMTracks(boxes, GaussianWindow(centre, stride, sigma), glimpses, *rest)
+        start = 0
+        for video in parts:
+            require_pixels("video", video, "BT", self.image_shape, allow_bytes=True)
+            batch_size, frames = video.shape[:2]
+            if parameters is None or first is None:
+                if first_box is not None:
+                    # On an accelerator the values are read in evaluation only: a training step must not wait.
+                    check_values = first_box.device.type == "cpu" or not self.training
+                    require_first_boxes(first_box, batch_size, self.image_size, check_values)
+                parameters = first = attention.first(first_box, batch_size, self.image_size)
+            seen = []
+            with Plate("data", batch_size, dim=-1):
+                for t in range(frames):
+                    if hidden is not None:
+                        parameters = attention(hidden, parameters, first)
+                    window = windows.window(parameters, self.image_size)
+                    glimpse = gaussian_read(video[:, t], window, windows.glimpse_size, RATM_EPSILON)
+                    box = windows.boxes(window)
+                    pyro.deterministic(f"window/{start + t}", torch.cat(window, dim=-1), event_dim=1)
+                    pyro.deterministic(f"glimpse/{start + t}", glimpse, event_dim=3)
+                    pyro.deterministic(f"box/{start + t}", box, event_dim=1)
+                    features = self.features(glimpse)
+                    state = self.cell.initial_state(features) if hidden is None else hidden
+                    hidden = self.cell(features, state)
+                    seen.append((box, *window, glimpse, features, hidden))
+            start += frames
+            boxes, centre, stride, sigma, glimpses, *rest = (
+                torch.stack(f, dim=1) for f in zip(*seen, strict=True)
+            )
+            yield RATMTracks(boxes, GaussianWindow(centre, stride, sigma), glimpses, *rest)
 
     def read_boxes(self, video: Tensor, boxes: Tensor) -> Tensor:
         """Glimpses of the windows around given boxes, read as the tracker reads: what it should see.

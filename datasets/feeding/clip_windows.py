@@ -57,6 +57,8 @@ class ClipWindows:
             raise ValueError(f"`slot` must be in [0, {slots}), the objects of `source`, got {slot}.")
         self.slot, self.min_length, self.mirror, self.reverse = slot, min_length, mirror, reverse
         self.as_bytes = as_bytes
+        self.source = source
+        """The videos."""
         self.shape = source.shape
         """`(M, T, C, H, W)` of the source."""
         self._labels = labels

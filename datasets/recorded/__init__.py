@@ -7,7 +7,7 @@
 from ..opening import VIDEO_SUFFIXES
 from .clips import load_clips
 from .folder import SizeError, load_folder, load_images
-from .frames import Frames, open_frames
+from .frames import Frames, count_videos, open_frames
 from .kitti import KITTI_SIZES, KITTIRecipe, kitti_parts, load_kitti
 from .kitti_labels import (
     KITTI_CLASSES,
@@ -46,6 +46,7 @@ __all__ = [
     "TargetClips",
     "VIDEO_SUFFIXES",
     "WEIZMANN_ACTIONS",
+    "count_videos",
     "drive_split",
     "kitti_parts",
     "kitti_tracks",

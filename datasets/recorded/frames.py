@@ -131,6 +131,25 @@ def open_frames(
     return _converted(opened, size, channels, stop)
 
 
+def count_videos(path: str | os.PathLike[str]) -> int:
+    """How many videos `open_frames` finds at a path.
+
+    Raises:
+        DataError: see `open_frames`.
+    """
+    root, suffix = user_path(path), Path(path).suffix.lower()
+    if not root.exists():
+        raise DataError(f"{path}: no such file or folder.")
+    if suffix == ".npz" and root.is_file():
+        with naming(root), open_archive(root) as archive:
+            return ArchiveVideos(archive).shape[0]
+    if suffix in HDF5_SUFFIXES and root.is_file():
+        return len(VideoStore(root))
+    if clips := picture_clips(root):
+        return len(clips)
+    raise DataError(f"{path}: {EXPECTED}.")
+
+
 def check_conversion(size: Size | None, channels: int | None, bits: int) -> None:
     """Refuses what frames cannot become.
 

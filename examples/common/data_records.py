@@ -9,14 +9,31 @@ import numpy as np
 import numpy.typing as npt
 
 from whatwhere.datasets import GeneratedVideos, VideoData, VideoStore
+from whatwhere.examples.common.sources import Sources
 from whatwhere.inference.training import CheckpointError, DataRecord, load_checkpoint
 
-__all__ = ["record_of", "require_recorded"]
+__all__ = ["record_of", "records_of", "require_recorded"]
 
 _SAMPLED = 16
 
 
-def record_of(source: str, data: VideoData | VideoStore | GeneratedVideos) -> DataRecord:
+Recorded = VideoData | VideoStore | GeneratedVideos
+"""What there are records of."""
+
+
+def records_of(config: Sources, train: Recorded, test: Recorded) -> dict[str, DataRecord]:
+    """What is compared when a run is resumed or evaluated.
+
+    Args:
+        config: says where the data are from.
+        train: what is trained on.
+        test: what is held out.
+    """
+    held_out = config.test_source or config.source
+    return {"train": record_of(config.source, train), "test": record_of(held_out, test)}
+
+
+def record_of(source: str, data: Recorded) -> DataRecord:
     """Take down data: of those from a path the labels and the first frames of some videos too.
 
     Args:

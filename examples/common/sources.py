@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor
 
 from whatwhere import checks
 from whatwhere.checks import FieldError
-from whatwhere.datasets import DataError
+from whatwhere.datasets import DataError, Frames
 from whatwhere.inference.training import whole_source
+
+Config = TypeVar("Config", bound=Any)
 
 
 class Sources(Protocol):
@@ -42,6 +48,62 @@ def settle_sources(data: Sources, generated: Collection[str]) -> None:
     for field in ("source", "test_source"):
         if (given := getattr(data, field)) is not None:
             object.__setattr__(data, field, whole_source(given, generated))
+
+
+def require_shape(
+    source: str,
+    found: Sequence[int],
+    expected: Sequence[int] | None,
+    whose: str = "the model was trained on",
+    hint: str = "",
+) -> None:
+    """Refuse frames of another size or number of channels.
+
+    Args:
+        source: where they are from.
+        found: their channels, height and width.
+        expected: what these must be.
+        whose: what expects that.
+        hint: what to do.
+
+    Raises:
+        DataError: if they are otherwise.
+    """
+    if expected is None or tuple(found) != tuple(expected):
+        raise DataError(
+            f"`{source}` has frames of (channels, height, width) = {tuple(found)}, but {whose} "
+            f"{None if expected is None else tuple(expected)}{hint}"
+        )
+
+
+def with_image_shape(config: Config, train: Sequence[int], test: Sequence[int] | None = None) -> Config:
+    """A configuration with the shape of the frames that it is to be trained on.
+
+    Args:
+        config: has `data`, whose names messages tell, and `network.image_shape`.
+        train: channels, height and width of the frames to train on.
+        test: those of the held-out frames, where there are any.
+
+    Raises:
+        DataError: if they differ from each other or from what the configuration says, or cannot be shown.
+    """
+    source, held_out = config.data.source, config.data.test_source or config.data.source
+    channels, height, width = train
+    if channels not in (1, 3):
+        raise DataError(f"`{source}` has frames of {channels} channels: expected 1 (grey) or 3 (colours)")
+    if test is not None:
+        require_shape(held_out, test, train, f"`{source}` has")
+    if config.network.image_shape is not None:
+        require_shape(source, train, config.network.image_shape, "`network.image_shape` is")
+        return config
+    changed: Config = replace(config, network=replace(config.network, image_shape=(channels, height, width)))
+    return changed
+
+
+def stored_pixels(frames: Frames) -> Tensor:
+    """Factors `(4,)` that turn boxes in frames that may be resized into those of the user's frames."""
+    height, width = (old / new for old, new in zip(frames.stored_size, frames.size, strict=True))
+    return torch.tensor([width, height]).repeat(2)
 
 
 def existing_path(source: str, generated: Collection[str]) -> Path:

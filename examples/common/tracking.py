@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import Tensor
 
 from whatwhere import checks
 from whatwhere.checks import FieldError
-from whatwhere.datasets import VIDEO_SUFFIXES, DataError, load_clips, read_video
-from whatwhere.examples.common.program import UsageError
+from whatwhere.datasets import DataError, Frames, open_frames
+from whatwhere.examples.common.program import UsageError, usage_errors
+from whatwhere.examples.common.sources import stored_pixels
 from whatwhere.examples.common.tracking_data import present
 from whatwhere.examples.common.tracking_report import described, for_frames
-from whatwhere.inference.evaluation import write_tracks
-from whatwhere.inference.pictures import TrackedVideo, annotated_frames, save_gif, save_mp4
+from whatwhere.inference.evaluation import TracksWriter, tracks_writer
+from whatwhere.inference.pictures import annotated_frames, save_gif, save_mp4
 from whatwhere.inference.training import check_device
 from whatwhere.models.components.inputs import require_first_boxes
+
+_PART = 16
+"""Frames of a video that are in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +44,11 @@ class TrackConfig:
     first.
     """
     box: tuple[float, float, float, float] | None = None
-    """Left, top, width and height of the object in the first frame, in pixels; by default the label of the
-    file, where it has one.
+    """Left, top, width and height of the object in the first frame, in its pixels; by default the label of
+    the file, where it has one.
     """
     output: Path = Path("tracks")
-    """Folder for `tracks.csv` and the animation."""
+    """Folder for `tracks.csv`, with boxes in the video's pixels, and the animation."""
     animation: Literal["gif", "mp4"] = "gif"
     """Format of the animation; `mp4` needs PyAV, `pip install whatwhere[video]`."""
     resize: bool = False
@@ -67,7 +74,7 @@ class TrackConfig:
 
 @torch.no_grad()
 def track_clip(options: TrackConfig, model: Any, device: torch.device, needs_box: bool) -> int:
-    """Track one object of a user's video.
+    """Track one object of a user's video, of any length: memory holds a part of it.
 
     Args:
         options: of the command.
@@ -78,93 +85,82 @@ def track_clip(options: TrackConfig, model: Any, device: torch.device, needs_box
     Raises:
         UsageError: if that box is missing, has no area, or is outside the frame.
     """
-    any_size = hasattr(model, "resized")
-    clip = open_clip(options.video, model.image_shape, options.resize, options.frames, options.box, any_size)
-    channels, height, width = clip.video.shape[1:]
-    model = for_frames(model, (channels, height, width), f"`{options.video}`")
-    if clip.first_box is None and needs_box:
+    frames = open_clip(options, model)
+    model = for_frames(model, (frames.channels, *frames.size), f"`{options.video}`")
+    first_box = _first_box(options, frames)
+    if first_box is None and needs_box:
         raise UsageError(f"`{options.video}` has no boxes: give that of the first frame, `--box L T W H`")
-    box = None if clip.first_box is None else clip.first_box.to(device)[None]
-    if box is not None:
-        try:
-            require_first_boxes(box, 1, model.image_size)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-    tracks = model(clip.video.to(device)[None], box)
-    known = {} if clip.truth is None else {"truth": clip.truth[None], "present": present(clip.truth)[None]}
-    write_tracked(
-        options.output, described(clip.video[None], tracks, **known), options.animation, options.fps
-    )
+    if first_box is not None:
+        with usage_errors():
+            require_first_boxes(first_box[None], 1, model.image_size)
+        first_box = first_box.to(device)[None]
+    save = save_gif if options.animation == "gif" else save_mp4
+    film, boxes = options.output / f"tracks.{options.animation}", options.output / "tracks.csv"
+    with tracks_writer(boxes) as writer:
+        save(film, _pages(frames, model, first_box, device, writer), options.fps)
+    print(f"boxes:     {boxes}")
+    print(f"animation: {film}")
     return 0
 
 
-class UserClip(NamedTuple):
-    """One video of a user's, to be tracked."""
+def open_clip(options: TrackConfig, model: Any) -> Frames:
+    """The first video of a file or folder as a tracker needs it.
 
-    video: Tensor
-    """`(T, C, H, W)`, uint8."""
-    first_box: Tensor | None
-    """Of the target in the first frame, `(4,)`; None where nobody told it."""
-    truth: Tensor | None
-    """True boxes `(T, 4)`, where the file has them; zeros where the target is not there."""
-
-
-def open_clip(
-    path: Path,
-    image_shape: Sequence[int],
-    resize: bool,
-    frames: int | None,
-    box: tuple[float, float, float, float] | None,
-    any_size: bool = False,
-) -> UserClip:
-    """Read the first video of a file or folder as a tracker needs it.
-
-    Args:
-        path: see `whatwhere.datasets.load_clips`.
-        image_shape: channels, height and width that the tracker was trained on.
-        resize: resize frames to that; `box` is then still in pixels of the file.
-        frames: most frames; all by default.
-        box: of the target in the first frame; by default the label of slot 0.
-        any_size: let frames have the size they have, unless `resize`, and convert colours.
+    A tracker that can be `resized` takes frames of the size that they have, and converts colours.
 
     Raises:
         DataError: if the file cannot be read, or has another shape.
     """
-    channels, height, width = image_shape
-    data = load_clips(
-        path,
-        size=(height, width) if resize else None,
-        channels=channels if resize or any_size else None,
+    channels, height, width = model.image_shape
+    any_size = hasattr(model, "resized")
+    frames = open_frames(
+        options.video,
+        size=(height, width) if options.resize else None,
+        channels=channels if options.resize or any_size else None,
+        stop=options.frames,
     )
-    if not any_size and data.shape[2:] != tuple(image_shape):
+    found = (frames.channels, *frames.size)
+    if not any_size and found != tuple(model.image_shape):
         raise DataError(
-            f"`{path}` has frames of (channels, height, width) = {data.shape[2:]}, but the tracker was "
-            f"trained on {tuple(image_shape)}; give `--resize` to fit them"
+            f"`{options.video}` has frames of (channels, height, width) = {found}, but the tracker was "
+            f"trained on {tuple(model.image_shape)}; give `--resize` to fit them"
         )
-    boxes = data.labels().get("boxes")
-    truth = None if boxes is None else torch.from_numpy(boxes[0, :frames, 0])
-    first = None if truth is None else truth[0]
-    if box is not None:
-        first = torch.tensor(box)
-        if resize:
-            old_height, old_width = _first_frame_size(path)
-            first *= torch.tensor([width / old_width, height / old_height]).repeat(2)
-    return UserClip(torch.from_numpy(data.video[0, :frames]), first, truth)
+    return frames
 
 
-def _first_frame_size(path: Path) -> tuple[int, int]:
-    """Height and width of what `load_clips` has just read; no other frame of a video file is decoded."""
-    is_film = path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES
-    height, width = (read_video(path, stop=1) if is_film else load_clips(path).video).shape[-2:]
-    return height, width
+def _first_box(options: TrackConfig, frames: Frames) -> Tensor | None:
+    """Box of the target in the first frame, in pixels of the frames given; None if nobody told."""
+    if options.box is not None:
+        return torch.tensor(options.box) / stored_pixels(frames)
+    truth = _truth(frames)
+    return None if truth is None else truth[0]
 
 
-def write_tracked(folder: Path, tracked: TrackedVideo, animation: Literal["gif", "mp4"], fps: float) -> None:
-    """Write the boxes of one target as `tracks.csv`, and `tracks.gif` or `tracks.mp4`."""
-    boxes = tracked.boxes.unsqueeze(1)
-    there = torch.ones(boxes.shape[:2], dtype=torch.bool)
-    write_tracks(folder / "tracks.csv", boxes, there, there.long())
-    save = save_gif if animation == "gif" else save_mp4
-    save(folder / f"tracks.{animation}", annotated_frames(tracked), fps)
-    print(f"boxes:     {folder / 'tracks.csv'}")
-    print(f"animation: {folder / f'tracks.{animation}'}")
+def _truth(frames: Frames) -> Tensor | None:
+    """True boxes of the target `(T, 4)`, where the file has them; zeros where it is not there."""
+    boxes = frames.labels.get("boxes")
+    return None if boxes is None or not boxes.shape[1] else torch.from_numpy(boxes[:, 0])
+
+
+def _pages(
+    frames: Frames, model: Any, first_box: Tensor | None, device: torch.device, writer: TracksWriter
+) -> Iterator[Image.Image]:
+    """The pages of an animation; the boxes of each part are written before its pages are drawn."""
+    part: npt.NDArray[np.uint8] | None = None
+
+    def parts() -> Iterator[Tensor]:
+        nonlocal part
+        for part in frames.blocks(_PART):
+            yield torch.from_numpy(part).to(device)[None]
+
+    truth, start = _truth(frames), 0
+    for tracks in model.follow(parts(), first_box):
+        video = torch.from_numpy(part)[None]
+        stop = start + video.shape[1]
+        known = None if truth is None else truth[None, start:stop]
+        shown = described(video, tracks, known, None if known is None else present(known))
+        boxes = (shown.boxes * stored_pixels(frames)).unsqueeze(1)
+        there = torch.ones(boxes.shape[:2], dtype=torch.bool)
+        writer.write(boxes, there, torch.zeros_like(there, dtype=torch.int64), frame=start)
+        yield from annotated_frames(shown, first=start)
+        start = stop

@@ -34,8 +34,9 @@ from whatwhere.datasets import (
 )
 from whatwhere.datasets.storage import FRAME_LABELS
 from whatwhere.datasets.streams import stream
+from whatwhere.examples.common.data_records import record_of
 from whatwhere.examples.common.sources import existing_path, settle_sources
-from whatwhere.inference.training import Process, source_field
+from whatwhere.inference.training import DataRecord, Process, source_field
 
 GENERATED = {"balls": 20, "digits": 100, "clutter": 64}
 """Names of generated videos, and the side of their frames."""
@@ -196,6 +197,11 @@ class TargetVideos:
             )
             yield cut(whole, frames)
 
+    def record(self) -> DataRecord:
+        """What is compared when a run is resumed or evaluated: all videos of the file."""
+        source = self.source
+        return record_of(self.name, source.source if isinstance(source, ClipWindows) else source)
+
 
 class Split(NamedTuple):
     """Videos to train on, to choose the best parameters by, and held-out ones."""
@@ -203,6 +209,10 @@ class Split(NamedTuple):
     train: TargetVideos
     validation: TargetVideos | None
     test: TargetVideos
+
+    def records(self) -> dict[str, DataRecord]:
+        """Those of a run."""
+        return {"train": self.train.record(), "test": self.test.record()}
 
 
 def cut(batch: VideoBatch, frames: int | None) -> VideoBatch:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from whatwhere import checks
+from whatwhere.examples.common.data_records import require_recorded
 from whatwhere.examples.common.program import RunConfig, restore_run, set_threads, train_to_end
 from whatwhere.examples.common.tracking_data import (
     GENERATED,
@@ -161,6 +162,8 @@ def train_tracker(
         evaluate=evaluate,
         modules=modules,
         process=process,
+        data=data.records() | {f"also {videos.name}": videos.record() for videos in sources[1:]},
+        accept_changed_data=config.accept_changed_data,
         # Held-out videos must not choose the parameters they are evaluated with.
         keep_best=None if data.validation is None else "held_out_iou",
     )
@@ -284,7 +287,10 @@ def evaluate_checkpoint(
     path = None if options.data in GENERATED else options.data
     if options.data is not None:
         source = replace(source, source=options.data, test_source=path, fold=None)
-    videos = load_targets(source, 1, options.frames or config.test_frames or config.frames).test
+    split = load_targets(source, 1, options.frames or config.test_frames or config.frames)
+    videos = split.test
+    if options.data is None and source.source not in GENERATED:
+        require_recorded(options.checkpoint, **split.records())
     model = for_frames(model, videos.image_shape, f"`{videos.name}`")
     folder = options.output or options.checkpoint.parent / "evaluation"
     frames = options.frames or (None if path is not None else config.test_frames)

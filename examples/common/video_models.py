@@ -14,16 +14,19 @@ from torch import Tensor, nn
 from whatwhere import checks
 from whatwhere.datasets import (
     DataError,
+    Frames,
     MovingDigits,
     MovingDigitsRecipe,
     VideoData,
     VideoStore,
     load_clips,
     moving_digit_videos,
+    open_frames,
     present,
     visible_count,
 )
-from whatwhere.examples.common.sources import existing_path, settle_sources
+from whatwhere.examples.common.data_records import records_of, require_recorded
+from whatwhere.examples.common.sources import existing_path, require_shape, settle_sources
 from whatwhere.inference.evaluation import LikelihoodReport, Tracks, VideoReport, Videos, single_frames
 from whatwhere.inference.objectives import ObjectiveModule
 from whatwhere.inference.objectives.diagnostics import Diagnostics
@@ -243,16 +246,6 @@ class SingleFrames(nn.Module):
         return loss, Diagnostics(bound, likelihood, kl, found.effective_sample_size)
 
 
-def require_shape(source: str, data: VideoSource, image_shape: tuple[int, int, int] | None) -> None:
-    """Refuse videos of another size or number of channels than the model was trained on."""
-    found = data.shape[2:]
-    if found != image_shape:
-        raise DataError(
-            f"`{source}` has frames of (channels, height, width) = {tuple(found)}, but the model was trained "
-            f"on {image_shape}"
-        )
-
-
 def held_out_videos(
     options: EvaluateConfig, data: DataConfig, frames: int, image_shape: tuple[int, int, int] | None
 ) -> VideoSource:
@@ -263,13 +256,20 @@ def held_out_videos(
         data: the videos of the training run.
         frames: length of the videos that the model was trained on.
         image_shape: channels, height and width of their frames.
+
+    Raises:
+        DataError: if they cannot be read, or have frames of another size.
+        CheckpointError: if they are not those of the training run, and nobody said so.
     """
     source = data
     if options.data is not None:
         generated = options.data in GENERATED
         source = replace(source, source=options.data, test_source=None if generated else options.data)
-    videos = load_data(source, options.frames or frames).test
-    require_shape(options.data or source.source, videos, image_shape)
+    split = load_data(source, options.frames or frames)
+    videos = split.test
+    if options.data is None and source.source not in GENERATED:
+        require_recorded(options.checkpoint, **records_of(source, *split))
+    require_shape(options.data or source.source, videos.shape[2:], image_shape)
     if not options.first:
         return videos
     if options.first >= len(videos):
@@ -277,17 +277,31 @@ def held_out_videos(
     return videos.subset(range(options.first, min(options.first + options.videos, len(videos))))
 
 
-def user_videos(path: Path, image_shape: tuple[int, int, int] | None, resize: bool) -> VideoData:
-    """A user's videos, fitted to the model where that is asked for."""
-    if image_shape is None or not resize:
-        data = load_clips(path)
-    else:
-        data = load_clips(path, size=image_shape[1:], channels=image_shape[0])
-    try:
-        require_shape(str(path), data, image_shape)
-    except DataError as error:
-        raise DataError(f"{error}; give `--resize` to fit them") from error
-    return data
+def user_frames(
+    path: Path,
+    image_shape: tuple[int, int, int] | None,
+    resize: bool,
+    number: int = 0,
+    stop: int | None = None,
+) -> Frames:
+    """One of a user's videos, read as it goes, and fitted to the model where that is asked for.
+
+    Args:
+        path: see `whatwhere.datasets.open_frames`.
+        image_shape: channels, height and width that the model was trained on.
+        resize: whether frames are fitted to it.
+        number: which of several videos.
+        stop: the frame to stop before.
+
+    Raises:
+        DataError: if it cannot be read, or has another shape.
+    """
+    assert image_shape is not None  # a trained model has one
+    fitted = {"size": image_shape[1:], "channels": image_shape[0]} if resize else {}
+    frames = open_frames(path, video=number, stop=stop, **fitted)  # type: ignore[arg-type]
+    hint = "; give `--resize` to fit them"
+    require_shape(str(path), (frames.channels, *frames.size), image_shape, hint=hint)
+    return frames
 
 
 def print_likelihood(report: VideoReport | LikelihoodReport) -> None:
@@ -326,12 +340,11 @@ def frames_to_go_on_from(
     options: GenerateConfig, path: Path, image_shape: tuple[int, int, int] | None, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """The user's video `(T, C, H, W)`, and its given frames, once for each of the videos to be generated."""
-    data = user_videos(path, image_shape, options.resize)
-    if data.shape[1] < options.given:
-        raise DataError(f"`{path}` has {data.shape[1]} frames, fewer than `--given` {options.given}")
-    video = data.batch([0]).video[:, : options.frames]
-    seen = video[:, : options.given].expand(options.count, -1, -1, -1, -1).to(device)
-    return video[0], seen
+    frames = user_frames(path, image_shape, options.resize, stop=options.frames)
+    video = torch.from_numpy(next(frames.blocks(options.frames))).float() / 255
+    if len(video) < options.given:
+        raise DataError(f"`{path}` has {len(video)} frames, fewer than `--given` {options.given}")
+    return video, video[: options.given].expand(options.count, -1, -1, -1, -1).to(device)
 
 
 def write_generated(options: GenerateConfig, canvases: Sequence[Tensor], video: Tensor | None = None) -> None:

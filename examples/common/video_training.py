@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from whatwhere import checks
-from whatwhere.datasets import BatchSchedule
+from whatwhere.datasets import BatchSchedule, GeneratedVideos
+from whatwhere.datasets.streams import stream
+from whatwhere.examples.common.data_records import records_of
 from whatwhere.examples.common.program import RunConfig, set_threads, train_to_end
 from whatwhere.examples.common.video_models import (
     DataConfig,
@@ -22,6 +25,7 @@ from whatwhere.examples.common.video_models import (
     held_out_videos,
 )
 from whatwhere.inference.evaluation import Videos
+from whatwhere.inference.objectives.diagnostics import Diagnostics
 from whatwhere.inference.training import (
     Curriculum,
     PiecewiseConstant,
@@ -101,7 +105,7 @@ def make_run(
     objective: nn.Module,
     data: Split,
     process: Process,
-    evaluate: Callable[[Iterator[Videos]], Mapping[str, float]] | None,
+    evaluate: Callable[[Iterator[Videos]], Mapping[str, float]],
     training: TrainingConfig | None = None,
     **options: Any,
 ) -> Run[Config, Programs]:
@@ -122,10 +126,17 @@ def make_run(
         process.rank, process.world_size
     )
     length = config.length
+    # A generated video begins at random anyway, and goes on from the shorter one.
+    whole = isinstance(data.train, GeneratedVideos) or data.train.shape[1] == length(0)
+    if process.is_main and not whole:
+        print(windows_used(data.train.shape[1], length(0), config.frames))
 
     def batches(step: int) -> tuple[Tensor]:
-        video = data.train.batch(batch_schedule.indices(step)).video
-        return (video[:, : length(trainer.position)].to(process.device),)
+        video, frames = data.train.batch(batch_schedule.indices(step)).video, length(trainer.position)
+        if not whole:
+            rng = stream(f"windows/{process.rank}", config.training.seed, step)
+            return (random_windows(video, frames, rng).to(process.device),)
+        return (video[:, :frames].to(process.device),)
 
     def held_out() -> Iterator[Videos]:
         size = min(config.monitor_videos, len(data.test))
@@ -140,12 +151,61 @@ def make_run(
         folder=config.output,
         configuration=config,
         schedule=PiecewiseConstant.in_proportion(training.steps, config.decay_parts, config.decay),
-        evaluate=None if evaluate is None else lambda step: evaluate(held_out()),
+        evaluate=lambda step: evaluate(held_out()),
         modules=programs._asdict(),
         process=process,
+        data=records_of(config.data, *data),
+        accept_changed_data=config.accept_changed_data,
         **options,
     )
     return Run(config, programs, data, trainer)
+
+
+def random_windows(video: Tensor, frames: int, rng: np.random.Generator) -> Tensor:
+    """So many frames in a row of each video, from anywhere in it with equal probability.
+
+    Args:
+        video: `(B, T, C, H, W)`.
+        frames: at most T.
+        rng: draws where they begin.
+
+    Returns:
+        `(B, frames, C, H, W)`.
+    """
+    starts = rng.integers(video.shape[1] - frames + 1, size=len(video))
+    return torch.stack([each[start : start + frames] for each, start in zip(video, starts, strict=True)])
+
+
+def windows_used(length: int, first: int, last: int) -> str:
+    """One line on how much training sees of clips of `length` frames, in windows of `first` to `last`."""
+    frames = str(last) if first == last else f"{first} to {last}"
+    shares = dict.fromkeys(f"{frames / length:.0%}" for frames in (first, last))
+    return (
+        f"training sees {frames} frames of each clip of {length} at a time, from anywhere in it: "
+        f"{' to '.join(shares)} of the frames in a pass"
+    )
+
+
+def held_out_bound(
+    objective: Callable[[Tensor], tuple[Tensor, Diagnostics]], videos: Iterable[Videos]
+) -> dict[str, float]:
+    """What an objective says of held-out videos: its bound and KL, in nats of whole sequences.
+
+    Args:
+        objective: called with videos `(B, T, C, H, W)`.
+        videos: batches of one length.
+    """
+    bound = kl = size = frames = 0.0
+    for batch in videos:
+        diagnostics = objective(batch.video)[1]
+        bound += len(batch.video) * float(diagnostics.bound)
+        kl += len(batch.video) * float(diagnostics.kl)
+        size, frames = size + len(batch.video), batch.video.shape[1]
+    return {
+        "held_out_bound": bound / size,
+        "held_out_kl": kl / size,
+        "bound_per_frame": bound / size / frames,
+    }
 
 
 def run_to_end(run: Run[Config, Programs], process: Process, report: Callable[..., object]) -> int:

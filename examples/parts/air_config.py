@@ -67,7 +67,7 @@ class PriorConfig:
 
     def __post_init__(self) -> None:
         checks.within("(0, 1]", self, "count_ratio", "final_count_ratio")
-        checks.share(self, "anneal_from", "anneal_to")
+        checks.not_negative(self, "anneal_from", "anneal_to")
         checks.ordered(self, "anneal_from", "anneal_to")
         checks.positive(self, "inverse_scale", "inverse_scale_std", "likelihood_scale")
 
@@ -127,7 +127,8 @@ class AIRConfig(RunConfig):
         checks.positive(self, "monitor_particles", "learning_rate", "final_learning_rate")
         checks.positive(self, "baseline_learning_rate")
         checks.ordered(self, "final_learning_rate", "learning_rate")
-        checks.share(self, "exploration", "exploration_end")
+        checks.share(self, "exploration")
+        checks.not_negative(self, "exploration_end")
         if self.estimator in COMPARING and self.particles < 2:
             raise ValueError(
                 f"`estimator` {self.estimator} compares particles: set `particles` to 2 or more, "

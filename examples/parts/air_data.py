@@ -18,10 +18,9 @@ from whatwhere.datasets import (
     load_images,
     multi_object_images,
 )
-from whatwhere.examples.common.data_records import record_of
 from whatwhere.examples.common.sources import existing_path, settle_sources
 from whatwhere.inference.evaluation import Images
-from whatwhere.inference.training import DataRecord, source_field
+from whatwhere.inference.training import source_field
 
 GENERATED = ("glyphs", "mnist")
 """Names of generated images."""
@@ -81,14 +80,6 @@ def load_data(config: DataConfig) -> Split:
         raise DataError(f"`{config.source}` has {len(data)} image, too few to hold one out")
     cut = len(data) - held_out
     return Split(data.subset(range(cut)), data.subset(range(cut, len(data))))
-
-
-def records(config: DataConfig, data: Split) -> dict[str, DataRecord]:
-    """What is compared when a run is resumed or evaluated."""
-    return {
-        "train": record_of(config.source, data.train),
-        "test": record_of(config.test_source or config.source, data.test),
-    }
 
 
 def _generate(config: DataConfig, split: Literal["train", "test"]) -> VideoData:

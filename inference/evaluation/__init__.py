@@ -16,6 +16,7 @@ from .likelihood import (
     weighted_parts,
 )
 from .log_marginal import log_marginal
+from .long_videos import InferredPart, infer_parts
 from .metrics import (
     CountReport,
     Detections,
@@ -49,7 +50,7 @@ from .tracking_metrics import (
     tracking_counts,
     tracks_by_slot,
 )
-from .tracks_file import TracksFileError, read_tracks, write_tracks
+from .tracks_file import TracksFileError, TracksWriter, read_tracks, tracks_writer, write_tracks
 from .videos import (
     CountMonitor,
     VideoCountReport,
@@ -71,6 +72,7 @@ __all__ = [
     "FoundComponents",
     "HasBoxes",
     "Images",
+    "InferredPart",
     "LabelledLatents",
     "LikelihoodReport",
     "Matches",
@@ -84,6 +86,7 @@ __all__ = [
     "TrackingReport",
     "Tracks",
     "TracksFileError",
+    "TracksWriter",
     "TrainedProbe",
     "TrueBoxes",
     "VideoCountReport",
@@ -103,6 +106,7 @@ __all__ = [
     "evaluate_tracker",
     "evaluate_videos",
     "found_tracks",
+    "infer_parts",
     "infer_scene",
     "infer_video",
     "json_ready",
@@ -124,5 +128,6 @@ __all__ = [
     "train_probe",
     "weighted_parts",
     "write_json",
+    "tracks_writer",
     "write_tracks",
 ]

@@ -16,8 +16,10 @@ import csv
 import io
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +32,7 @@ from ...models.components.slots import ABSENT
 from .labels import checked_identities, checked_mask
 from .tracking_metrics import Tracks
 
-__all__ = ["TracksFileError", "read_tracks", "write_tracks"]
+__all__ = ["TracksFileError", "TracksWriter", "read_tracks", "tracks_writer", "write_tracks"]
 
 _BOX = ("left", "top", "width", "height")
 _COLUMNS = ("frame", "identity", *_BOX)
@@ -67,24 +69,83 @@ def write_tracks(
         ValueError: if shapes or types do not agree, an identity is twice in a frame, or the box or score of
             an object is not finite or its size is negative.
     """
-    _check_layout(boxes, present, identities, scores)
-    here = checked_mask("present", present)
-    places = here.nonzero()[:, :-1].numpy()  # ([video], frame) of each object
-    names = checked_identities("identities", identities)[here].numpy()
-    columns = [boxes.detach().cpu().float()[here].numpy()]
-    if scores is not None:
-        columns.append(scores.detach().cpu().float()[here].numpy()[:, None])
-    numbers = np.concatenate(columns, axis=1)
-    order = np.lexsort((names, *places.T[::-1]))
-    keys, numbers = np.column_stack([places, names])[order], numbers[order]
-    _check_objects(keys, numbers)
-    header = (
-        (["video"] if present.dim() == 3 else []) + [*_COLUMNS] + (["score"] if scores is not None else [])
-    )
-    lines = [key + number for key, number in zip(keys.astype(str).tolist(), _shortest(numbers), strict=True)]
-    text = "".join(",".join(line) + "\n" for line in [header, *lines])
+    with tracks_writer(path, videos=present.dim() == 3, scores=scores is not None) as writer:
+        writer.write(boxes, present, identities, scores)
+
+
+@contextmanager
+def tracks_writer(
+    path: str | os.PathLike[str], *, videos: bool = False, scores: bool = False
+) -> Iterator[TracksWriter]:
+    """Write tracks part by part, so that those of a long video need not be in memory; atomically.
+
+    with tracks_writer("tracks.csv") as writer:
+        for part in parts:
+            writer.write(*part.tracks, frame=part.start)
+
+    Args:
+        path: the file; its folder is created where it is missing. It changes when the block succeeds.
+        videos: whether there is a column `video`.
+        scores: whether there is a column `score`.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    header = ["video"] * videos + [*_COLUMNS] + ["score"] * scores
     with atomic_write(path) as file:
-        file.write(text.encode())
+        file.write(",".join(header).encode() + b"\n")
+        yield TracksWriter(file, videos)
+
+
+class TracksWriter:
+    """What `tracks_writer` gives: parts come in the order of videos and frames."""
+
+    def __init__(self, file: BinaryIO, videos: bool) -> None:
+        self._file, self._videos = file, videos
+
+    def write(
+        self,
+        boxes: Tensor,
+        present: Tensor,
+        identities: Tensor,
+        scores: Tensor | None = None,
+        *,
+        video: int = 0,
+        frame: int = 0,
+    ) -> None:
+        """Write a part of a video, or whole videos.
+
+        Args:
+            boxes: see `write_tracks`.
+            present: see there.
+            identities: see there.
+            scores: see there.
+            video: number of the video, or of the first one.
+            frame: number of the first frame.
+
+        Raises:
+            ValueError: see `write_tracks`.
+        """
+        _check_layout(boxes, present, identities, scores)
+        here = checked_mask("present", present)
+        places = here.nonzero()[:, :-1].numpy()  # ([video], frame) of each object
+        names = checked_identities("identities", identities)[here].numpy()
+        columns = [boxes.detach().cpu().float()[here].numpy()]
+        if scores is not None:
+            columns.append(scores.detach().cpu().float()[here].numpy()[:, None])
+        numbers = np.concatenate(columns, axis=1)
+        order = np.lexsort((names, *places.T[::-1]))
+        keys, numbers = np.column_stack([places, names])[order], numbers[order]
+        keys[:, -2] += frame
+        if present.dim() == 3:
+            keys[:, 0] += video
+        elif self._videos:
+            keys = np.insert(keys, 0, video, axis=1)
+        _check_objects(keys, numbers)
+        lines = [
+            key + number for key, number in zip(keys.astype(str).tolist(), _shortest(numbers), strict=True)
+        ]
+        self._file.write("".join(",".join(line) + "\n" for line in lines).encode())
 
 
 def read_tracks(

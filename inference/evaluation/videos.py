@@ -129,6 +129,8 @@ class CountMonitor(NamedTuple):
     """Objects that come from the frame before, per frame after the first; NaN without one."""
     discovered: float
     """Objects that are new, per frame after the first; NaN without one."""
+    bound_per_frame: float
+    """Evidence lower bound of a frame, the mean over all, in nats."""
 
 
 class _Particles(NamedTuple):
@@ -191,7 +193,7 @@ def infer_video(model: Program, guide: Program, video: Tensor, particles: int = 
     with local_parameters(model, guide):
         weights, frames = _draw_chunk(model, guide, video, particles)
     best = settled("log_weight", weights.log_weight.sum(0)).argmax(0)  # (B,)
-    return [_of_particle(frame, best, particles) for frame in frames]
+    return [of_particle(frame, best, particles) for frame in frames]
 
 
 def count_accuracy_of_videos(model: Program, guide: Program, data: Iterable[Videos]) -> CountMonitor:
@@ -206,17 +208,24 @@ def count_accuracy_of_videos(model: Program, guide: Program, data: Iterable[Vide
         ValueError: if there are no videos, they have no true counts, or batches differ in length.
         NonFiniteError: if a weight is NaN or infinite.
     """
-    hits, propagated, discovered = [], [], []
+    hits, propagated, discovered, bounds = [], [], [], []
     for batch in _checked(data):
         if batch.counts is None:
             raise ValueError("`data` has no true counts.")
-        frames = infer_video(model, guide, batch.video)
+        with local_parameters(model, guide):
+            weights, drawn = _draw_chunk(model, guide, batch.video, 1)
+        frames = [of_particle(frame, torch.zeros(len(batch.video), dtype=torch.int64), 1) for frame in drawn]
         counts = torch.stack([_counts(frame) for frame in frames], dim=-1)
         hits.append((counts == batch.counts).cpu())
         propagated.append(torch.stack([frame.propagated for frame in frames])[1:].cpu())
         discovered.append(torch.stack([frame.discovered for frame in frames])[1:].cpu())
+        total = settled("log_weight", weights.log_weight.sum(0)[0])  # (B,)
+        bounds.append(total.cpu() / len(frames))
     return CountMonitor(
-        _mean(torch.cat(hits)), _mean(torch.cat(propagated, dim=-1)), _mean(torch.cat(discovered, dim=-1))
+        _mean(torch.cat(hits)),
+        _mean(torch.cat(propagated, dim=-1)),
+        _mean(torch.cat(discovered, dim=-1)),
+        _mean(torch.cat(bounds)),
     )
 
 
@@ -322,7 +331,7 @@ def _first_particle(frame: Any, particles: int, videos: int) -> tuple[TrackedSlo
     return TrackedSlots(*(field[0] for field in frame.slots)), propagated, discovered
 
 
-def _of_particle(frame: Any, index: Tensor, particles: int) -> Any:
+def of_particle(frame: Any, index: Tensor, particles: int) -> Any:
     """One particle of each video: fields `(K, B, ...)` of a frame, or those that lack K, to `(B, ...)`."""
     videos = len(index)
     rows = torch.arange(videos, device=index.device)

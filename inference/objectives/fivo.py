@@ -97,7 +97,7 @@ class FIVO(MultiSampleELBO):
     def _estimate(
         self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Estimate:
-        of_model, of_guide = _Stepper(model, "model", args, kwargs), _Stepper(guide, "guide", args, kwargs)
+        of_model, of_guide = Stepper(model, "model", args, kwargs), Stepper(guide, "guide", args, kwargs)
         last = len(of_model.steps) - 1
         if last < 0 or len(of_guide.steps) != last + 1:
             raise FrameError(
@@ -176,7 +176,7 @@ def draw_ancestors(log_weight: Tensor) -> Tensor:
     return torch.searchsorted(cumulative, point, right=True).clamp(max=len(log_weight) - 1).T
 
 
-class _Stepper:
+class Stepper:
     """One program, run a frame at a time."""
 
     def __init__(self, program: Program, role: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -203,10 +203,11 @@ class _Stepper:
             )
         self.steps, self.state = frames.steps, frames.state
 
-    def step(self, t: int) -> None:
-        """Runs the statements of frame t."""
+    def step(self, t: int) -> Any:
+        """Runs the statements of frame t, and returns what it says."""
         with self._context:
-            _, self.state = self.steps[t](self.state)
+            said, self.state = self.steps[t](self.state)
+        return said
 
     def copy(self, ancestors: Tensor) -> None:
         """Makes every particle's state a copy of its ancestor's; `ancestors` has shape (K, B)."""

@@ -2,15 +2,15 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from whatwhere.datasets import DataError, VideoData, save_video
-from whatwhere.datasets.recorded import video_file
-from whatwhere.examples.common.tracking import open_clip
+from whatwhere.examples.common.sources import stored_pixels
+from whatwhere.examples.common.tracking import TrackConfig, open_clip
 from whatwhere.examples.common.tracking_data import (
     Targets,
     TrackingDataConfig,
@@ -177,62 +177,26 @@ def test_contradictions_are_refused():
         TrackingDataConfig(source="a.h5", fold=1, test_source="b.h5")
 
 
-def test_a_users_box_is_resized_with_the_frames(file: Path):
-    clip = open_clip(file, (1, 16, 30), True, 2, (1.0, 2.0, 3.0, 4.0))
-    assert tuple(clip.video.shape) == (2, 1, 16, 30)
-    assert clip.first_box.tolist() == [3, 4, 9, 8]
-    assert clip.truth.tolist() == [[3, 4, 9, 8]] * 2
-    assert open_clip(file, (1, 8, 10), False, None, None).first_box.tolist() == [1, 2, 3, 4]
+class Tracker(NamedTuple):
+    """As much of one as opening a video needs."""
+
+    image_shape: tuple[int, int, int]
+
+
+class AnySize(Tracker):
+    resized = None
+
+
+def test_a_users_frames_are_fitted_to_the_tracker(file: Path):
+    options = TrackConfig(Path("x.pt"), file, resize=True, frames=2)
+    frames = open_clip(options, Tracker((1, 16, 30)))
+    assert (frames.channels, frames.size, frames.stored_size, frames.length) == (1, (16, 30), (8, 10), 2)
+    assert stored_pixels(frames).tolist() == pytest.approx([1 / 3, 1 / 2] * 2)
+    assert frames.labels["boxes"][:, 0].tolist() == [[3, 4, 9, 8]] * 2
+    as_it_is = replace(options, resize=False)
+    assert open_clip(as_it_is, Tracker((1, 8, 10))).size == (8, 10)
     with pytest.raises(DataError, match=r"\(1, 8, 10\).*\(1, 16, 30\).*--resize"):
-        open_clip(file, (1, 16, 30), False, None, None)
-    clip = open_clip(file, (3, 16, 30), False, 2, (1.0, 2.0, 3.0, 4.0), any_size=True)
-    assert tuple(clip.video.shape) == (2, 3, 8, 10)
-    assert clip.first_box.tolist() == [1, 2, 3, 4]
-
-
-def test_the_frames_of_a_video_file_are_decoded_once(
-    tmp_path: Path, write_film, monkeypatch: pytest.MonkeyPatch
-):
-    """But for the first, of which a box in pixels of the file needs the size."""
-    pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 48, 3), np.uint8)
-    film = write_film(tmp_path / "clip.avi", pixels)
-    decoded = []
-    convert = video_file._picture
-
-    def counting(frame):
-        decoded.append(frame.pts)
-        return convert(frame)
-
-    monkeypatch.setattr(video_file, "_picture", counting)
-    frames = torch.from_numpy(pixels).double().movedim(-1, 1)
-    fourths = frames.unflatten(3, (12, 4)).unflatten(2, (16, 2)).mean(dim=(3, 5))  # 2 x 4 pixels each
-    luma = torch.tensor([0.299, 0.587, 0.114]).double()
-    box = (8.0, 6.0, 12.0, 10.0)
-
-    def check(expected_video, expected_box, count, *options, **others):
-        decoded.clear()
-        clip = open_clip(film, *options, **others)
-        assert len(decoded) == count
-        # Rounded along each axis, and as grey.
-        torch.testing.assert_close(clip.video.double(), expected_video, rtol=0, atol=1.51)
-        assert (clip.first_box if expected_box is None else clip.first_box.tolist()) == expected_box
-
-    check(fourths, None, 5, (3, 16, 12), True, None, None)
-    check(fourths[:2], [2, 3, 3, 5], 6, (3, 16, 12), True, 2, box)
-    check(luma_of(fourths, luma), [2, 3, 3, 5], 6, (1, 16, 12), True, None, box, any_size=True)
-    check(luma_of(frames, luma), list(box), 5, (1, 16, 12), False, None, box, any_size=True)
-    check(frames, list(box), 5, (3, 32, 48), False, None, box)
-
-
-def luma_of(frames: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    return torch.einsum("c,tchw->thw", weights, frames).unsqueeze(1)
-
-
-def test_frames_that_are_resized_may_be_of_a_folder_called_like_a_file(tmp_path: Path):
-    folder = tmp_path / "clip.avi"
-    folder.mkdir()
-    for i in range(3):
-        Image.new("L", (20, 8), 40 * i).save(folder / f"{i}.png")
-    clip = open_clip(folder, (1, 16, 10), True, None, (4.0, 2.0, 6.0, 3.0))
-    assert clip.first_box.tolist() == [2, 4, 3, 6]
-    assert clip.video[:, 0].flatten(1).unique(dim=1).tolist() == [[0], [40], [80]]
+        open_clip(as_it_is, Tracker((1, 16, 30)))
+    frames = open_clip(as_it_is, AnySize((3, 16, 30)))
+    assert (frames.channels, frames.size) == (3, (8, 10))
+    assert stored_pixels(frames).tolist() == [1, 1, 1, 1]
