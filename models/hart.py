@@ -154,6 +154,7 @@ class HART(PyroModule):
         """
         cell = self.cell  # once: in a called Pyro module each use is a statement for each parameter
         state: HARTState | None = None
+        plate: Plate | None = None
         start = 0
         for video in parts:
             require_pixels("video", video, "BT", self.image_shape, allow_bytes=True)
@@ -175,7 +176,8 @@ class HART(PyroModule):
             boxes = torch.cat([first_box.to(corrected).unsqueeze(1)[:, :given], corrected], dim=1)
             tracks = HARTTracks(boxes, attention, glimpses, logits, filters)
             if am_i_wrapped():  # else nobody sees statements, and their validation would read values
-                with Plate("data", batch_size, dim=-1):
+                plate = plate or Plate("data", batch_size, dim=-1)
+                with plate:
                     _state(tracks, start)
             start += frames
             yield tracks

@@ -358,6 +358,7 @@ class RATM(PyroModule):
         parameters: Tensor | None = None
         first: Tensor | None = None
         hidden: Tensor | None = None
+        plate: Plate | None = None
         start = 0
         for video in parts:
             require_pixels("video", video, "BT", self.image_shape, allow_bytes=True)
@@ -369,7 +370,8 @@ class RATM(PyroModule):
                     require_first_boxes(first_box, batch_size, self.image_size, check_values)
                 parameters = first = attention.first(first_box, batch_size, self.image_size)
             seen = []
-            with Plate("data", batch_size, dim=-1):
+            plate = plate or Plate("data", batch_size, dim=-1)
+            with plate:
                 for t in range(frames):
                     if hidden is not None:
                         parameters = attention(hidden, parameters, first)

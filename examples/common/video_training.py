@@ -65,7 +65,7 @@ class VideoModelConfig(RunConfig):
     """Proportions of the parts of training, from each of which to the next the learning rate decays."""
     decay: float = 1 / 3
     """Factor by which it does."""
-    monitor_videos: int = 500
+    monitor_videos: int = runtime_field(500)
     """Held-out videos on which the model is measured during training."""
     data: DataConfig = DataConfig()
     """The videos."""

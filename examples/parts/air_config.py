@@ -106,9 +106,9 @@ class AIRConfig(RunConfig):
     """Learning rate at the last step; the decay is exponential."""
     baseline_learning_rate: float = 1e-3
     """Learning rate of the baseline, for `nvil`; it decays by the same factor."""
-    iwae_particles: int = 100
+    iwae_particles: int = runtime_field(100)
     """Particles of the importance-weighted bound that the evaluation reports."""
-    monitor_images: int = 1_000
+    monitor_images: int = runtime_field(1_000)
     """Held-out images on which counting is measured during training."""
     monitor_particles: int | None = runtime_field(None)
     """Particles of the importance-weighted bound that is measured on them too; by default it is not."""

@@ -180,8 +180,7 @@ def _pretrain(config: ClassifierConfig, process: Process) -> int:
     torch.manual_seed(config.training.seed)
     classifier = make_classifier(config.kind, (1, config.glimpse_size, config.glimpse_size))
     if config.released is not None:
-        with h5py.File(config.released) as file:
-            load_released_human_weights(classifier, {name: file[name][()] for name in file})
+        load_released(classifier, config.released)
         state = {"classifier": classifier.state_dict()}
         save_checkpoint(config.output / "best.pt", Checkpoint(0, state, configuration=to_primitives(config)))
         print(f"classifier: {config.output / 'best.pt'}")
@@ -220,6 +219,22 @@ def _pretrain(config: ClassifierConfig, process: Process) -> int:
         best = load_checkpoint(config.output / "best.pt")
         print(f"classifier: {best.path}, {best.metrics['accuracy']:.2%} right after step {best.step}")
     return result.exit_code
+
+
+def load_released(classifier: GlimpseClassifier, path: Path) -> None:
+    """Load the file of weights that RATM's authors have published.
+
+    Raises:
+        DataError: if it is another file.
+    """
+    try:
+        with h5py.File(path) as file:
+            arrays = {name: item[()] for name, item in file.items() if isinstance(item, h5py.Dataset)}
+        load_released_human_weights(classifier, arrays)
+    except (OSError, LookupError, ValueError, TypeError, RuntimeError) as error:
+        raise DataError(
+            f"`{path}` does not hold the weights of `human_convnet_val_best.h5`: {error}"
+        ) from error
 
 
 def restore_classifier(path: Path) -> GlimpseClassifier:

@@ -67,18 +67,24 @@ PUBLISHED = {
 _COMPARED = ("log p(x)", "log p(x\\|z)", "KL", "counting", "addition")
 
 
-def markdown(rows: Mapping[str, Row], failed: Mapping[str, str], title: str) -> str:
+def markdown(
+    rows: Mapping[str, Row],
+    failed: Mapping[str, str],
+    title: str,
+    published: Mapping[str, Published] | None = PUBLISHED,
+) -> str:
     """The table, ours beside the published numbers, and what the paper does not tell.
 
     Args:
         rows: what was measured, by the names of `PUBLISHED`.
         failed: why there is no such row, by name.
         title: a sentence above everything.
+        published: the paper's numbers; None where they are of other data and cannot be compared.
     """
     names = [name for name in PUBLISHED if name in rows]
     compared = _table(
-        ["", *(head for name in _COMPARED for head in (name, "paper"))],
-        [[_label(name), *_compared(rows[name], PUBLISHED[name])] for name in names],
+        ["", *(head for name in _COMPARED for head in ((name, "paper") if published else (name,)))],
+        [[_label(name), *_compared(rows[name], published and published[name])] for name in names],
     )
     more = _table(
         ["", "parameters", "steps", "minutes", "log p(x\\|z), single", "KL, single", "counting, single"],
@@ -87,9 +93,10 @@ def markdown(rows: Mapping[str, Row], failed: Mapping[str, str], title: str) -> 
     parts = [title, compared]
     if names:
         row = rows[names[0]]
+        weighted = "weighted, as the published numbers are" if published else "weighted"
         parts += [
             f"log p(x) from {row.iwae_particles} particles; reconstruction, KL and counting are means over "
-            f"these, weighted, as the published numbers are; {row.iwae_videos} videos. Nats per sequence.",
+            f"these, {weighted}; {row.iwae_videos} videos. Nats per sequence.",
             more,
             f"*Single*: one posterior sample a video, on {row.videos} videos.",
         ]
@@ -106,9 +113,11 @@ def _label(name: str) -> str:
     return name.upper()
 
 
-def _compared(row: Row, paper: Published) -> list[str]:
+def _compared(row: Row, paper: Published | None) -> list[str]:
     ours = [_nats(row.log_marginal), _nats(row.weighted_log_likelihood), _nats(row.weighted_kl)]
     ours += [_share(row.weighted_counting), _share(row.addition)]
+    if paper is None:
+        return ours
     published = [*map(_nats, paper[:3]), *map(_share, paper[3:])]
     return [cell for pair in zip(ours, published, strict=True) for cell in pair]
 

@@ -45,6 +45,7 @@ class FramesConfig:
         checks.positive(self, "batch_size", "learning_rate", "final_learning_rate", "first_weight", "weight")
         checks.positive(self, "exploration_decay", "size_scale", "shift_scale")
         checks.not_negative(self, "price", "looks_rate")
+        checks.finite(self, "size_logit")
         checks.ordered(first=self.rise[0], second=self.rise[1])
 
 

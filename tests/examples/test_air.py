@@ -120,6 +120,12 @@ def test_resuming_takes_the_steps_of_a_run_without_interruption(train, tmp_path:
     assert all(torch.equal(straight[name], resumed[name]) for name in straight)
 
 
+def test_what_is_measured_may_change_when_a_run_is_resumed(train, tmp_path: Path):
+    assert train(tmp_path, steps=1) == 0
+    assert train(tmp_path, "--resume", "--iwae-particles=3", "--monitor-images=7", steps=2) == 0
+    assert json.loads((tmp_path / "metrics.json").read_text())["iwae_particles"] == 3
+
+
 def test_evaluate_and_sample_read_a_checkpoint(train, tmp_path: Path):
     train(tmp_path)
     checkpoint = tmp_path / "checkpoint.pt"

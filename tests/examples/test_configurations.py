@@ -21,7 +21,8 @@ REQUIRED = {"checkpoint": Path("checkpoint.pt"), "output": Path("small.pt"), "vi
 MAY_BE_ZERO = {
     *("seed", "fold", "gifs", "hold_steps", "stay_logit", "size_logit", "momentum", "margin", "noise_std"),
     *("anneal_from", "anneal_to", "exploration", "exploration_end", "return_probability"),
-    *("difficulty", "parts", "faded"),
+    *("difficulty", "parts", "faded", "first", "share", "rise", "price", "looks_rate"),
+    *("most_jitter", "imitation", "first_frame"),
     *("loss.decay", "loss.feature", "loss.classification", "loss.localisation"),
 }
 MAY_BE_NEGATIVE = {"stay_logit", "size_logit"}

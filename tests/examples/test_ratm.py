@@ -235,6 +235,22 @@ def test_features_of_people_are_taken_over_frozen(videos: Path, tmp_path: Path):
         assert torch.equal(value, expected)
 
 
+def test_other_files_than_the_released_weights_are_named(tmp_path: Path, capsys):
+    (tmp_path / "text.h5").write_bytes(b"garbage" * 100)
+    for name, items in {"empty": {}, "other": {"conv0_W": np.zeros(3)}, "words": {"conv0_W": "a"}}.items():
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            file.create_group("bias0_b")
+            for key, value in items.items():
+                file[key] = value
+    for name in ("text", "empty", "other", "words", "missing"):
+        options = ["--preset=people", "--released", tmp_path / f"{name}.h5", "--output", tmp_path / "out"]
+        assert run("pretrain", *options) == 2
+        error = capsys.readouterr().err
+        assert f"{name}.h5` does not hold the weights" in error
+        assert error.count("\n") == 1
+    assert not (tmp_path / "out" / "best.pt").exists()
+
+
 def kth_lines(path: Path | None, people: int = 3) -> list[str]:
     """One walk of each of some people: real lines of the annotation, or made-up ones like them."""
     if path is not None:

@@ -218,6 +218,24 @@ def test_the_videos_with_most_overlap_are_found():
     assert most_overlapping(VideoBatch(torch.zeros(4, 3, 1, 50, 50), boxes=boxes), 2) == [2, 1]
 
 
+@pytest.mark.parametrize(
+    "content", [b"", b"\0", b"{}", b"[1]", b'{"row": {"steps": 1}, "identity": {}}', b"\xff"]
+)
+def test_a_damaged_row_is_measured_again(content: bytes, tmp_path: Path, capsys):
+    (tmp_path / "row.json").write_bytes(content)
+    assert table1.kept_row(tmp_path / "row.json", {}) is None
+    assert "row.json` is damaged" in capsys.readouterr().out
+
+
+def test_numbers_of_other_data_are_not_beside_those_of_the_paper():
+    row = Row(12_345, 678, 9.87, 1000.04, 1100.0, 98.7, 1090.0, 123.4, 0.5, 0.75, 0.25, "converged", 7, 8, 9)
+    text = markdown({"mlp-sqair": row}, {}, "A title.", None)
+    cells = [cell.strip() for cell in text.splitlines()[4].strip("|").split("|")]
+    assert cells == ["MLP-SQAIR", "1000.0", "1100.0", "98.7", "0.7500", "0.2500"]
+    assert "paper" not in text
+    assert "published" not in text
+
+
 def test_the_table_shows_ours_beside_the_published_numbers():
     row = Row(12_345, 678, 9.87, 1000.04, 1100.0, 98.7, 1090.0, 123.4, 0.5, 0.75, 0.25, "converged", 7, 8, 9)
     rows = {"mlp-vrnn": row._replace(counting=None, weighted_counting=None), "mlp-sqair": row}

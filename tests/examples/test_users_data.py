@@ -170,7 +170,7 @@ def test_all_frames_of_long_clips_are_trained_on(
     assert train(program, data, tmp_path / "run", *options) == 0
     assert all(window == tuple((window[0] + t) % 18 for t in range(3)) for window in seen)
     assert {window[0] for window in seen} == set(range(18))
-    line = "training sees 3 frames of each clip of 12 at a time, from anywhere in it: 25% of the frames in a pass"
+    line = "sees 3 frames of each clip of 12 at a time, from anywhere in it: 25% of the frames in a pass"
     assert line in capsys.readouterr().out
 
 

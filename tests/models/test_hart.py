@@ -649,3 +649,18 @@ def test_impossible_videos_and_boxes_are_refused():
     for wrong in ([3.0, 2.0, 0.0, 5.0], [40.0, 2.0, 4.0, 5.0], [float("nan"), 2.0, 4.0, 5.0]):
         with pytest.raises(ValueError, match="`first_box` must be"):
             model(some_video(), torch.stack([BOXES[0], torch.tensor(wrong).double()]))
+
+
+@pytest.mark.parametrize("appearance", [True, False])
+def test_a_video_that_comes_part_by_part_is_tracked_like_a_whole_one(appearance: bool):
+    torch.manual_seed(0)
+    model, video = tiny_hart(appearance).eval(), some_video(frames=7)
+    whole = model(video, BOXES)
+    with poutine.trace() as traced:
+        parts = list(model.follow([video[:, :3], video[:, 3:4], video[:, 4:]], BOXES))
+    assert [part.boxes.shape[1] for part in parts] == [3, 1, 3]
+    for name in ("boxes", "attention", "glimpses", *(["mask_logits", "filters"] if appearance else [])):
+        found = torch.cat([getattr(part, name) for part in parts], dim=1)
+        torch.testing.assert_close(found, getattr(whole, name))
+    for t in range(7):
+        torch.testing.assert_close(traced.trace.nodes[f"box/{t}"]["value"], whole.boxes[:, t])

@@ -391,3 +391,17 @@ def test_a_tracker_leaves_no_trace_in_sample_statements_of_others():
 
     trace = poutine.trace(program).get_trace()
     assert trace.log_prob_sum().item() == pytest.approx(-math.log(2 * math.pi))
+
+
+@pytest.mark.parametrize("attention", [AbsoluteAttention, ResidualAttention])
+def test_a_video_that_comes_part_by_part_is_tracked_like_a_whole_one(attention: type[RATMAttention]):
+    torch.manual_seed(0)
+    model, video = tiny_ratm(attention, PaperWindows(GLIMPSE)), torch.rand(2, 7, *SHAPE).double()
+    whole = model(video, BOXES)
+    with poutine.trace() as traced:
+        parts = list(model.follow([video[:, :3], video[:, 3:4], video[:, 4:]], BOXES))
+    assert [part.boxes.shape[1] for part in parts] == [3, 1, 3]
+    for name in ("boxes", "glimpses", "features", "hidden"):
+        assert torch.equal(torch.cat([getattr(part, name) for part in parts], dim=1), getattr(whole, name))
+    for t in range(7):
+        assert torch.equal(traced.trace.nodes[f"box/{t}"]["value"], whole.boxes[:, t])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from whatwhere.datasets import DataError, VideoData, load_clips, open_frames, save_video
+from whatwhere.datasets import DataError, VideoData, count_videos, load_clips, open_frames, save_video
 
 RNG = np.random.default_rng(0)
 COLOURED = RNG.integers(0, 256, (37, 6, 8, 3), np.uint8)  # (T, H, W, C)
@@ -210,3 +210,19 @@ def test_home_is_found(tmp_path: Path, write: Callable[..., Path], monkeypatch: 
     write("clip.npz", GREY)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert open_frames("~/clip.npz").length == load_clips("~/clip.npz").shape[1] == 37
+
+
+def test_videos_are_counted_without_reading_them(tmp_path: Path):
+    video = np.zeros((3, 2, 1, 8, 9), np.uint8)
+    np.savez(tmp_path / "a.npz", video=video)
+    np.savez(tmp_path / "b.npz", video=video[0, :, 0])
+    save_video(tmp_path / "c.h5", VideoData(video), generator="test")
+    for folder in ("d/1", "d/2", "e"):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.fromarray(video[0, 0, 0]).save(tmp_path / folder / "0.png")
+    assert [count_videos(tmp_path / name) for name in ("a.npz", "b.npz", "c.h5", "d", "e")] == [3, 1, 3, 2, 1]
+    with pytest.raises(DataError, match="no such file"):
+        count_videos(tmp_path / "f")
+    (tmp_path / "g.txt").touch()
+    with pytest.raises(DataError, match=r"g.txt: expected"):
+        count_videos(tmp_path / "g.txt")

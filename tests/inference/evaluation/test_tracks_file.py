@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from whatwhere.inference.evaluation import write_tracks
+from whatwhere.inference.evaluation import tracks_writer, write_tracks
 from whatwhere.inference.evaluation.tracking_metrics import tracking_counts
 from whatwhere.inference.evaluation.tracks_file import TracksFileError, read_tracks
 
@@ -288,3 +288,35 @@ def test_digits_are_as_few_as_single_precision_needs(tmp_path: Path):
         tmp_path / "tracks.csv", torch.tensor(values)[None, None], torch.ones(1, 1), torch.zeros(1, 1).long()
     )
     assert (tmp_path / "tracks.csv").read_text() == HEADER + "0,0,0.1,0.33333334,16777216,0.0000001\n"
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_tracks_that_come_part_by_part_make_the_same_file(tmp_path: Path, several: bool):
+    torch.manual_seed(0)
+    boxes, present = torch.rand(3, 7, 2, 4), torch.rand(3, 7, 2) > 0.3
+    identities = torch.stack([torch.randperm(2) for _ in range(21)]).unflatten(0, (3, 7))
+    scores = torch.rand(3, 7, 2)
+    whole = (
+        (boxes, present, identities, scores) if several else (boxes[0], present[0], identities[0], scores[0])
+    )
+    write_tracks(tmp_path / "whole.csv", *whole)
+    with tracks_writer(tmp_path / "parts.csv", videos=several, scores=True) as writer:
+        for video in range(3 if several else 1):
+            for part in (slice(0, 2), slice(2, 3), slice(3, 7)):
+                fields = (field[video, part] for field in (boxes, present, identities, scores))
+                writer.write(*fields, video=video, frame=part.start)
+    assert (tmp_path / "parts.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_a_part_that_cannot_be_written_leaves_the_file_as_it_was(tmp_path: Path):
+    (tmp_path / "t.csv").write_text("old")
+    present, identities = torch.ones(2, 1), torch.zeros(2, 1, dtype=torch.int64)
+
+    def write_two_parts() -> None:
+        with tracks_writer(tmp_path / "t.csv") as writer:
+            writer.write(torch.zeros(2, 1, 4), present, identities)
+            writer.write(torch.zeros(2, 4), present, identities, frame=2)
+
+    with pytest.raises(ValueError, match="boxes"):
+        write_two_parts()
+    assert (tmp_path / "t.csv").read_text() == "old"
