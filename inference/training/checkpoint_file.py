@@ -123,12 +123,19 @@ def _record(stored: Mapping[str, Any]) -> DataRecord:
     return DataRecord(**{**known, "shape": tuple(known["shape"])})
 
 
+def _is_archive(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # of its end, for example one of several disks
+        return False
+
+
 def _read(path: Path) -> Any:
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint `{path}`")
     with open(path, "rb") as file:
         head = file.read(4)
-    if not zipfile.is_zipfile(path):
+    if not _is_archive(path):
         if head == b"PK\x03\x04":
             raise CheckpointError(f"checkpoint `{path}` is truncated")
         raise CheckpointError(f"`{path}` is not a checkpoint of whatwhere")
