@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -42,6 +42,17 @@ Way = Literal["plain torch", "Pyro", "Pyro, active set"]
 WAYS: tuple[Way, ...] = get_args(Way)
 
 NETWORK = NetworkConfig(image_shape=(1, 50, 50))
+TRACKED = replace(
+    NETWORK,
+    reach=2.0,
+    where_floor=0.001,
+    clamp=True,
+    background="none",
+    second_look=True,
+    looks="static",
+    follow="tracked",
+)
+"""Propagation that searches for pictures, with the parts that go with it."""
 LEARNING_RATE = 1e-5
 
 EVALUATION_PARTICLES = 1000
@@ -68,6 +79,8 @@ class SQAIRBenchmark:
     """How many objects the guide finds: as before training, nearly 3; as after it, 1 on average."""
     lengths: tuple[int, ...] = (2, 5, 10)
     """Frames of the videos whose steps are compared with each other."""
+    propagation: bool = True
+    """Also compare propagation that has learned to follow with that which searches for pictures."""
     chunks: tuple[int, ...] = (10, 50, 250, 1000)
     """Chunk sizes with which the memory of `log_marginal` is measured, 1000 particles of 4 videos."""
     memory: bool = True
@@ -131,10 +144,11 @@ def find_one_object(guide: SQAIRGuide) -> None:
     last_bias.fill_(8.0)
 
 
-def make_programs(state: State, video: Tensor) -> Programs:
+def make_programs(state: State, video: Tensor, tracked: bool = False) -> Programs:
     """Make model and guide; those of a state always have the same parameters."""
     torch.manual_seed(0)
-    programs = build(NETWORK, PriorConfig(), video.mean((0, 1)).cpu())
+    network, prior = (TRACKED, PriorConfig(propagation="motion")) if tracked else (NETWORK, PriorConfig())
+    programs = build(network, prior, video.mean((0, 1)).cpu())
     if state == "trained":
         find_one_object(programs.guide)
     for program in programs:
@@ -158,6 +172,28 @@ def make_contender(state: State, way: Way, video: Tensor, particles: int) -> Con
         optimizer.step()
 
     return Contender(step, parameters)
+
+
+def make_follower(tracked: bool, active: bool, video: Tensor, particles: int) -> Contender:
+    """Make the training step of one kind of propagation, with as few objects as after training."""
+    programs = make_programs("trained", video, tracked)
+    objective = VIMCO(particles, reduction="mean")(*programs)
+    parameters: list[Tensor] = list(objective.parameters())
+    optimizer = make_optimizer("adam", parameters, LEARNING_RATE)
+    use_active_set(*programs, on=active)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        objective(video)[0].backward()
+        optimizer.step()
+
+    return Contender(step, parameters)
+
+
+def make_follower_step(tracked: bool, active: bool, video: Tensor, particles: int, threads: int) -> Step:
+    """Make that step in a fresh process, for `peak_memory`."""
+    settle(threads)
+    return make_follower(tracked, active, video, particles).step
 
 
 def make_step(state: State, way: Way, video: Tensor, particles: int, threads: int) -> Step:
@@ -192,6 +228,8 @@ def run(config: SQAIRBenchmark) -> dict[str, Any]:
     results: dict[str, Any] = {state: compare_ways(config, state, video) for state in config.states}
     if config.lengths:
         results["lengths"] = compare_lengths(config, videos)
+    if config.propagation:
+        results["propagation"] = compare_propagation(config, video)
     evaluation = {}
     for chunk_size in config.chunks if config.memory else ():
         make = functools.partial(make_evaluation, video[:EVALUATION_VIDEOS], chunk_size, config.threads)
@@ -234,6 +272,26 @@ def compare_lengths(config: SQAIRBenchmark, video: Tensor) -> dict[str, Any]:
         name: contender_fields(name, contender, measurement, name.split(",")[0] + ", plain torch")
         for name, contender in contenders.items()
     }
+    return {"conditions": conditions(measurement), "contenders": fields}
+
+
+def compare_propagation(config: SQAIRBenchmark, video: Tensor) -> dict[str, Any]:
+    """Measure propagation that searches for pictures against that which has learned to follow."""
+    kinds = {
+        f"{kind}{suffix}": (kind == "tracked", active)
+        for active, suffix in ((True, ", active set"), (False, ""))
+        for kind in ("learned", "tracked")
+    }
+    contenders = {name: make_follower(*kind, video, config.particles) for name, kind in kinds.items()}
+    measurement = measure_steps(config, contenders)
+    fields = {}
+    for name, contender in contenders.items():
+        fields[name] = contender_fields(name, contender, measurement, "learned, active set")
+        if config.memory:
+            make = functools.partial(
+                make_follower_step, *kinds[name], video, config.particles, config.threads
+            )
+            fields[name]["peak_bytes"] = peak_memory(make, video.device)
     return {"conditions": conditions(measurement), "contenders": fields}
 
 

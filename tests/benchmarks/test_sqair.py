@@ -37,8 +37,11 @@ def test_report_is_complete_and_json(monkeypatch):
     lengths = report["results"]["lengths"]["contenders"]
     assert list(lengths) == ["T = 1, plain torch", "T = 1, Pyro"]
     assert lengths["T = 1, Pyro"]["baseline"] == "T = 1, plain torch"
+    followers = report["results"]["propagation"]["contenders"]
+    assert list(followers) == ["learned, active set", "tracked, active set", "learned", "tracked"]
+    assert followers["learned"]["host_reads"] == followers["tracked"]["host_reads"] == 0
     assert report["evaluation"] == {"5": {"peak_bytes": 1000}, "10": {"peak_bytes": 1000}}
-    assert len(sqair.table(report).splitlines()) == 2 + 6 + 2
+    assert len(sqair.table(report).splitlines()) == 2 + 6 + 2 + 4
     assert len(sqair.notes(report).splitlines()) == 2 + 1 + 2 + 2
 
 

@@ -1,6 +1,7 @@
 """AIR on videos against SQAIR on single frames, from whose parts it is made."""
 
 import math
+from dataclasses import replace
 
 import pyro
 import pytest
@@ -12,8 +13,9 @@ from whatwhere.examples.common.video_models import PerFrame, SingleFrames
 from whatwhere.examples.sqair import AIRPrograms, NetworkConfig, PriorConfig, SQAIRConfig, build, programs_of
 from whatwhere.guides import SQAIRGuide
 from whatwhere.guides.sequence_air import SequenceAIRGuide
-from whatwhere.inference.objectives import VIMCO, MultiSampleELBO, Reinforce
+from whatwhere.inference.objectives import VIMCO, MarginalELBO, MultiSampleELBO, Reinforce
 from whatwhere.models.components.active_set import use_active_set
+from whatwhere.models.priors import FixedCountPrior, FixedWherePrior, GeometricCount
 from whatwhere.models.sequence_air import SequenceAIR
 from whatwhere.models.sqair import SQAIR
 
@@ -222,3 +224,43 @@ def test_bad_calls_are_refused():
     for program in (air, guide):
         with pytest.raises(ValueError, match="12, 12"):
             program(torch.rand(2, 3, 1, 10, 12, dtype=torch.float64))
+
+
+def test_the_count_can_be_summed_out_of_the_first_frame_with_all_parts():
+    """Weights with the count summed out, and weights of a drawn count, have the same mean, p(x)."""
+    torch.manual_seed(0)
+    parts = replace(network(), reach=2.0, clamp=True, background="none", second_look=True)
+    model, guide = build(
+        parts, PriorConfig(size_logit=-0.5, size_scale=0.4, shift_scale=0.4), exploration=True
+    )
+    air = SequenceAIR(
+        FixedCountPrior(GeometricCount(2, 0.4)), FixedWherePrior(-0.5, 0.3, 0.4), model.decoder, 8, 2, 3, 2.0
+    ).double()
+    guide.discovery.where_head[-1].weight.data.zero_()
+    guide.discovery.where_head[-1].bias.data.copy_(torch.tensor([-0.5, -0.5] + 6 * [0.0]))
+    guide.discovery.scale_bias.data.fill_(-0.7)
+    guide.discovery.what_encoder.readout.bias.data[3:] = 1.0
+    single = SequenceAIRGuide(guide.discovery, guide.image_shape).double()
+    guide.discovery.exploration.fill_(0.2)
+    video = torch.rand(2, 1, 1, 12, 12).double()
+    summed = MarginalELBO("discovery/z_pres/0")
+    for on in (False, True):
+        use_active_set(air, single, on=on)
+        with torch.no_grad():
+            weights = [
+                objective.log_weights(air, single, video, num_particles=3000).log_weight
+                for objective in (summed, Reinforce(1))
+            ]
+        middle = weights[0].logsumexp(0) - math.log(3000)
+        means, errors = [], []
+        for weight in weights:
+            ratio = (weight - middle).exp()
+            means.append(ratio.mean(0))
+            errors.append(ratio.std(0) / 3000**0.5)
+        assert ((means[0] - means[1]).abs() < 4 * (errors[0] ** 2 + errors[1] ** 2).sqrt()).all()
+        assert (errors[1] < 0.1).all()
+    loss, _ = summed(air, single)(video)
+    loss.backward()
+    for name, parameter in single.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name

@@ -1,0 +1,62 @@
+"""Canvases that are clamped, mean images that are not drawn, windows that leave the image."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from whatwhere.models.components.likelihood import GaussianImage
+from whatwhere.models.components.windows import SquashedWindows
+from whatwhere.models.sqair import SceneDecoder
+
+
+class Flat(nn.Module):
+    """Glimpses of one grey value, the first component of `z_what`."""
+
+    def forward(self, z_what: Tensor) -> Tensor:
+        return z_what[..., :1, None, None].expand(*z_what.shape[:-1], 1, 4, 4)
+
+
+def decoder(**options) -> SceneDecoder:
+    return SceneDecoder(Flat(), torch.full((1, 9, 9), 0.5), output_scale=1.0, **options)
+
+
+def draw(part: SceneDecoder, greys: list[float], where: Tensor | None = None) -> Tensor:
+    count = len(greys)
+    where = torch.zeros(count, 4) if where is None else where
+    return part(torch.ones(count), where, torch.tensor(greys).unsqueeze(-1))
+
+
+def test_a_clamped_canvas_passes_gradients_on():
+    part = decoder(clamp=True, background="none")
+    assert draw(part, [0.8, 0.9]).max() == 1
+    assert draw(decoder(background="none"), [0.8, 0.9]).max().item() == pytest.approx(1.7)
+    canvas = draw(part, [0.8, 0.9])
+    canvas.sum().backward()
+    assert part.output_scale.grad > 0
+
+
+def test_a_mean_image_is_learned_kept_or_left_out():
+    assert "mean_image" in dict(decoder().named_parameters())
+    kept = decoder(background="fixed")
+    assert "mean_image" not in dict(kept.named_parameters())
+    assert "mean_image" in kept.state_dict()
+    torch.testing.assert_close(draw(kept, [0.2]), draw(decoder(), [0.2]))
+    none = decoder(background="none")
+    assert "mean_image" not in none.state_dict()
+    assert draw(none, [0.0]).abs().sum() == 0
+    assert draw(decoder(), [0.0]).max().item() == pytest.approx(0.5, abs=1e-3)
+
+
+def test_with_a_reach_of_two_objects_can_be_out_of_sight():
+    away = torch.tensor([[-1.0, -1.0, 1.9, 0.0]])
+    assert draw(decoder(background="none", windows=SquashedWindows(2.0)), [1.0], away).sum() == 0
+    assert draw(decoder(background="none"), [1.0], away).sum() > 0
+
+
+def test_the_scale_of_pixels_may_be_a_tensor_that_changes():
+    scale, loc, value = torch.tensor(0.3), torch.rand(2, 1, 4, 4), torch.rand(2, 1, 4, 4)
+    for number in (0.3, 0.05):
+        scale.fill_(number)
+        expected = GaussianImage(loc, number)
+        torch.testing.assert_close(GaussianImage(loc, scale).log_prob(value), expected.log_prob(value))
+    assert GaussianImage(loc, scale).variance.unique().item() == pytest.approx(0.05**2)
