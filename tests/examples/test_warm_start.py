@@ -12,7 +12,7 @@ from whatwhere.examples.common.video_models import DataConfig, Split, load_data
 from whatwhere.examples.parts.sqair_config import PRESETS, SQAIRConfig
 from whatwhere.examples.parts.warm_start import WarmStart
 from whatwhere.examples.parts.warm_start_config import FramesConfig, HeldConfig, WarmStartConfig
-from whatwhere.examples.sqair import prepare
+from whatwhere.examples.sqair import PRETRAINED, prepare, restore
 from whatwhere.inference.training import Process, Stage, TrainingResult, load_checkpoint, run_stages
 
 STAGES = ("frames", "looks", "again", "motion", "held")
@@ -121,6 +121,20 @@ def test_air_starts_with_the_stages_of_single_frames(train: Train, tmp_path: Pat
     assert sorted(path.name for path in (tmp_path / "stages").iterdir()) == ["again", "frames", "looks"]
     with pytest.raises(ValueError, match="are for SQAIR"):
         small(model="air")
+
+
+def test_the_packaged_model_draws_digits_that_keep_their_looks():
+    config, (model, _) = restore(PRETRAINED.with_name("sqair-mnist.pt"), torch.device("cpu"))
+    assert (config.network.looks, config.network.follow, config.initial) == ("static", "tracked", None)
+    torch.manual_seed(0)
+    frames = model.generate(8, 4)
+    canvas = torch.stack([frame.canvas for frame in frames])
+    assert 0 <= canvas.min() < 0.1
+    assert 0.9 < canvas.max() <= 1
+    first, last = frames[0].slots, frames[-1].slots
+    same = (first.identity == last.identity) & (last.z_pres > 0)
+    assert same.any()
+    assert torch.equal(first.z_what[same], last.z_what[same])
 
 
 def test_settings_that_cannot_be_are_refused():
