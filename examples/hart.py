@@ -60,12 +60,14 @@ from whatwhere.inference.training import (
     select_device,
 )
 from whatwhere.models import HART, kitti_hart, kth_hart, small_hart
+from whatwhere.models.components.bounded_sizes import BoundedSizes
 from whatwhere.models.components.gaussian_windows import (
     PolynomialSigma,
     SigmaRule,
     released_sigma,
     smooth_knee_sigma,
 )
+from whatwhere.models.components.glimpse_evidence import GlimpseEvidence
 from whatwhere.models.components.visual_cortex import batch_normalisation, group_normalisation
 
 PRETRAINED = Path(__file__).parent / "pretrained" / "hart-general.pt"
@@ -106,6 +108,10 @@ class NetworkConfig:
     """Keep the windows in the frame."""
     detached: bool = False
     """Let gradients pass from frame to frame through the LSTM only, not through the windows."""
+    evidence: bool = False
+    """Compare each frame with the first glimpse, and look where it is most like it."""
+    sizes: Literal["free", "bounded"] = "free"
+    """Sizes by steps from frame to frame, as published; or near the first ones, for `units` = window."""
 
     def __post_init__(self) -> None:
         checks.positive(self, "image_shape", "glimpse_size", "hidden")
@@ -268,6 +274,8 @@ def build(network: NetworkConfig) -> HART:
         "appearance": network.appearance,
         "normalisation": normalisation,
         "sigma": sigmas[network.sigma],
+        "evidence": GlimpseEvidence() if network.evidence else None,
+        "sizes": BoundedSizes() if network.sizes == "bounded" else None,
         **{name: getattr(network, name) for name in ("margin", "init", "units", "bounded", "detached")},
     }
     if network.kind == "kitti":

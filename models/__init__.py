@@ -5,6 +5,7 @@ A new model is a file here, its inference half one of the same name in `guides`.
 """
 
 from .air import AIR, Scene, Slots, sum_present
+from .correlation_filter import CorrelationFilterTracker, FilterTracks
 from .hart import HART, HARTTracks, kitti_hart, kth_hart, small_hart
 from .hart_cell import HARTCell, HARTFrame, HARTState
 from .ratm import (
@@ -33,13 +34,15 @@ from .sqair import (
     discover,
     sizes_of_videos,
 )
-from .template_tracker import TemplateTracker, TemplateTracks, normalised_cross_correlation
+from .template_tracker import TemplateTracker, TemplateTracks
 from .vrnn import VRNN, NormalHead, TransposedConvDecoder, VRNNDynamics, VRNNFrame, VRNNState, glorot_weights
 
 __all__ = [
     "AIR",
     "AbsoluteAttention",
     "BoxStart",
+    "CorrelationFilterTracker",
+    "FilterTracks",
     "Frame",
     "FrameShareStart",
     "HART",
@@ -76,7 +79,6 @@ __all__ = [
     "glorot_weights",
     "kitti_hart",
     "kth_hart",
-    "normalised_cross_correlation",
     "of_one_frame",
     "random_box",
     "sizes_of_videos",

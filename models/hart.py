@@ -42,6 +42,12 @@ and differs from the program in this:
 - The width of the Gaussians is `smooth_knee_sigma` by default, monotone in the stride; `PolynomialSigma` is
   the paper's form, and `released_sigma` the program's plane, which does not suppress aliasing.
 - V1 starts from random weights; the program's from AlexNet's for ImageNet.
+
+The network must keep in its state what the object looks like, and steps multiply: on video it has not seen,
+middles drift and boxes grow. Two parts that the published form does not have keep both in check. They are
+given to the cell: `GlimpseEvidence` compares each frame with the first glimpse, moves the window to the place
+that is most like it before it is read, and says how much it is, and when the object is lost; `BoundedSizes`
+keeps sizes near the first ones.
 """
 
 from __future__ import annotations
@@ -83,13 +89,23 @@ class HARTTracks(NamedTuple):
     first frame those that were given.
     """
     attention: Tensor
-    """Boxes of the windows that were read, `(B, T, 4)`, in pixels; that of frame t does not depend on it."""
+    """Boxes of the windows that were read, `(B, T, 4)`, in pixels; that of frame t does not depend on it, but
+    for the evidence of the first glimpse.
+    """
     glimpses: Tensor
     """`(B, T, C, h, w)`, in [0, 1]."""
     mask_logits: Tensor | None
     """Of places in the glimpse being the object's, `(B, T, r, c)`; None without appearance attention."""
     filters: Tensor | None
     """Weights and biases of all dynamic filters, `(B, T, F)`; None without appearance attention."""
+    scores: Tensor | None = None
+    """How much the places that were found look like the object, `(B, T)`, at most 1; None without evidence of
+    the first glimpse.
+    """
+    lost: Tensor | None = None
+    """Whether the object counts as lost, `(B, T)`, boolean; None without that evidence. The box is then where
+    it was seen last.
+    """
 
     @property
     def masks(self) -> Tensor | None:
@@ -125,6 +141,11 @@ class HART(PyroModule):
     def decayed(self) -> tuple[str, ...]:
         """Names of the parameters under weight decay: all matrices and filters, V1's included."""
         return tuple(name for name, parameter in self.named_parameters() if parameter.dim() > 1)
+
+    @property
+    def scored(self) -> bool:
+        """Whether tracks have scores, and tell where the object is lost."""
+        return self.cell.evidence is not None
 
     def forward(self, video: Tensor, first_box: Tensor) -> HARTTracks:
         """Track the object of each video.
@@ -169,12 +190,12 @@ class HART(PyroModule):
             for t in range(frames):
                 state, frame = cell(video[:, t], state)
                 seen.append(frame)
-            attention, glimpses, logits, filters, evidence = (
+            attention, glimpses, logits, filters, evidence, scores, lost = (
                 _stack(field) for field in zip(*seen, strict=True)
             )
             corrected = cell.boxes(attention[:, given:], evidence[:, given:])
             boxes = torch.cat([first_box.to(corrected).unsqueeze(1)[:, :given], corrected], dim=1)
-            tracks = HARTTracks(boxes, attention, glimpses, logits, filters)
+            tracks = HARTTracks(boxes, attention, glimpses, logits, filters, scores, lost)
             if am_i_wrapped():  # else nobody sees statements, and their validation would read values
                 plate = plate or Plate("data", batch_size, dim=-1)
                 with plate:

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .components.attention import Size, clip_straight_through
-from .components.boxes import box_within_image
+from .components.bounded_sizes import BoundedSizes
+from .components.boxes import box_within_image, middles
 from .components.dynamic_filters import DynamicFilterLayer
 from .components.gaussian_read import HART_EPSILON, gaussian_read
 from .components.gaussian_windows import (
@@ -19,6 +20,7 @@ from .components.gaussian_windows import (
     hart_boxes,
     smooth_knee_sigma,
 )
+from .components.glimpse_evidence import MAPS, NUMBERS, GlimpseEvidence, Memory
 from .components.initialisers import glorot_uniform
 from .components.networks import fill_output_bias, mlp
 from .components.precision import without_autocast
@@ -39,6 +41,7 @@ in the paper; or of the window that was read (the margin, of the object's box)."
 _LARGEST_BIAS: dict[Units, float] = {"frame": 0.25, "window": 0.9}
 _FIRST_STEP: dict[Units, float] = {"frame": -2.5, "window": -1.0}
 """First values of kappa: steps of at most 0.076 of the frame, and 0.27 of the window."""
+_FIRST_STEP_BESIDE_EVIDENCE = -3.0  # evidence moves the window; the network's steps are corrections
 _SMALLEST = 1.0  # pixels
 
 
@@ -51,6 +54,12 @@ class HARTState(NamedTuple):
     """What the object looks like, alpha, `(B, D)`."""
     lstm: LSTMState
     """Fields `(B, D)`."""
+    memory: Memory | None = None
+    """What `GlimpseEvidence` knows; None without."""
+    first_sides: Tensor | None = None
+    """Width and height of the first box, `(B, 2)`; None without `BoundedSizes`."""
+    size: Tensor | None = None
+    """Logarithm of the sides in units of the first, `(B, 1)`; None without `BoundedSizes`."""
 
 
 class HARTFrame(NamedTuple):
@@ -65,7 +74,11 @@ class HARTFrame(NamedTuple):
     filters: Tensor | None
     """`(B, F)`."""
     evidence: Tensor
-    """z, of which attention and box are read out, `(B, D)` or `(B, D + Q)`."""
+    """z, of which attention and box are read out, `(B, Z)`."""
+    score: Tensor | None = None
+    """How much the place that was found looks like the object, `(B,)`; None without `GlimpseEvidence`."""
+    lost: Tensor | None = None
+    """Whether the object counts as lost, `(B,)`, boolean; None without `GlimpseEvidence`."""
 
 
 class HARTCell(nn.Module):
@@ -93,6 +106,11 @@ class HARTCell(nn.Module):
         detached: let no gradient pass from frame to frame through what windows show or where they are, only
             through the LSTM: each step of a window answers for the next frame alone. The other gradients
             explode in long or hard videos.
+        evidence: compares each frame with the first glimpse. The window is moved to the place that was found
+            before it is read; numbers of `evidence` are added to the features of the LSTM and to z, and maps
+            of it to the logits of the location map, with weights that are 0 at first. Steps of the window are
+            taken as far as the place is trusted.
+        sizes: bounds sizes, for `units` "window"; by default steps and corrections are free.
 
     Raises:
         ValueError: if the parts do not fit together.
@@ -117,6 +135,8 @@ class HARTCell(nn.Module):
         units: Units = "frame",
         bounded: bool = False,
         detached: bool = False,
+        evidence: GlimpseEvidence | None = None,
+        sizes: BoundedSizes | None = None,
     ) -> None:
         super().__init__()
         channels, rows, columns = map_shape(v1)
@@ -131,24 +151,32 @@ class HARTCell(nn.Module):
             raise ValueError(f'`units` must be "frame" or "window", got {units!r}')
         if not 0 <= margin < _LARGEST_BIAS[units] / 2:
             raise ValueError(f"`margin` must be in [0, {_LARGEST_BIAS[units] / 2}), got {margin}")
+        if sizes is not None and units != "window":
+            raise ValueError(f'`sizes` are for `units` "window", got {units!r}')
         if init not in ("released", "modern"):
             raise ValueError(f'`init` must be "released" or "modern", got {init!r}')
         self.glimpse_size = glimpse_size
         self.sigma = sigma
         self.units, self.bounded, self.detached = units, bounded, detached
         self.v1, self.ventral, self.dorsal, self.lstm = v1, ventral, dorsal, lstm
-        self.features = nn.Linear(ventral.channels * rows * columns + 6, lstm.input_size)
+        self.evidence, self.sizes = evidence, sizes
+        numbers = 0 if evidence is None else NUMBERS
+        self.features = nn.Linear(ventral.channels * rows * columns + 6 + numbers, lstm.input_size)
         self.first_features = nn.Linear(lstm.input_size, lstm.input_size)
         self.first_hidden = nn.Linear(lstm.hidden_size, lstm.hidden_size)
         self.first_cell = nn.Linear(lstm.hidden_size, lstm.hidden_size)
-        evidence = lstm.hidden_size
+        known = lstm.hidden_size + numbers
         self.mask_features: nn.Linear | None = None
         if dorsal is not None:
             self.mask_features = nn.Linear(rows * columns, mask_features)
-            evidence += mask_features
-        self.attention_head = mlp([evidence, head_size, 4], nn.ELU)
-        self.box_head = mlp([evidence, head_size, 4], nn.ELU)
-        self.step_size = nn.Parameter(torch.full((4,), _FIRST_STEP[units]))  # kappa
+            known += mask_features
+        self.location_evidence: nn.Conv2d | None = None
+        if dorsal is not None and evidence is not None:
+            self.location_evidence = nn.Conv2d(MAPS, 1, 1)
+        self.attention_head = mlp([known, head_size, 4], nn.ELU)
+        self.box_head = mlp([known, head_size, 4], nn.ELU)
+        first_step = _FIRST_STEP[units] if evidence is None else _FIRST_STEP_BESIDE_EVIDENCE
+        self.step_size = nn.Parameter(torch.full((4,), first_step))  # kappa
         self.bias = nn.Parameter(torch.empty(4))  # theta
         self.register_buffer("_frame", torch.empty(4), persistent=False)
         self.register_buffer("_where_scale", torch.empty(6), persistent=False)
@@ -164,6 +192,8 @@ class HARTCell(nn.Module):
             # Boxes and windows rest where they are at first.
             nn.init.uniform_(head[-1].get_parameter("weight"), -1e-3, 1e-3)
             fill_output_bias(head, 0.0)
+        if self.location_evidence is not None:
+            nn.init.zeros_(self.location_evidence.weight)
         share = torch.tensor([-margin, -margin, 2 * margin, 2 * margin]) / _LARGEST_BIAS[self.units]
         with torch.no_grad():
             self.bias.copy_(share.atanh() + torch.empty(4).uniform_(-1e-3, 1e-3))
@@ -215,32 +245,72 @@ class HARTCell(nn.Module):
         """
         first_box = first_box.to(self.step_size)
         glimpse, where = self._read(frame, first_box)
-        ventral = self.ventral(self.v1(glimpse))
-        features = self.first_features(self._features(ventral, where)).relu()
+        maps = self.v1(glimpse)
+        memory = None
+        if self.evidence is not None:
+            memory = self.evidence.start(frame, first_box, maps)
+            where = torch.cat([where, self.evidence.first_numbers(first_box)], dim=-1)
+        features = self.first_features(self._features(self.ventral(maps), where)).relu()
         appearance, (hidden, cell) = self.lstm(features, self.lstm.initial_state(features))
         first = LSTMState(self.first_hidden(hidden).relu(), self.first_cell(cell).relu())
-        return HARTState(self.windows_around(first_box), appearance, first)
+        state = HARTState(self.windows_around(first_box), appearance, first, memory)
+        if self.sizes is None:
+            return state
+        sides = first_box[:, 2:]
+        return state._replace(first_sides=sides, size=torch.zeros_like(sides[:, :1]))
 
     def forward(self, frame: Tensor, state: HARTState) -> tuple[HARTState, HARTFrame]:
         """Look at a frame `(B, C, H, W)`: the next state, and what was seen."""
-        window = state.attention.detach() if self.detached else state.attention
+        attention, memory = state.attention, state.memory
+        found = None
+        if self.evidence is not None and memory is not None:
+            found, memory = self.evidence(frame, middles(attention), _level(state), memory)
+            attention = _moved(attention, found.shift)
+        window = attention.detach() if self.detached else attention
         glimpse, where = self._read(frame, window)
         maps = self.v1(glimpse)
         ventral = self.ventral(maps)
+        if found is not None:
+            where = torch.cat([where, found.numbers], dim=-1)
         logits = filters = None
         if self.dorsal is not None:
             logits, filters = self.dorsal(maps, state.appearance)
+            if self.location_evidence is not None:
+                seen = self.evidence.maps(found, window, maps, _level(state), memory)
+                logits = logits + self.location_evidence(seen).squeeze(1)
             mask = logits.sigmoid()
             ventral = ventral * mask.unsqueeze(1)
         output, lstm = self.lstm(self._features(ventral, where), state.lstm)
-        evidence = output
+        known = [output]
         if self.mask_features is not None:
-            evidence = torch.cat([output, F.elu(self.mask_features(mask.flatten(1)))], dim=-1)
-        step = self.step_size.sigmoid() * _read_out(self.attention_head, evidence)
+            known.append(F.elu(self.mask_features(mask.flatten(1))))
+        if found is not None:
+            known.append(found.numbers.to(output.dtype))
+        evidence = torch.cat(known, dim=-1)
+        change = _read_out(self.attention_head, evidence)
+        growth = None
+        if found is not None:
+            change, growth = change * found.trust[:, None], found.growth
+        after, size = self._stepped(window, change, state, growth)
+        score, lost = (None, None) if found is None else (found.score, found.lost)
+        frame_seen = HARTFrame(attention, glimpse, logits, filters, evidence, score, lost)
+        return state._replace(
+            attention=after, appearance=output, lstm=lstm, memory=memory, size=size
+        ), frame_seen
+
+    def _stepped(
+        self, window: Tensor, change: Tensor, state: HARTState, growth: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The next window, and the logarithm of its size, for numbers `(B, 4)` in [-1, 1]."""
+        step = self.step_size.sigmoid() * change
         step = hart_boxes(step, self.image_size) if self.units == "frame" else step * _sides(window)
-        attention = self._kept(window + step)
-        seen = HARTFrame(state.attention, glimpse, logits, filters, evidence)
-        return HARTState(attention, output, lstm), seen
+        if self.sizes is None or state.size is None or state.first_sides is None:
+            return self._kept(window + step), None
+        before = state.size.detach() if self.detached else state.size
+        size = self.sizes.next(before, change[:, 2:] if growth is None else change[:, 2:] + growth)
+        extent = state.first_sides * (1 + self.margin()[2:]) * size.exp()
+        middle = middles(window) + step[:, :2]
+        return self._kept(torch.cat([middle - extent / 2, extent], dim=-1)), size
 
     def boxes(self, attention: Tensor, evidence: Tensor) -> Tensor:
         """The object's boxes after the first frame, `(..., 4)` in pixels.
@@ -250,7 +320,10 @@ class HARTCell(nn.Module):
             evidence: of the same frames, `(..., Z)`.
         """
         unit = self._frame if self.units == "frame" else _sides(attention)
-        return _at_least_a_pixel(self.boxes_within(attention) + _read_out(self.box_head, evidence) * unit)
+        change = _read_out(self.box_head, evidence)
+        if self.sizes is not None:
+            change = self.sizes.correction(change)
+        return _at_least_a_pixel(self.boxes_within(attention) + change * unit)
 
     def window(self, boxes: Tensor) -> GaussianWindow:
         """The filters over boxes `(..., 4)`: the first and the last lie on their borders."""
@@ -285,6 +358,17 @@ def _read_out(head: nn.Module, evidence: Tensor) -> Tensor:
     """Four numbers in [-1, 1]; half precision would round a way of 50 pixels by 0.2."""
     with without_autocast(evidence.device):
         return head(evidence.to(next(head.parameters()).dtype)).tanh()
+
+
+def _level(state: HARTState) -> Tensor:
+    """Logarithm of the size, `(B, 1)`."""
+    if state.size is None:
+        return torch.zeros_like(state.attention[:, :1])
+    return state.size.detach()
+
+
+def _moved(boxes: Tensor, shift: Tensor) -> Tensor:
+    return torch.cat([boxes[..., :2] + shift, boxes[..., 2:]], dim=-1)
 
 
 def _sides(boxes: Tensor) -> Tensor:

@@ -1,14 +1,7 @@
 r"""A tracker that learns nothing: where does the frame look most like the first picture of the object?
 
-The template T is what is in the first box. At every place of a frame its normalised cross-correlation with
-the pixels X below it is
-
-$$ \frac{\sum (X - \bar X)(T - \bar T)}{\sqrt{\sum (X - \bar X)^2 \sum (T - \bar T)^2}} $$
-
-with means over the template's area, in each colour, and sums over the area and the colours: 1 where the frame
-is the template, but for brightness and contrast. The numerator is a convolution, done by fast Fourier
-transforms, and the sums of X and X^2 come from an integral image (Lewis, *Fast Normalized Cross-Correlation*,
-1995).
+In every frame the template, which is what is in the first box, is compared with the surroundings of the last
+place by normalised cross-correlation (see `correlation`), and the box moves to the best place.
 
 What it cannot do: change the size of the box, or follow what changes its looks. It is what a learned tracker
 should beat.
@@ -22,9 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .components.correlation import normalised_cross_correlation
 from .components.inputs import require_first_boxes
-
-_FLAT = 1e-6  # variance of a pixel, of grey values in [0, 1], below which a place has no look
 
 
 class TemplateTracks(NamedTuple):
@@ -46,13 +38,16 @@ class TemplateTracker(nn.Module):
     Args:
         reach: how far an object may move from frame to frame, in sides of its box. Large ones let it jump to
             whatever else looks alike.
+        penalty: taken from the correlation at the reach, and by the square of the distance of nearer places:
+            0.2 makes fewer mistakes on real video.
+        threshold: where the best place has less, the box stays where it was: 0.4 on real video.
     """
 
-    def __init__(self, reach: float = 0.5) -> None:
+    def __init__(self, reach: float = 0.5, penalty: float = 0.0, threshold: float = -1.0) -> None:
         super().__init__()
         if reach <= 0:
             raise ValueError(f"`reach` must be positive, got {reach}")
-        self.reach = reach
+        self.reach, self.penalty, self.threshold = reach, penalty, threshold
 
     @torch.no_grad()
     def forward(self, video: Tensor, first_box: Tensor) -> TemplateTracks:
@@ -78,52 +73,34 @@ class TemplateTracker(nn.Module):
         left = round(float(box[0] + (box[2] - across) / 2))
         top = round(float(box[1] + (box[3] - down) / 2))
         margin = max(across, down)
-        first = _padded(frames[0], margin)
-        template = first[:, top + margin :, left + margin :][:, :down, :across]
+        template = _padded(frames[0], margin)[:, top + margin :, left + margin :][:, :down, :across]
         radius = self.reach * margin
-        corner = torch.tensor([left, top])
-        corners, scores = [corner], [torch.ones((), device=frames.device)]
+        corner, corners, scores = (left, top), [(left, top)], [torch.ones((), device=frames.device)]
+        # Of corners: the template is inside the frame with its margin.
+        ends = frames.shape[-1] - across + margin, frames.shape[-2] - down + margin
         for frame in frames[1:]:
-            score = normalised_cross_correlation(_padded(frame, margin), template)
-            rows, columns = (torch.arange(n, device=frames.device) - margin for n in score.shape)
-            distance = (rows[:, None] - corner[1]).square() + (columns - corner[0]).square()
-            score = score.masked_fill(distance > radius**2, -torch.inf)
-            best = int(score.argmax())
-            corner = torch.tensor([best % score.shape[1], best // score.shape[1]]) - margin
-            corners.append(corner)
+            # No more is compared than can be reached.
+            (x0, x1), (y0, y1) = (
+                (max(place - int(radius), -margin), min(place + int(radius), end))
+                for place, end in zip(corner, ends, strict=True)
+            )
+            part = _padded(frame, margin)[
+                :, y0 + margin : y1 + margin + down, x0 + margin : x1 + margin + across
+            ]
+            score = normalised_cross_correlation(part.double(), template.double())
+            rows, columns = (
+                torch.arange(first, last + 1, device=frames.device) - place
+                for first, last, place in ((y0, y1, corner[1]), (x0, x1, corner[0]))
+            )
+            distance = (rows[:, None].square() + columns.square()) / radius**2
+            wanted = (score - self.penalty * distance).masked_fill(distance > 1, -torch.inf)
+            best = int(wanted.argmax())
             scores.append(score.flatten()[best])
-        moved = (torch.stack(corners) - corners[0]).to(box)
+            if scores[-1] >= self.threshold:
+                corner = x0 + best % score.shape[1], y0 + best // score.shape[1]
+            corners.append(corner)
+        moved = (torch.tensor(corners) - torch.tensor(corners[0])).to(box)
         return torch.cat([box[:2] + moved, box[2:].expand(len(frames), 2)], dim=-1), torch.stack(scores)
-
-
-def normalised_cross_correlation(image: Tensor, template: Tensor) -> Tensor:
-    """How much the image looks like the template, at all places where the template is inside.
-
-    Args:
-        image: `(C, H, W)`, floating point.
-        template: `(C, h, w)`, at most as large.
-
-    Returns:
-        `(H - h + 1, W - w + 1)`, in [-1, 1]; 0 where image or template are flat.
-    """
-    size, image, template = template[0].numel(), image.double(), template.double()
-    template = template - template.mean(dim=(1, 2), keepdim=True)
-    rows, columns = (n - m + 1 for n, m in zip(image.shape[1:], template.shape[1:], strict=True))
-    spectrum = torch.fft.rfft2(image) * torch.fft.rfft2(template, s=image.shape[1:]).conj()
-    product = torch.fft.irfft2(spectrum, s=image.shape[1:]).sum(dim=0)[:rows, :columns]
-    sums, squares = (_window_sums(power, *template.shape[1:]) for power in (image, image.square()))
-    variance = (squares - sums.square() / size).sum(dim=0)
-    flat = _FLAT * size * len(image)
-    energy = template.square().sum()
-    score = product / (variance.clamp(min=flat) * energy.clamp(min=flat)).sqrt()
-    return score.masked_fill((variance <= flat) | (energy <= flat), 0.0).clamp(-1, 1)
-
-
-def _window_sums(image: Tensor, down: int, across: int) -> Tensor:
-    """Sums over all windows of a size, `(C, H - down + 1, W - across + 1)`."""
-    integral = F.pad(image, (1, 0, 1, 0)).cumsum(dim=1).cumsum(dim=2)
-    below, above = integral[:, down:], integral[:, :-down]
-    return below[..., across:] - below[..., :-across] - above[..., across:] + above[..., :-across]
 
 
 def _padded(frame: Tensor, margin: int) -> Tensor:

@@ -21,6 +21,7 @@ from .moving_digits import (
     visible_count,
 )
 from .multi_object import RECIPES, PyroRecipe, Recipe, StaticSqairRecipe, compose, multi_object_images
+from .pasted import PastedRecipe, PastedVideos, pasted_videos
 from .ratm_digits import MOTIONS, Billiard, DigitMotion, MomentumWalk, RatmDigitsRecipe, ReleasedWalk
 from .textures import SILHOUETTES, make_silhouettes, make_textures
 from .trajectories import Motion, MotionState
@@ -39,6 +40,8 @@ __all__ = [
     "MotionState",
     "MovingDigits",
     "MovingDigitsRecipe",
+    "PastedRecipe",
+    "PastedVideos",
     "PyroRecipe",
     "RECIPES",
     "RatmDigitsRecipe",
@@ -57,6 +60,7 @@ __all__ = [
     "make_textures",
     "moving_digit_videos",
     "multi_object_images",
+    "pasted_videos",
     "present",
     "visible_count",
 ]

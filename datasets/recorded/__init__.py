@@ -6,7 +6,7 @@
 
 from ..opening import VIDEO_SUFFIXES
 from .clips import load_clips
-from .folder import SizeError, load_folder, load_images
+from .folder import SizeError, load_folder, load_images, load_pictures
 from .frames import Frames, count_videos, open_frames
 from .kitti import KITTI_SIZES, KITTIRecipe, kitti_parts, load_kitti
 from .kitti_labels import (
@@ -58,6 +58,7 @@ __all__ = [
     "load_kitti",
     "load_kth",
     "load_otb",
+    "load_pictures",
     "load_scenes",
     "load_target_folders",
     "load_tld",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from ... import checks
 from ...files import user_path
@@ -88,6 +89,40 @@ def load_folder(
         reason = f"none of the {len(names)} could be read" if names else "there is none"
         raise DataError(f"{folder}: expected {IMAGE_KINDS} files, {reason}.")
     return FolderImages(VideoData(stack_images(arrays, files)[:, None]), files, skipped)
+
+
+def load_pictures(folder: str | os.PathLike[str], *, most: int = 32) -> list[npt.NDArray[np.uint8]]:
+    """Pictures of any sizes, of a folder and of the folders in it: something to cut objects out of.
+
+    Of each folder at most a number of PNG and JPEG files is taken, evenly spread over their sorted names, so
+    that a folder with the frames of a video counts for no more than others. Links are followed; hidden files
+    and folders and other files are left alone. See `read_image`.
+
+    Args:
+        folder: the outermost folder.
+        most: greatest number of pictures of one folder.
+
+    Returns:
+        `(H, W)` or `(H, W, 3)` each, sorted by the names of their folders, and then by their own.
+
+    Raises:
+        DataError: if there is no such folder or no picture in it, or a file cannot be read.
+        ValueError: if `most` is not positive.
+    """
+    if most < 1:
+        raise ValueError(f"`most` must be positive, got {most}")
+    if not Path(folder).is_dir():
+        raise DataError(f"{folder}: no such folder.")
+    pictures = []
+    for place, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        paths = [Path(place, name) for name in sorted(files) if not name.startswith(".")]
+        found = [path for path in paths if is_image(path)]
+        chosen = np.linspace(0, len(found) - 1, min(most, len(found))).round().astype(int).tolist()
+        pictures += [read_image(found[number], None, grey=False) for number in chosen]
+    if not pictures:
+        raise DataError(f"{folder}: expected PNG or JPEG files, in it or in its folders, there is none.")
+    return pictures
 
 
 def load_images(

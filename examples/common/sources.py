@@ -47,7 +47,10 @@ def settle_sources(data: Sources, generated: Collection[str]) -> None:
         raise FieldError("test_source", f"is for paths; `{data.source}` has held-out data", data.test_source)
     for field in ("source", "test_source"):
         if (given := getattr(data, field)) is not None:
-            object.__setattr__(data, field, whole_source(given, generated))
+            name, colon, folder = given.partition(":")
+            named = bool(colon) and name in generated  # as `pasted:FOLDER`
+            whole = f"{name}:{whole_source(folder, ())}" if named else whole_source(given, generated)
+            object.__setattr__(data, field, whole)
 
 
 def require_shape(

@@ -96,7 +96,7 @@ def track_clip(options: TrackConfig, model: Any, device: torch.device, needs_box
         first_box = first_box.to(device)[None]
     save = save_gif if options.animation == "gif" else save_mp4
     film, boxes = options.output / f"tracks.{options.animation}", options.output / "tracks.csv"
-    with tracks_writer(boxes) as writer:
+    with tracks_writer(boxes, scores=getattr(model, "scored", False)) as writer:
         save(film, _pages(frames, model, first_box, device, writer), options.fps)
     print(f"boxes:     {boxes}")
     print(f"animation: {film}")
@@ -160,7 +160,9 @@ def _pages(
         known = None if truth is None else truth[None, start:stop]
         shown = described(video, tracks, known, None if known is None else present(known))
         boxes = (shown.boxes * stored_pixels(frames)).unsqueeze(1)
-        there = torch.ones(boxes.shape[:2], dtype=torch.bool)
-        writer.write(boxes, there, torch.zeros_like(there, dtype=torch.int64), frame=start)
+        lost, scores = (getattr(tracks, name, None) for name in ("lost", "scores"))
+        there = torch.ones(boxes.shape[:2], dtype=torch.bool) if lost is None else ~lost.cpu().T
+        identities = torch.zeros(boxes.shape[:2], dtype=torch.int64)
+        writer.write(boxes, there, identities, None if scores is None else scores.T, frame=start)
         yield from annotated_frames(shown, first=start)
         start = stop

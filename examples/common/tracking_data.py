@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from whatwhere.datasets import (
     ClutterRecipe,
     DataError,
     GeneratedVideos,
+    PastedRecipe,
     RatmDigitsRecipe,
     VideoBatch,
     VideoData,
@@ -27,7 +28,9 @@ from whatwhere.datasets import (
     bouncing_ball_videos,
     clutter_videos,
     load_clips,
+    load_pictures,
     moving_digit_videos,
+    pasted_videos,
     random_fading,
     random_parts,
     split_by_group,
@@ -38,8 +41,8 @@ from whatwhere.examples.common.data_records import record_of
 from whatwhere.examples.common.sources import existing_path, settle_sources
 from whatwhere.inference.training import DataRecord, Process, source_field
 
-GENERATED = {"balls": 20, "digits": 100, "clutter": 64}
-"""Names of generated videos, and the side of their frames."""
+GENERATED = {"balls": 20, "digits": 100, "clutter": 64, "pasted": 128}
+"""Names of generated videos, and the side of their frames; a colon and a folder follow `pasted`."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,9 @@ class TrackingDataConfig:
     """Where the videos and the boxes of their targets come from."""
 
     source: str = source_field("balls")
-    """`balls`, `digits`, `clutter`, or the path of videos with boxes: an HDF5 file, as `whatwhere-data`
-    writes it, or what `whatwhere.datasets.load_clips` reads. The target is the object of slot 0.
+    """`balls`, `digits`, `clutter`; `pasted:FOLDER`, parts of the pictures of a folder that are pasted over
+    others; or the path of videos with boxes: an HDF5 file, as `whatwhere-data` writes it, or what
+    `whatwhere.datasets.load_clips` reads. The target is the object of slot 0.
     """
     also: tuple[str, ...] = ()
     """Further videos to train on, with frames of the same size: generated ones by name, of clutter with its
@@ -69,11 +73,13 @@ class TrackingDataConfig:
     difficulty: float = 0.5
     """Of `clutter`, from 0, a plain object on a plain ground, to 1."""
     sides: tuple[float, float] | None = None
-    """Of `clutter`, the range of the longer side of an object, in units of the frame's shorter one; by
-    default it follows from the difficulty.
+    """Of `clutter` and `pasted`, the range of the longer side of an object, in units of the frame's shorter
+    one; by default it follows from the difficulty, and is 0.08 to 0.5.
     """
     image_size: int | None = None
-    """Side of generated frames, in pixels; by default 20 for `balls`, 100 for `digits`, 64 for `clutter`."""
+    """Side of generated frames, in pixels; by default 20 for `balls`, 100 for `digits`, 64 for `clutter`, 128
+    for `pasted`.
+    """
     pictures: Literal["mnist", "glyphs"] = "mnist"
     """Digits of generated videos: handwritten, or drawn from fonts, for which nothing is downloaded."""
     motion: Literal["momentum", "released", "billiard"] = "momentum"
@@ -95,7 +101,7 @@ class TrackingDataConfig:
     train_videos: int = 100_000
     """Generated training videos; they are made when they are needed, and take no memory."""
     test_videos: int = 10_000
-    """Generated held-out videos, of other digits than the training videos."""
+    """Generated held-out videos, of other digits or pictures than the training videos."""
     seed: int = 0
     """Seed of generated videos; it is not the seed of training, so that all runs see the same data."""
 
@@ -105,7 +111,7 @@ class TrackingDataConfig:
         checks.positive(self, "objects", "image_size", "min_frames", "train_videos", "test_videos", "sides")
         checks.not_negative(self, "fold")
         checks.seed(self, "seed")
-        if self.source in GENERATED:
+        if generated_kind(self.source):
             if self.fold is not None:
                 raise ValueError("`fold` is for videos that are not generated")
             self.how_made(1)
@@ -116,24 +122,32 @@ class TrackingDataConfig:
 
     def how_made(
         self, frames: int, image_size: tuple[int, int] | None = None
-    ) -> ClutterRecipe | BouncingBallsRecipe | RatmDigitsRecipe:
+    ) -> ClutterRecipe | PastedRecipe | BouncingBallsRecipe | RatmDigitsRecipe:
         """How generated videos are made.
 
         Args:
             frames: of each.
             image_size: height and width of a frame; by default as the configuration says.
         """
-        count, side = self.objects, self.image_size or GENERATED[self.source]
-        if self.source == "clutter":
-            changes = {} if self.sides is None else {"sides": self.sides}
-            return ClutterRecipe.of_difficulty(
-                self.difficulty, image_size=image_size or (side, side), frames=frames, **changes
-            )
+        kind = generated_kind(self.source) or ""
+        count, side = self.objects, self.image_size or GENERATED[kind]
+        shape = image_size or (side, side)
+        changes: dict[str, Any] = {} if self.sides is None else {"sides": self.sides}
+        if kind == "clutter":
+            return ClutterRecipe.of_difficulty(self.difficulty, image_size=shape, frames=frames, **changes)
+        if kind == "pasted":
+            return PastedRecipe(image_size=shape, frames=frames, **changes)
         side = side if image_size is None else image_size[0]
-        if self.source == "balls":
+        if kind == "balls":
             return BouncingBallsRecipe(count, count, image_size=side, frames=frames)
         motion = MOTIONS[self.motion]()
         return RatmDigitsRecipe(count, count, image_size=side, frames=frames, motion=motion)
+
+
+def generated_kind(source: str) -> str | None:
+    """What of `GENERATED` a source is; None for a path."""
+    name, colon, _ = source.partition(":")
+    return name if name in GENERATED and bool(colon) == (name == "pasted") else None
 
 
 class Targets(NamedTuple):
@@ -233,19 +247,18 @@ def load_targets(config: TrackingDataConfig, train_frames: int, test_frames: int
     Raises:
         DataError: if files cannot be read, or there are no videos to hold out.
     """
-    if config.source in GENERATED:
-        made, held_out = _generated(config, "train", train_frames), _generated(config, "test", test_frames)
+    if generated_kind(config.source):
+        made = _generated(config, "train", train_frames)
         shortened = partial(_generated, config, "train")
-        return Split(
-            TargetVideos(made, range(len(made)), name=config.source, shortened=shortened),
-            None,
-            TargetVideos(held_out, range(len(held_out)), name=config.source),
-        )
+        train = TargetVideos(made, range(len(made)), name=config.source, shortened=shortened)
+        if config.test_source is not None:
+            return Split(train, None, _all_of(config.test_source, config))
+        held_out = _generated(config, "test", test_frames)
+        return Split(train, None, TargetVideos(held_out, range(len(held_out)), name=config.source))
     source = _windows(config.source, config)
     rows = range(len(source))
     if config.test_source is not None:
-        test_source = _windows(config.test_source, config)
-        test = TargetVideos(test_source, range(len(test_source)), name=config.test_source)
+        test = _all_of(config.test_source, config)
         return Split(TargetVideos(source, rows, name=config.source), None, test)
     if config.fold is not None:
         groups = groups_of(config.source)
@@ -277,14 +290,13 @@ def load_further_targets(
     found = []
     for source in config.also:
         changed = _parsed(source, config)
-        if changed.source in GENERATED:
+        if generated_kind(changed.source):
             size = image_shape[1:]
             made = _generated(changed, "train", train_frames, size)
             shortened = partial(_generated, changed, "train", image_size=size)
             videos = TargetVideos(made, range(len(made)), name=source, shortened=shortened)
         else:
-            windows = _windows(source, config)
-            videos = TargetVideos(windows, range(len(windows)), name=source)
+            videos = _all_of(source, config)
         if videos.image_shape != image_shape:
             raise DataError(
                 f"`{source}` has frames of (channels, height, width) = {videos.image_shape}, but "
@@ -332,9 +344,25 @@ def _generated(
     recipe = config.how_made(frames, image_size)
     if isinstance(recipe, ClutterRecipe):
         return clutter_videos(recipe, split, size, config.seed)
+    if isinstance(recipe, PastedRecipe):
+        folder = config.source.partition(":")[2]
+        try:
+            return pasted_videos(recipe, _pictures(folder), split, size, config.seed)
+        except ValueError as error:
+            raise DataError(f"{folder}: {error}") from error
     if isinstance(recipe, BouncingBallsRecipe):
         return bouncing_ball_videos(recipe, split, size, config.seed)
     return moving_digit_videos(recipe, split, size, config.seed, source=config.pictures)
+
+
+@cache
+def _pictures(folder: str) -> list[np.ndarray]:
+    return load_pictures(folder)
+
+
+def _all_of(source: str, config: TrackingDataConfig) -> TargetVideos:
+    windows = _windows(source, config)
+    return TargetVideos(windows, range(len(windows)), name=source)
 
 
 def _windows(source: str, config: TrackingDataConfig) -> ClipWindows:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,18 @@ from whatwhere.examples.common.program import UsageError
 from whatwhere.examples.common.tracking_data import Targets, TargetVideos
 from whatwhere.inference.evaluation import Clips, TrackerReport, evaluate_tracker, write_json
 from whatwhere.inference.pictures import TrackedVideo, iou_plot, save_picture, success_plot, tracking_strips
+from whatwhere.models.correlation_filter import CorrelationFilterTracker
 from whatwhere.models.template_tracker import TemplateTracker
+
+Baseline = Literal["template", "careful-template", "correlation-filter"]
+"""Names of `BASELINES`."""
+
+BASELINES: dict[str, Callable[[], nn.Module]] = {
+    "template": TemplateTracker,
+    "careful-template": partial(TemplateTracker, penalty=0.2, threshold=0.4),
+    "correlation-filter": CorrelationFilterTracker,
+}
+"""Trackers that need no training."""
 
 
 def for_frames(model: Any, image_shape: tuple[int, int, int], name: str) -> Any:
@@ -41,7 +53,7 @@ def report_held_out(
     count: int | None,
     frames: int | None,
     name: str,
-    template: bool = False,
+    baselines: Iterable[str] = (),
 ) -> None:
     """Track held-out videos; write and print numbers and pictures.
 
@@ -53,11 +65,11 @@ def report_held_out(
         count: number of videos; all by default.
         frames: of each; all by default.
         name: of the tracker, in plots.
-        template: track with `TemplateTracker`, too.
+        baselines: names of `BASELINES` to track them with, too.
     """
     model.eval()
     count = count or len(videos)
-    others = {"template": track_clips(TemplateTracker(), videos, count, frames)} if template else {}
+    others = {each: track_clips(BASELINES[each](), videos, count, frames) for each in baselines}
     write_report(folder, track_clips(model, videos, count, frames), name, others)
     write_strip(folder, model, videos, device, frames)
 
@@ -94,7 +106,7 @@ def write_report(
     save_picture(folder / "success.png", success_plot(curves))
     print(report)
     for other, each in others.items():
-        print(f"{other:<16} {each.iou:.3f}  (last frame {each.iou_last:.3f}, AUC {each.auc:.3f})")
+        print(f"{other:<18} {each.iou:.3f}  (last frame {each.iou_last:.3f}, AUC {each.auc:.3f})")
     print(f"metrics:         {folder / 'metrics.json'}")
     print(f"pictures:        {folder / 'iou.png'}, {folder / 'success.png'}")
 

@@ -15,15 +15,21 @@ from whatwhere import checks
 from whatwhere.examples.common.data_records import require_recorded
 from whatwhere.examples.common.program import RunConfig, restore_run, set_threads, train_to_end
 from whatwhere.examples.common.tracking_data import (
-    GENERATED,
     Split,
     TrackingDataConfig,
+    generated_kind,
     groups_of,
     load_further_targets,
     load_targets,
     training_batches,
 )
-from whatwhere.examples.common.tracking_report import for_frames, report_held_out, track_clips, write_report
+from whatwhere.examples.common.tracking_report import (
+    Baseline,
+    for_frames,
+    report_held_out,
+    track_clips,
+    write_report,
+)
 from whatwhere.inference.evaluation import Clips, TrackerReport, evaluate_tracker
 from whatwhere.inference.training import (
     Curriculum,
@@ -254,6 +260,11 @@ class EvaluateConfig:
     """Another difficulty of `clutter`."""
     template: bool = False
     """Track the same videos by normalised cross-correlation with the first picture of the object, too."""
+    baselines: tuple[Baseline, ...] = ()
+    """Other trackers that need no training, for the same videos: `template`, as above; `careful-template`,
+    which prefers near places and stays where nothing looks alike; `correlation-filter`, which learns to tell
+    the object from its surroundings, and follows its size.
+    """
     videos: int | None = None
     """Number of videos, the first ones; by default all."""
     frames: int | None = None
@@ -284,7 +295,7 @@ def evaluate_checkpoint(
     config, model = restore(options.checkpoint, device)
     changes = {name: getattr(options, name) for name in ("objects", "difficulty")}
     source = replace(config.data, **{name: value for name, value in changes.items() if value is not None})
-    path = None if options.data in GENERATED else options.data
+    path = None if options.data is None or generated_kind(options.data) else options.data
     if options.data is not None:
         source = replace(source, source=options.data, test_source=path, fold=None)
     split = load_targets(source, 1, options.frames or config.test_frames or config.frames)
@@ -294,5 +305,6 @@ def evaluate_checkpoint(
     model = for_frames(model, videos.image_shape, f"`{videos.name}`")
     folder = options.output or options.checkpoint.parent / "evaluation"
     frames = options.frames or (None if path is not None else config.test_frames)
-    report_held_out(folder, model, videos, device, options.videos, frames, name, options.template)
+    baselines = dict.fromkeys((*(["template"] if options.template else []), *options.baselines))
+    report_held_out(folder, model, videos, device, options.videos, frames, name, baselines)
     return 0

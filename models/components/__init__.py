@@ -17,6 +17,7 @@ from .attention import (
     paste_matrices,
     sqair_squash,
 )
+from .bounded_sizes import BoundedSizes
 from .boxes import (
     areas,
     box_within_image,
@@ -29,6 +30,7 @@ from .boxes import (
     iou,
     middles,
 )
+from .correlation import normalised_cross_correlation
 from .dynamic_filters import DynamicFilterLayer, DynamicFilters, dynamic_convolution
 from .feature_extractors import (
     ConvPoolFeatures,
@@ -58,9 +60,11 @@ from .gaussian_windows import (
     window_to_boxes,
     window_within_image,
 )
+from .glimpse_evidence import Found, GlimpseEvidence, Memory
 from .initialisers import glorot_uniform, glorot_vector
 from .inputs import require_first_boxes, require_pixels
 from .likelihood import GaussianImage, pixel_scale
+from .looks import looks
 from .networks import (
     ConvFeatures,
     GlimpseDecoder,
@@ -76,6 +80,7 @@ from .networks import (
 from .normal_mixture import Mixture, NormalMixture
 from .plates import Plate
 from .recurrent import GRU, IRNN, LSTMState, SplitInputLSTM, VanillaRNN, ZoneoutLSTM
+from .ridge_filter import RidgeFilter
 from .slots import (
     ABSENT,
     Slots,
@@ -103,11 +108,17 @@ from .visual_cortex import (
 from .windows import SquashedWindows
 
 __all__ = [
+    "normalised_cross_correlation",
+    "looks",
+    "RidgeFilter",
+    "Memory",
+    "Found",
     "ABSENT",
     "ActiveSet",
     "AlexNetV1",
     "Aligned",
     "AllRows",
+    "BoundedSizes",
     "ClassifierV1",
     "ConvFeatures",
     "ConvPoolFeatures",
@@ -123,6 +134,7 @@ __all__ = [
     "GlimpseClassifier",
     "GlimpseDecoder",
     "GlimpseEncoder",
+    "GlimpseEvidence",
     "IRNN",
     "LSTMState",
     "LocScale",

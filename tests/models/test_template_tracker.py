@@ -1,51 +1,11 @@
-"""The template tracker against loops over pixels, and on objects that move as told."""
-
-import math
+"""The template tracker on objects that move as told."""
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from whatwhere.models.template_tracker import TemplateTracker, normalised_cross_correlation
-
-
-def slow_correlation(image: Tensor, template: Tensor) -> Tensor:
-    channels, height, width = template.shape
-    rows, columns = image.shape[1] - height + 1, image.shape[2] - width + 1
-    scores = torch.zeros(rows, columns, dtype=torch.float64)
-    for y in range(rows):
-        for x in range(columns):
-            product = energy = own = 0.0
-            for c in range(channels):
-                below = image[c, y : y + height, x : x + width].double()
-                other = template[c].double()
-                below, other = below - below.mean(), other - other.mean()
-                product += float((below * other).sum())
-                energy += float(below.square().sum())
-                own += float(other.square().sum())
-            scores[y, x] = product / math.sqrt(energy * own) if energy * own > 1e-9 else 0.0
-    return scores
-
-
-@pytest.mark.parametrize(("channels", "size"), [(1, (3, 4)), (3, (5, 2)), (2, (1, 6)), (1, (9, 11))])
-def test_correlation_equals_a_loop_over_places(channels: int, size: tuple[int, int]):
-    image = torch.rand(channels, 9, 11)
-    image[:, :4, :5] = 0.3  # flat places
-    template = torch.rand(channels, *size)
-    torch.testing.assert_close(
-        normalised_cross_correlation(image, template), slow_correlation(image, template)
-    )
-
-
-def test_correlation_ignores_brightness_and_contrast():
-    image = torch.rand(3, 12, 13)
-    template = 0.2 + 0.5 * image[:, 4:8, 6:11]
-    scores = normalised_cross_correlation(image, template)
-    assert scores[4, 6].item() == pytest.approx(1)
-    assert scores.argmax() == 4 * scores.shape[1] + 6
-    assert normalised_cross_correlation(image, 1 - template)[4, 6].item() == pytest.approx(-1)
-    assert not normalised_cross_correlation(image, torch.full((3, 4, 5), 0.7)).any()
+from whatwhere.models.template_tracker import TemplateTracker
 
 
 def moving(path: list[tuple[int, int]], channels: int = 3) -> Tensor:
@@ -107,3 +67,21 @@ def test_what_cannot_be_is_refused():
         TemplateTracker()(torch.rand(1, 2, 1, 9, 9), torch.tensor([[1.0, 1.0, 0.0, 3.0]]))
     huge = TemplateTracker()(torch.rand(1, 2, 1, 9, 9), torch.tensor([[-5.0, -5.0, 30.0, 30.0]]))
     assert huge.boxes.isfinite().all()
+
+
+def test_a_penalty_prefers_the_nearer_of_two_and_a_threshold_stays_where_nothing_is_alike():
+    here, there = (10, 8), (16, 8)
+    video = moving([here, here])
+    other = moving([there, there])
+    left, top = there
+    video[1, :, top : top + 5, left : left + 7] = other[1, :, top : top + 5, left : left + 7]
+    # The object's own place is noisy now, so that what is further away is more like it.
+    video[1, :, 8:13, 10:16] += 0.3 * torch.rand(3, 5, 6, generator=torch.Generator().manual_seed(0))
+    first = torch.tensor([[10.0, 8.0, 7.0, 5.0]])
+    free, near = (TemplateTracker(1.0, penalty)(video[None], first).boxes[0, 1] for penalty in (0.0, 0.5))
+    assert free[:2].tolist() == list(there)
+    assert near[:2].tolist() == list(here)
+    gone = moving([here, (38, 28)])
+    stays = TemplateTracker(1.0, threshold=0.9)(gone[None], first)
+    assert stays.boxes[0, 1].tolist() == first[0].tolist()
+    assert stays.scores[0, 1] < 0.9

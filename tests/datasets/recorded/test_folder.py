@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from whatwhere.datasets import DataError, VideoData, load_folder, load_images, save_video
+from whatwhere.datasets import DataError, VideoData, load_folder, load_images, load_pictures, save_video
 
 RNG = np.random.default_rng(0)
 COLOURED = RNG.integers(0, 256, (6, 8, 3), np.uint8)
@@ -121,3 +121,23 @@ def test_load_images_takes_folders_and_hdf5(tmp_path: Path, videos: VideoData) -
         load_images(tmp_path / "none.h5")
     with pytest.raises(DataError, match="expected a folder of images"):
         load_images(tmp_path / "pictures" / "a.png")
+
+
+def test_pictures_of_a_folder_and_of_those_in_it(tmp_path: Path):
+    (tmp_path / "film").mkdir()
+    (tmp_path / ".hidden").mkdir()
+    for number in range(9):
+        Image.new("RGB", (20 + number, 30), (number, 0, 0)).save(tmp_path / "film" / f"{number}.png")
+    Image.new("L", (17, 18), 7).save(tmp_path / "photo.png")
+    Image.new("L", (17, 18), 7).save(tmp_path / ".hidden" / "photo.png")
+    (tmp_path / "notes.txt").write_text("")
+    found = load_pictures(tmp_path, most=3)
+    assert [picture.shape for picture in found] == [(18, 17), (30, 20, 3), (30, 24, 3), (30, 28, 3)]
+    assert [int(picture[0, 0, 0]) for picture in found[1:]] == [0, 4, 8]
+
+
+def test_a_folder_must_have_pictures(tmp_path: Path):
+    with pytest.raises(DataError, match="expected PNG or JPEG files"):
+        load_pictures(tmp_path)
+    with pytest.raises(DataError, match="no such folder"):
+        load_pictures(tmp_path / "nothing")

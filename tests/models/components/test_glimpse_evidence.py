@@ -1,0 +1,130 @@
+"""Evidence of the first glimpse on pictures that are moved, enlarged, hidden and shown again."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from whatwhere.models.components.glimpse_evidence import MAPS, NUMBERS, GlimpseEvidence, Memory
+
+
+def smooth(size: int, seed: int) -> Tensor:
+    """A random picture without detail below 4 pixels, `(3, size, size)` in [0, 1]."""
+    coarse = torch.rand(1, 3, size // 4, size // 4, generator=torch.Generator().manual_seed(seed))
+    return F.interpolate(coarse, size=(size, size), mode="bicubic", align_corners=False)[0].clamp(0, 1)
+
+
+GROUND, THING = smooth(96, 0), smooth(24, 1)
+
+
+def frame(left: int | None, top: int = 0, scale: float = 1.0) -> Tensor:
+    """The thing, of 24 x 24 pixels times a scale, over the ground, `(1, 3, 96, 96)`."""
+    picture = GROUND.clone()
+    if left is not None:
+        side = round(24 * scale)
+        thing = F.interpolate(THING[None], size=(side, side), mode="bicubic", align_corners=False)[0]
+        picture[:, top : top + side, left : left + side] = thing.clamp(0, 1)
+    return picture[None]
+
+
+BOX = torch.tensor([[30.0, 40.0, 24.0, 24.0]])
+MIDDLE = BOX[:, :2] + 12
+MAPS_OF_V1 = torch.rand(1, 5, 7, 7)
+LEVEL = torch.zeros(1, 1)
+
+
+def start(evidence: GlimpseEvidence) -> Memory:
+    return evidence.start(frame(30, 40), BOX, MAPS_OF_V1)
+
+
+@pytest.mark.parametrize(("x", "y"), [(0, 0), (7, -5), (-12, 3), (4, 15)])
+def test_finds_how_far_an_object_moved(x: int, y: int):
+    evidence = GlimpseEvidence()
+    found, _ = evidence(frame(30 + x, 40 + y), MIDDLE, LEVEL, start(evidence))
+    torch.testing.assert_close(found.shift, torch.tensor([[x, y]]).float(), atol=0.5, rtol=0)
+    assert found.score > 0.75
+    assert found.trust > 0.99
+    assert not found.lost
+    assert found.numbers.shape == (1, NUMBERS)
+
+
+@pytest.mark.parametrize(("scale", "better"), [(0.9, 7), (1.1, 8)])
+def test_numbers_tell_smaller_and_larger_objects(scale: float, better: int):
+    evidence = GlimpseEvidence()
+    offset = round(12 * (1 - scale))
+    found, _ = evidence(frame(30 + offset, 40 + offset, scale), MIDDLE, LEVEL, start(evidence))
+    assert found.numbers[0, better] > 0 > found.numbers[0, 15 - better]
+
+
+def test_size_is_taken_into_account():
+    evidence = GlimpseEvidence()
+    large = frame(24, 34, 1.5)
+    memory = start(evidence)
+    blind, _ = evidence(large, MIDDLE, LEVEL, memory)
+    told, _ = evidence(large, MIDDLE, torch.full((1, 1), 1.5).log(), memory)
+    assert told.score > blind.score + 0.1
+    torch.testing.assert_close(told.shift, torch.zeros(1, 2), atol=1.0, rtol=0)
+
+
+def test_lost_objects_are_looked_for_around_and_taken_up_again():
+    evidence = GlimpseEvidence(threshold=0.65, retake=0.65)
+    memory = start(evidence)
+    for count in range(3):
+        found, memory = evidence(frame(None), MIDDLE, LEVEL, memory)
+        assert found.trust < 0.5
+        assert found.lost.item() == (count == 2)
+    # 20 pixels away, which is more than the reach of 18 * 1.2 / 2: found within one round.
+    shifts = []
+    for _ in range(9):
+        found, memory = evidence(frame(50, 60), MIDDLE, LEVEL, memory)
+        shifts.append(found.shift)
+        if not found.lost:
+            break
+    assert not found.lost
+    assert found.score > 0.65
+    assert len(shifts) > 1
+    torch.testing.assert_close(found.shift, torch.full((1, 2), 20.0), atol=2.0, rtol=0)
+
+
+def test_first_looks_stay_and_the_filter_follows_only_what_is_trusted():
+    evidence = GlimpseEvidence(threshold=0.8)
+    memory = start(evidence)
+    _, after = evidence(frame(33, 40), MIDDLE, LEVEL, memory)
+    assert after.first is memory.first
+    assert not torch.equal(after.filter.denominator, memory.filter.denominator)
+    _, hidden = evidence(frame(None), MIDDLE, LEVEL, memory)
+    change, usual = (
+        (each.filter.denominator - memory.filter.denominator).abs().max() for each in (hidden, after)
+    )
+    assert change < 0.1 * usual
+
+
+def test_maps_are_highest_where_the_object_is():
+    evidence = GlimpseEvidence()
+    found, memory = evidence(frame(36, 40), MIDDLE, LEVEL, start(evidence))
+    features = torch.zeros(1, 5, 7, 7)
+    features[:, :, 2, 4] = memory.features
+    window = torch.tensor([[30.0, 40.0, 24.0, 24.0]])  # the object is 6 pixels to the right of its middle
+    score, likeness = evidence.maps(found, window, features, LEVEL, memory)[0]
+    assert MAPS == 2
+    assert score.shape == (7, 7)
+    row, column = divmod(int(score.argmax()), 7)
+    assert (row, column) == (3, 5)  # cells are 24 / 7 pixels: 6 are 1.75 of them
+    assert likeness[2, 4].item() == pytest.approx(1, abs=1e-5)
+    assert likeness.sum().item() == pytest.approx(1, abs=1e-5)
+
+
+def test_no_gradient_passes_and_nothing_grows():
+    evidence = GlimpseEvidence()
+    moving = MIDDLE.clone().requires_grad_()
+    memory = start(evidence)
+    sizes = [x.numel() for x in (*memory[:2], *memory.filter, *memory[3:])]
+    for _ in range(5):
+        found, memory = evidence(frame(31, 40), moving, LEVEL, memory)
+    assert not any(x.requires_grad for x in found)
+    assert [x.numel() for x in (*memory[:2], *memory.filter, *memory[3:])] == sizes
+
+
+def test_impossible_numbers_are_refused():
+    with pytest.raises(ValueError, match="`samples` must be at least 3 and `reach` positive, got 2 and 9"):
+        GlimpseEvidence(samples=2)
