@@ -13,7 +13,7 @@ from PIL import Image
 
 from whatwhere.datasets import VideoData, load_clips, read_video, save_video
 from whatwhere.examples.data import main as data_main
-from whatwhere.examples.hart import EXAMPLE, PRESETS, LossConfig, build, main, make_objective
+from whatwhere.examples.hart import EXAMPLE, PRESETS, LossConfig, build, main, make_objective, restore
 from whatwhere.inference.supervised import GeneralizedOverlapLoss
 from whatwhere.inference.supervised.tracking_losses import AdaptiveWeights, FixedWeights
 from whatwhere.inference.training import load_checkpoint
@@ -258,3 +258,51 @@ def test_contradictions_are_refused(options: list[str], message: str, tmp_path: 
     with pytest.raises(SystemExit):
         run("train", "--preset=clutter", *SMALL, *options, "--output", tmp_path)
     assert message in capsys.readouterr().err
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(3):
+        noise = np.random.default_rng(number).integers(0, 256, (8, 9, 3), np.uint8)
+        Image.fromarray(noise).resize((50, 44)).save(folder / f"{number}.png")
+    return folder
+
+
+def test_a_users_pictures_are_pasted_and_evidence_is_a_choice(pictures: Path, tmp_path: Path, capsys):
+    options = ["--preset=clutter", "--training.steps=2", "--training.evaluate-every=2", *SMALL]
+    options += [f"--data.source=pasted:{pictures}", "--data.also", "clutter:0.2", f"pasted:{pictures}"]
+    options += ["--network.evidence", "--network.sizes=bounded", "--output", tmp_path / "run"]
+    assert run("train", *options) == 0
+    checkpoint = tmp_path / "run" / "checkpoint.pt"
+    _, model = restore(checkpoint, torch.device("cpu"))
+    assert model.cell.evidence is not None
+    assert model.cell.sizes is not None
+    evaluate = ["evaluate", "--checkpoint", checkpoint, "--output", tmp_path, "--videos=2", "--frames=5"]
+    names = ["template", "careful-template", "correlation-filter"]
+    assert run(*evaluate, "--baselines", *names) == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert set(names) <= set(metrics)
+    assert "correlation-filter" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        run(*evaluate, "--baselines", "magic")
+    assert run("train", *options[:-1], tmp_path / "other", f"--data.source=pasted:{tmp_path / 'none'}") != 0
+    assert "none" in capsys.readouterr().err
+
+
+def test_tracks_have_scores_and_no_lines_where_the_object_is_lost(tmp_path: Path):
+    torch.manual_seed(0)
+    generator = np.random.default_rng(0)
+    video = np.tile(generator.integers(0, 256, (3, 40, 40), np.uint8), (1, 8, 1, 1, 1))
+    video[:, 3:] = 128  # nothing to be seen
+    save_video(tmp_path / "clip.h5", VideoData(video), generator="t")
+    options = ["--preset=clutter", "--training.steps=1", "--training.evaluate-every=1", *SMALL]
+    assert run("train", *options, "--network.evidence", "--output", tmp_path / "run") == 0
+    checkpoint = tmp_path / "run" / "checkpoint.pt"
+    where = ["--video", tmp_path / "clip.h5", "--box", 10, 12, 14, 9, "--output", tmp_path]
+    assert run("track", "--checkpoint", checkpoint, *where) == 0
+    rows = list(csv.DictReader((tmp_path / "tracks.csv").read_text().splitlines()))
+    assert [int(row["frame"]) for row in rows] == [0, 1, 2, 3, 4]
+    assert float(rows[1]["score"]) > 0.9
+    assert float(rows[3]["score"]) < 0.2
