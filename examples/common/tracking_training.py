@@ -300,7 +300,7 @@ def evaluate_checkpoint(
         source = replace(source, source=options.data, test_source=path, fold=None)
     split = load_targets(source, 1, options.frames or config.test_frames or config.frames)
     videos = split.test
-    if options.data is None and source.source not in GENERATED:
+    if options.data is None and not generated_kind(source.source):
         require_recorded(options.checkpoint, **split.records())
     model = for_frames(model, videos.image_shape, f"`{videos.name}`")
     folder = options.output or options.checkpoint.parent / "evaluation"
