@@ -155,7 +155,7 @@ def test_further_videos_that_are_generated_have_the_size_of_the_others():
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"source": "nowhere.h5"}, "nowhere.h5.*neither `balls`, `digits`, `clutter`, nor"),
+        ({"source": "nowhere.h5"}, "nowhere.h5.*neither `balls`, `digits`, `clutter`, `pasted`, nor"),
         ({"source": "FILE", "fold": 9}, "`group`.* 9"),
         ({"source": "NO GROUPS", "fold": 1}, "no label `groups`"),
         ({"source": "NO BOXES"}, "no boxes"),
