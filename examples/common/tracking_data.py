@@ -367,7 +367,8 @@ def _all_of(source: str, config: TrackingDataConfig) -> TargetVideos:
 
 def _windows(source: str, config: TrackingDataConfig) -> ClipWindows:
     data = _open(source)
-    if "boxes" not in data.labels():
+    boxes = data.labels().get("boxes")
+    if boxes is None or not boxes.shape[2]:
         raise DataError(f"`{source}` has no boxes, so there is nothing to track")
     return ClipWindows(
         data, min_length=config.min_frames, mirror=config.mirror, reverse=config.reverse, as_bytes=True

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from whatwhere import checks
+from whatwhere.checks import FieldError
 from whatwhere.examples.common.data_records import require_recorded
 from whatwhere.examples.common.program import RunConfig, restore_run, set_threads, train_to_end
 from whatwhere.examples.common.tracking_data import (
@@ -89,6 +90,11 @@ class TrackerConfig(RunConfig):
         checks.positive(self, "batch_size", "first_frames", "frames", "stage_steps", "test_frames")
         checks.positive(self, "monitor_videos")
         checks.ordered(self, "first_frames", "frames")
+        if generated_kind(self.data.source) is None and self.first_frames < self.data.min_frames:
+            expected = (
+                f"must be at least `data.min_frames`, {self.data.min_frames}, where videos are from a file"
+            )
+            raise FieldError("first_frames", expected, self.first_frames)
         checks.within("[0, 1)", self, "momentum")
         checks.positive(self, "learning_rate", "decay_parts", "decay")
         checks.not_empty(self, "decay_parts")

@@ -131,6 +131,7 @@ def refused(config: type, options: list[str], capsys: pytest.CaptureFixture[str]
         ("vrnn train", ["--device=banana"], "device"),
         ("vrnn generate", ["--device=mps"], "device"),
         ("ratm train", ["--momentum=1"], "momentum"),
+        ("hart train", ["--data.source=a.h5", "--first-frames=4", "--data.min-frames=5"], "first_frames"),
         ("ratm train", ["--network.glimpse-size=1"], "glimpse_size"),
         ("ratm train", ["--loss.classifier=best.pt"], "classifier"),
         ("hart train", ["--data.difficulty=1.5"], "difficulty"),

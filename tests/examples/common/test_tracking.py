@@ -159,12 +159,20 @@ def test_further_videos_that_are_generated_have_the_size_of_the_others():
         ({"source": "FILE", "fold": 9}, "`group`.* 9"),
         ({"source": "NO GROUPS", "fold": 1}, "no label `groups`"),
         ({"source": "NO BOXES"}, "no boxes"),
+        ({"source": "NO SLOTS"}, "no boxes"),
     ],
 )
 def test_what_cannot_be_loaded_is_named(config: dict, message: str, file: Path, tmp_path: Path):
     save_video(tmp_path / "plain.h5", data(groups=False), generator="test")
     save_video(tmp_path / "bare.h5", VideoData(data().video), generator="test")
-    paths = {"FILE": file, "NO GROUPS": tmp_path / "plain.h5", "NO BOXES": tmp_path / "bare.h5"}
+    slotless = VideoData(data().video, boxes=np.zeros((12, 4, 0, 4), np.float32))
+    save_video(tmp_path / "slotless.h5", slotless, generator="test")
+    paths = {
+        "NO SLOTS": tmp_path / "slotless.h5",
+        "FILE": file,
+        "NO GROUPS": tmp_path / "plain.h5",
+        "NO BOXES": tmp_path / "bare.h5",
+    }
     source = str(paths.get(config["source"], config["source"]))
     with pytest.raises(DataError, match=message):
         load_targets(TrackingDataConfig(**{**config, "source": source}, min_frames=1), 1, 1)
