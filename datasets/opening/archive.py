@@ -163,7 +163,7 @@ def _read_header(stream: IO[bytes], name: str) -> Header:
 
 def _fill(stream: IO[bytes], values: npt.NDArray[Any]) -> None:
     """Reads values into a contiguous array of one axis."""
-    rest = memoryview(values.view(np.uint8)) if values.nbytes else memoryview(b"")
+    rest = memoryview(values.view(np.uint8).data) if values.nbytes else memoryview(b"")
     while rest:
         read = stream.read(min(len(rest), _BLOCK_BYTES))
         if not read:

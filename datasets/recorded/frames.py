@@ -1,7 +1,7 @@
 """One video of a user's, read as it goes: memory holds some of its frames, whatever its length."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -28,6 +28,7 @@ from .target_clips import check_size
 
 Bytes = npt.NDArray[np.uint8]
 Size = tuple[int, int]
+Reading = Generator[Bytes, None, None]
 
 _BLOCK = 16  # frames that are read at once from a file of many
 
@@ -55,7 +56,7 @@ class Frames:
     """The video's labels, see `VideoData`, without the axis of videos: `boxes` are `(T, N, 4)`, in pixels of
     the frames that are given. There are none where `length` is None.
     """
-    read: Callable[[], Iterator[Bytes]]
+    read: Callable[[], Reading]
     """Starts to read: the frames `(C, H, W)` in order."""
 
     def __iter__(self) -> Iterator[Bytes]:
@@ -186,7 +187,7 @@ def _converted(opened: Frames, size: Size | None, channels: int | None, stop: in
     with naming(opened.path):
         fit_frame(np.zeros((opened.channels, 1, 1), np.uint8), (1, 1), new_channels)
 
-    def read() -> Iterator[Bytes]:
+    def read() -> Reading:
         with closing(opened.read()) as frames:
             for frame in islice(frames, stop):
                 yield fit_frame(frame, new_size, new_channels)
@@ -213,7 +214,7 @@ def _from_pictures(clip: PictureClip, size: Size | None, channels: int | None, s
     with closing(clip.pictures()) as pictures:
         height, width = next(pictures).shape[:2]
 
-    def read() -> Iterator[Bytes]:
+    def read() -> Reading:
         with closing(clip.pictures()) as pictures:
             for number, picture in enumerate(pictures):
                 if size is None and picture.shape[:2] != (height, width):
@@ -233,7 +234,7 @@ def _from_archive(path: Path, number: int) -> Frames:
             bright = (frame + 1 for frame, pixels in enumerate(videos.frames(number)) if pixels.any())
             length = _clip_end(length, labels, lambda: max(bright, default=0))
 
-    def read() -> Iterator[Bytes]:
+    def read() -> Reading:
         with naming(path), open_archive(path) as archive:
             yield from islice(ArchiveVideos(archive).frames(number), length)
 
@@ -257,7 +258,7 @@ def _from_store(path: Path, number: int) -> Frames:
     length = _clip_end(frames, labels, last_bright)
     store.close()
 
-    def read() -> Iterator[Bytes]:
+    def read() -> Reading:
         for start in range(0, length, step):
             yield from store.frames(number, min(start + step, length), start)
 
@@ -269,7 +270,7 @@ def _of_arrays(
     shape: tuple[int, ...],
     length: int,
     labels: dict[str, npt.NDArray[Any]],
-    read: Callable[[], Iterator[Bytes]],
+    read: Callable[[], Reading],
 ) -> Frames:
     channels, height, width = shape[2:]
     return Frames(path, (height, width), (height, width), channels, length, labels, read)

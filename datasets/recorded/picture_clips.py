@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -44,7 +44,7 @@ class PictureClip:
 
     path: Path
     """The file or folder."""
-    pictures: Callable[[], Iterator[Picture]]
+    pictures: Callable[[], Generator[Picture, None, None]]
     """Reads from the first frame on, frame by frame; those without colours are grey."""
     frame_name: Callable[[int], Path]
     """What a frame is called in messages."""
@@ -110,7 +110,7 @@ def picture_clips(path: Path, bits: int = 16) -> list[PictureClip]:
 
 
 def _film(path: Path, read: Callable[[Path], Iterator]) -> PictureClip:
-    def pictures() -> Iterator[Picture]:
+    def pictures() -> Generator[Picture, None, None]:
         return (without_colour(image_array(picture, None, grey=False)) for picture in read(path))
 
     ratio = GIF_RATIO if read is gif_pictures else math.inf  # a film of one still picture grows by bytes

@@ -49,13 +49,12 @@ class Source:
         self.attributes = read_attributes(file)
         _check_schema(self.attributes)
         datasets = {name: find_dataset(file, name) for name in ("video", "images")}
-        names = [name for name, dataset in datasets.items() if dataset is not None]
-        if len(names) != 1:
+        present = {name: dataset for name, dataset in datasets.items() if dataset is not None}
+        if len(present) != 1:
             with as_data_error("cannot be read, the file is damaged"):
-                found = "both" if names else f"neither, only {sorted(map(str, file))}"
+                found = "both" if present else f"neither, only {sorted(map(str, file))}"
             raise DataError(f"expected a dataset `video` (or `images`, of still images), found {found}.")
-        self.name = names[0]
-        self.pixels = datasets[self.name]
+        ((self.name, self.pixels),) = present.items()
         if self.pixels.dtype.newbyteorder("=") not in (np.uint8, np.float32, np.float64):
             raise DataError(f"`{self.name}` must be uint8, float32 or float64, got {self.pixels.dtype}.")
         self.shape = _five_dimensions(self.name, tuple(int(n) for n in self.pixels.shape or ()))
