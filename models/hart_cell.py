@@ -275,7 +275,7 @@ class HARTCell(nn.Module):
         logits = filters = None
         if self.dorsal is not None:
             logits, filters = self.dorsal(maps, state.appearance)
-            if self.location_evidence is not None:
+            if self.location_evidence and self.evidence and memory is not None and found is not None:
                 seen = self.evidence.maps(found, window, maps, _level(state), memory)
                 logits = logits + self.location_evidence(seen).squeeze(1)
             mask = logits.sigmoid()

@@ -22,7 +22,7 @@ from ..storage.generated_videos import Bytes, GeneratedVideos
 from ..streams import stream
 from .digit_images import Split
 
-Doubles = npt.NDArray[np.float64]
+Doubles = npt.NDArray[np.floating[Any]]
 Floats = npt.NDArray[np.float32]
 
 _GROUND = 1.6
@@ -219,19 +219,19 @@ def _clip(
     frames = recipe.frames
     moving = rng.random() < 2 / 3
     pan = _walk(recipe, rng, 2, recipe.camera * min(recipe.size) * moving).cumsum(0)
-    own = pictures[rng.integers(len(pictures))]
-    ground = _ground(recipe, pictures[rng.integers(len(pictures))], pan, rng)
+    own = pictures[int(rng.integers(len(pictures)))]
+    ground = _ground(recipe, pictures[int(rng.integers(len(pictures)))], pan, rng)
     longer = min(recipe.size) * np.exp(rng.uniform(*np.log(recipe.sides)))
     shape = np.array([longer / np.exp(rng.uniform(0, math.log(recipe.aspect))), longer])
     shape = shape[::-1] if rng.random() < 0.3 else shape
     things = []
     for _ in range(int(rng.integers(recipe.max_distractors + 1))):
-        picture = own if rng.random() < 0.5 else pictures[rng.integers(len(pictures))]
+        picture = own if rng.random() < 0.5 else pictures[int(rng.integers(len(pictures)))]
         things.append(_thing(recipe, picture, shape * np.exp(rng.normal(0, 0.2, 2)), pan, rng))
     target = _thing(recipe, own, shape, pan, rng)
     away = _away(recipe, rng)
     hidden = rng.random() < recipe.occluders
-    picture = pictures[rng.integers(len(pictures))]
+    picture = pictures[int(rng.integers(len(pictures)))]
     thing = _thing(recipe, picture, shape * np.exp(rng.normal(0, 0.4, 2)), pan, rng)
 
     video = ground
