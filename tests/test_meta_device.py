@@ -27,7 +27,10 @@ from whatwhere.inference.objectives import (
     Reinforce,
     ReweightedWakeSleep,
     SQAIRSignal,
+    TaughtELBO,
 )
+from whatwhere.inference.objectives.layout import Site
+from whatwhere.inference.objectives.sites import base_distribution
 from whatwhere.inference.supervised import (
     HARTObjective,
     LocalisationLoss,
@@ -41,6 +44,15 @@ from whatwhere.models.components.feature_extractors import PixelFeatures
 from whatwhere.models.components.recurrent import IRNN
 from whatwhere.models.ratm import BoxStart, PaperWindows, ResidualAttention
 
+
+def all_there(site: Site) -> Tensor | None:
+    """A teacher that lets every object be there that may be."""
+    if "z_pres" not in site["name"]:
+        return None
+    logits: Tensor = base_distribution(site["fn"]).logits
+    return (logits > -100).to(logits.dtype)
+
+
 FOR_ALL: dict[str, Callable[[], MultiSampleELBO]] = {
     "Reinforce": lambda: Reinforce(2),
     "Reinforce-iwae": lambda: Reinforce(2, bound="iwae"),
@@ -52,6 +64,7 @@ FOR_ALL: dict[str, Callable[[], MultiSampleELBO]] = {
     "OVIS": lambda: OVIS(2),
     "OVIS-auxiliary": lambda: OVIS(2, auxiliary_particles=2),
     "SQAIRSignal": lambda: SQAIRSignal(2),
+    "TaughtELBO": lambda: TaughtELBO(all_there, 2),
     "wake-sleep": lambda: ReweightedWakeSleep(2, sleep=0.5),
 }
 FOR_VIDEOS: dict[str, Callable[[], MultiSampleELBO]] = {
