@@ -226,3 +226,18 @@ def test_videos_are_counted_without_reading_them(tmp_path: Path):
     (tmp_path / "g.txt").touch()
     with pytest.raises(DataError, match=r"g.txt: expected"):
         count_videos(tmp_path / "g.txt")
+
+
+@pytest.mark.parametrize("name", ["clip.avi", "clip.gif", "clip.npz", "clip.h5"])
+def test_a_folder_may_be_called_like_a_file(tmp_path: Path, name: str):
+    folder = tmp_path / name
+    folder.mkdir()
+    for number in range(3):
+        Image.new("L", (20, 8), 40 * number).save(folder / f"{number}.png")
+    frames = joined(folder, size=(16, 10))
+    assert frames.shape == (3, 1, 16, 10)
+    assert (
+        frames[:, 0].reshape(3, -1).min(1).tolist()
+        == frames[:, 0].reshape(3, -1).max(1).tolist()
+        == [0, 40, 80]
+    )
