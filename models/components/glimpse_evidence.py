@@ -46,6 +46,8 @@ _SWEEP = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1), (1, -1), (
 _CONTEXT = 1.2
 """What a filter sees around a box, on both sides together, in sides of a square as large."""
 _REGULARISATION = 0.01
+_STEEPNESS = 20.0
+"""Of the sigmoids of scores."""
 _PATIENCE = 3
 """Frames with a low score after which an object counts as lost."""
 
@@ -79,7 +81,9 @@ class Found(NamedTuple):
     trust: Tensor
     """Weight of the best place, `(B,)` in [0, 1]."""
     growth: Tensor
-    """How much larger it seems to be than expected, `(B, 1)` in [-1, 1], in tenths; 0 without trust."""
+    """How much larger it seems to be than expected, `(B, 1)` in [-1, 1], in tenths; near 0 where the score is
+    below that at which lost objects are taken up: what is half hidden, or another thing, tells no size.
+    """
     lost: Tensor
     """Whether the object counts as lost, `(B,)`, boolean."""
     numbers: Tensor
@@ -102,7 +106,7 @@ class GlimpseEvidence(nn.Module):
         penalty: of a shift as far as the reach.
         rate: of the filter's running mean.
         threshold: score of places that are half trusted.
-        retake: the same where the object is lost.
+        retake: the same where the object is lost, and for its size.
         sigma: width of the Gaussians that samples are taken with, given the stride.
     """
 
@@ -201,7 +205,7 @@ class GlimpseEvidence(nn.Module):
         score, smaller, larger = scores.flatten(2).gather(2, best.expand(3, -1, -1))[..., 0]
         place = torch.cat([self._refined(surface, row, column, axis) for axis in (2, 1)], dim=-1)
         needed = torch.where(lost, self.retake, self.threshold)
-        trust = (20 * (score - needed)).sigmoid()
+        trust = (_STEEPNESS * (score - needed)).sigmoid()
         found = centre + place * stride
         doubtful = torch.where(score < needed, memory.doubtful + 1, 0.0)
         there = RidgeFilter.learned(
@@ -222,7 +226,8 @@ class GlimpseEvidence(nn.Module):
         )
         memory = memory._replace(filter=memory.filter.towards(there, self.rate * trust), doubtful=doubtful)
         shift, lost = (found - expected) * trust[:, None], doubtful >= _PATIENCE
-        growth = _top(smaller, score, larger)[:, None] * trust[:, None]
+        sure = (_STEEPNESS * (score - self.retake)).sigmoid()
+        growth = (_top(smaller, score, larger) * sure)[:, None]
         return Found(shift, score, trust, growth, lost, numbers, centre, surface), memory
 
     @torch.no_grad()
