@@ -110,7 +110,8 @@ class HARTCell(nn.Module):
             before it is read; numbers of `evidence` are added to the features of the LSTM and to z, and maps
             of it to the logits of the location map, with weights that are 0 at first. Steps of the window are
             taken as far as the place is trusted.
-        sizes: bounds sizes, for `units` "window"; by default steps and corrections are free.
+        sizes: bounds sizes, for `units` "window"; by default steps and corrections are free. With `evidence`
+            the size follows what that says, and not the network's step.
 
     Raises:
         ValueError: if the parts do not fit together.
@@ -307,7 +308,8 @@ class HARTCell(nn.Module):
         if self.sizes is None or state.size is None or state.first_sides is None:
             return self._kept(window + step), None
         before = state.size.detach() if self.detached else state.size
-        size = self.sizes.next(before, change[:, 2:] if growth is None else change[:, 2:] + growth)
+        # Sizes that were learned of pasted objects made boxes of real video worse; what is seen serves both.
+        size = self.sizes.next(before, change[:, 2:] if growth is None else growth)
         extent = state.first_sides * (1 + self.margin()[2:]) * size.exp()
         middle = middles(window) + step[:, :2]
         return self._kept(torch.cat([middle - extent / 2, extent], dim=-1)), size

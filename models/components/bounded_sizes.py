@@ -28,7 +28,7 @@ class BoundedSizes:
     """Share of the way back to the first size, per frame."""
     shift: float = 0.15
     """Greatest correction of a box's middle, in units of its window's sides."""
-    stretch: float = 0.1
+    stretch: float = 0.03
     """Greatest correction of its sides, in the same units."""
 
     def __post_init__(self) -> None:
@@ -37,7 +37,7 @@ class BoundedSizes:
                 raise ValueError(f"`{name}` must be in (0, 1], got {getattr(self, name)}")
 
     def next(self, size: Tensor, change: Tensor) -> Tensor:
-        """R `(B, 1)` of the next frame, of that of this one, and numbers `(B, 2)` whose mean is u."""
+        """R `(B, 1)` of the next frame, of that of this one, and numbers `(B, n)` whose mean is u."""
         return (1 - self.leak) * size + self.step * change.mean(dim=-1, keepdim=True)
 
     def correction(self, change: Tensor) -> Tensor:
