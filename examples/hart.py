@@ -70,7 +70,7 @@ from whatwhere.models.components.gaussian_windows import (
 from whatwhere.models.components.glimpse_evidence import GlimpseEvidence
 from whatwhere.models.components.visual_cortex import batch_normalisation, group_normalisation
 
-PRETRAINED = Path(__file__).parent / "pretrained" / "hart-general.pt"
+PRETRAINED = Path(__file__).parent / "pretrained" / "hart-video.pt"
 """A checkpoint that comes with the package; how it was made and how good it is stands beside it."""
 EXAMPLE = Path(__file__).parent / "pretrained" / "clutter.h5"
 """A held-out video for it."""
