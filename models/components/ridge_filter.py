@@ -49,7 +49,7 @@ class RidgeFilter(NamedTuple):
         )
 
     def answer(self, spectra: Tensor, regularisation: float) -> Tensor:
-        """The transform of the answer to looks, `(B, ...)`.
+        """The transform of the answer to looks, `(B, ...)`; 0 where what was learned is flat, and B all 0.
 
         Args:
             spectra: transforms of the looks, `(B, d, ...)`.
@@ -57,7 +57,8 @@ class RidgeFilter(NamedTuple):
         """
         strength = regularisation * self.denominator.flatten(1).mean(dim=1)
         total = (self.numerator.conj() * spectra).sum(dim=1)
-        return total / (self.denominator + strength.reshape(-1, *[1] * (self.denominator.dim() - 1)))
+        power = self.denominator + strength.reshape(-1, *[1] * (self.denominator.dim() - 1))
+        return total / power.clamp(min=torch.finfo(power.dtype).tiny)
 
 
 def peak_at_corner(length: int, width: float) -> Tensor:

@@ -46,3 +46,10 @@ def test_label_has_its_top_in_the_corner():
     assert label.argmax() == 0
     assert label[0] == 1
     torch.testing.assert_close(label[1:], label[1:].flip(0))
+
+
+def test_what_was_learned_of_nothing_answers_with_nothing():
+    label = torch.fft.rfft2(torch.rand(8, 8))
+    flat = RidgeFilter.learned(torch.zeros(2, 3, 8, 5, dtype=torch.complex64), label)
+    looks = torch.fft.rfft2(torch.rand(2, 3, 8, 8))
+    assert (flat.answer(looks, 0.01) == 0).all()
