@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from whatwhere.guides import hold_objects
 from whatwhere.inference import objectives
 from whatwhere.inference.objectives import (
     FIVO,
@@ -29,8 +30,6 @@ from whatwhere.inference.objectives import (
     SQAIRSignal,
     TaughtELBO,
 )
-from whatwhere.inference.objectives.layout import Site
-from whatwhere.inference.objectives.sites import base_distribution
 from whatwhere.inference.supervised import (
     HARTObjective,
     LocalisationLoss,
@@ -44,15 +43,6 @@ from whatwhere.models.components.feature_extractors import PixelFeatures
 from whatwhere.models.components.recurrent import IRNN
 from whatwhere.models.ratm import BoxStart, PaperWindows, ResidualAttention
 
-
-def all_there(site: Site) -> Tensor | None:
-    """A teacher that lets every object be there that may be."""
-    if "z_pres" not in site["name"]:
-        return None
-    logits: Tensor = base_distribution(site["fn"]).logits
-    return (logits > -100).to(logits.dtype)
-
-
 FOR_ALL: dict[str, Callable[[], MultiSampleELBO]] = {
     "Reinforce": lambda: Reinforce(2),
     "Reinforce-iwae": lambda: Reinforce(2, bound="iwae"),
@@ -64,7 +54,7 @@ FOR_ALL: dict[str, Callable[[], MultiSampleELBO]] = {
     "OVIS": lambda: OVIS(2),
     "OVIS-auxiliary": lambda: OVIS(2, auxiliary_particles=2),
     "SQAIRSignal": lambda: SQAIRSignal(2),
-    "TaughtELBO": lambda: TaughtELBO(all_there, 2),
+    "TaughtELBO": lambda: TaughtELBO(hold_objects, 2),
     "wake-sleep": lambda: ReweightedWakeSleep(2, sleep=0.5),
 }
 FOR_VIDEOS: dict[str, Callable[[], MultiSampleELBO]] = {
