@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test slow lint types wheel check benchmark clean
+.PHONY: demo test slow lint types docs links wheel check benchmark clean
 
 demo: $(READY)
 	$(BIN)/whatwhere-air train --preset demo --output runs/demo
@@ -25,19 +25,25 @@ types: $(READY)
 	ln -sfn ../.. $(VENV)/types/whatwhere
 	MYPYPATH=$(VENV)/types $(BIN)/mypy -p whatwhere
 
+docs: $(READY)
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+links: $(READY)
+	$(BIN)/python -m sphinx -q -b linkcheck docs docs/_build/links
+
 wheel: $(READY)
 	VENV=$(VENV) bash .ci/check_wheel
 
 benchmark: $(READY)
 	$(BIN)/python -m benchmarks.air
 
-check: test lint types wheel
+check: test lint types docs wheel
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist docs/_build docs/reference *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,1 +1,1 @@
-"""Measurements of speed and memory. The contract they keep is in `README.md`. Not part of the wheel."""
+"""Measurements of speed and memory. Their contract is in `docs/benchmarks.md`. Not part of the wheel."""

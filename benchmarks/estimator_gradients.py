@@ -1,4 +1,4 @@
-"""Signal, noise, bias and cost of gradient estimators at a checkpoint of AIR. See `README.md`."""
+"""Signal, noise, bias and cost of gradient estimators at a checkpoint of AIR. See `docs/benchmarks.md`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trainings of AIR with each gradient estimator, of equal processor time. See `README.md`."""
+"""Trainings of AIR with each gradient estimator, of equal processor time. See `docs/benchmarks.md`."""
 
 from __future__ import annotations
 

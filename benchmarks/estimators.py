@@ -5,7 +5,7 @@
 
 `gradients` draws the gradient of one batch again and again, at the parameters of a checkpoint, with every
 estimator and several numbers of particles. `train` trains AIR with every estimator for the same processor
-time; what is finished in its folder is kept. See `benchmarks/README.md`.
+time; what is finished in its folder is kept. See `docs/benchmarks.md`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Times alternatives against each other: interleaved, warmed up, by two clocks. See `README.md`."""
+"""Times alternatives against each other: interleaved, warmed up, by two clocks. See `docs/benchmarks.md`."""
 
 from __future__ import annotations
 

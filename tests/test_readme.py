@@ -1,9 +1,13 @@
-"""The code and the commands that README shows work as they are printed."""
+"""The code, the commands and the links that README and the documentation show work as they are printed."""
 
 import ast
+import importlib
 import re
 import shlex
+from collections import defaultdict
+from configparser import ConfigParser
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -11,44 +15,137 @@ from whatwhere.examples import air, data, hart, ratm, sqair, table1, vrnn
 from whatwhere.inference.training.config import make_parser
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "benchmarks/README.md",
+    *sorted(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts),
+]
+PROGRAMS = {"air": air, "sqair": sqair, "ratm": ratm, "hart": hart, "vrnn": vrnn}
 
 
-def test_python_blocks_run():
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert blocks
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+class Shown(NamedTuple):
+    """A command that a page shows."""
+
+    page: str
+    words: list[str]
+
+    def __str__(self) -> str:
+        return f"{self.page}: {shlex.join(self.words)}"
 
 
-def commands(program: str) -> list[list[str]]:
-    blocks = "".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL)).replace("\\\n", " ")
-    lines = (line.split("#")[0] for line in blocks.splitlines())
-    return [shlex.split(line)[1:] for line in lines if line.startswith(f"{program} ")]
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize("program", ["air", "sqair", "ratm", "hart", "vrnn"])
-def test_the_commands_have_the_options_shown(program: str):
-    programs = {"air": air, "sqair": sqair, "ratm": ratm, "hart": hart, "vrnn": vrnn}
-    known = programs[program].COMMANDS
-    shown = commands(f"whatwhere-{program}")
-    assert {arguments[0] for arguments in shown} == set(known)
-    for name, *options in shown:
-        make_parser(known[name].config, known[name].presets).parse_args(options)
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
 
 
-def test_the_commands_of_table_1_have_the_options_shown():
-    shown = commands("whatwhere-table1")
-    assert shown
-    for options in shown:
-        make_parser(table1.Table1Config, {}).parse_args(options)
+def commands(page: Path) -> list[Shown]:
+    lines = "".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
+    split = (shlex.split(line, comments=True) for line in lines)
+    return [Shown(name(page), words) for words in split if words]
 
 
-def test_the_commands_of_data_have_the_options_shown():
-    shown = commands("whatwhere-data")
-    assert shown
-    for arguments in shown:
-        data.build_parser().parse_args(arguments)
+COMMANDS = [command for page in PAGES for command in commands(page)]
+
+
+def parse(words: list[str]) -> None:
+    """Let the program's own parser read a command.
+
+    Raises:
+        SystemExit: where it does not take it.
+    """
+    program, *rest = words
+    if program.startswith("whatwhere-"):
+        parse_program(program.removeprefix("whatwhere-"), rest)
+    elif program == "python":
+        parse_benchmark(rest)
+    elif program == "make":
+        targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+        assert set(rest) <= targets
+    else:
+        assert words[:2] == ["pip", "install"]
+        setup = ConfigParser()
+        setup.read(ROOT / "setup.cfg")
+        asked = re.findall(r"\[([\w,]+)\]", " ".join(rest))
+        extras = {extra for group in asked for extra in group.split(",")}
+        assert extras <= set(setup["options.extras_require"])
+
+
+def parse_program(program: str, rest: list[str]) -> None:
+    if program == "data":
+        data.build_parser().parse_args(rest)
+    elif program == "table1":
+        make_parser(table1.Table1Config, {}).parse_args(rest)
+    else:
+        command = PROGRAMS[program].COMMANDS[rest[0]]
+        make_parser(command.config, command.presets).parse_args(rest[1:])
+
+
+def parse_benchmark(rest: list[str]) -> None:
+    assert rest[0] == "-m"
+    module = importlib.import_module(f"whatwhere.{rest[1]}")
+    if hasattr(module, "COMMANDS"):
+        command = module.COMMANDS[rest[2]]
+        make_parser(command.config, command.presets).parse_args(rest[3:])
+    else:
+        (config,) = (value for key, value in vars(module).items() if key.endswith("Benchmark"))
+        make_parser(config).parse_args(rest[2:])
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=str)
+def test_a_command_has_the_options_shown(command: Shown):
+    parse(command.words)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_command_of_a_program_is_shown(program: str):
+    shown = {c.words[1] for c in COMMANDS if c.words[0] == f"whatwhere-{program}"}
+    assert shown == set(PROGRAMS[program].COMMANDS)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name)
+def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Those of a page after one another, as in a session."""
+    monkeypatch.chdir(tmp_path)
+    session = {"__name__": "session"}
+    for block in blocks(page, "python"):
+        exec(compile(block, str(page), "exec"), session)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page: Path):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if not target.startswith(("http://", "https://", "#")):
+            path, _, anchor = target.partition("#")
+            found = page.parent / path
+            assert found.exists(), target
+            assert not anchor or anchor in anchors(found), target
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+def test_every_page_can_be_reached_from_the_front():
+    docs = ROOT / "docs"
+    links, todo, seen = defaultdict(set), {docs / "index.md"}, set()
+    for page in docs.rglob("*.md"):
+        text = page.read_text()
+        trees = "\n".join(re.findall(r"```{toctree}\n(.*?)```", text, re.DOTALL))
+        named = re.findall(r"\]\(([^)#\s]+\.md)", text) + [f"{line}.md" for line in trees.split()]
+        links[page] = {(page.parent / target).resolve() for target in named}
+    while todo:
+        seen |= todo
+        todo = {target for page in todo for target in links[page]} - seen
+    assert {page for page in docs.rglob("*.md") if "_build" not in page.parts} <= seen
+
+
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_text().split()) <= 1_500
 
 
 def defined_in(path: Path) -> set[str]:
@@ -63,7 +160,8 @@ def defined_in(path: Path) -> set[str]:
 
 
 def test_the_table_of_what_to_add_names_what_exists():
-    table = README.split("| to add | where | by example |\n|---|---|---|\n")[1].split("\n\n")[0]
+    page = (ROOT / "docs/new_model.md").read_text()
+    table = page.split("| to add | where | by example |\n|---|---|---|\n")[1].split("\n\n")[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
     assert len(rows) >= 9
     places: list[str] = []

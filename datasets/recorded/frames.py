@@ -37,9 +37,11 @@ _BLOCK = 16  # frames that are read at once from a file of many
 class Frames:
     """A video that is read as it goes, from its first frame, each time that it is asked for.
 
-    video = open_frames("street.mp4", channels=3)
-    for block in video.blocks(16):
-        ...  # (n, 3, H, W), uint8; n is 16, and less at the end
+        video = open_frames("street.mp4", channels=3)
+        for block in video.blocks(16):
+            ...  # (n, 3, H, W), uint8
+
+    Here n is 16, and less at the end.
     """
 
     path: Path

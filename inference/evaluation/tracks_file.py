@@ -79,9 +79,9 @@ def tracks_writer(
 ) -> Iterator[TracksWriter]:
     """Write tracks part by part, so that those of a long video need not be in memory; atomically.
 
-    with tracks_writer("tracks.csv") as writer:
-        for part in parts:
-            writer.write(*part.tracks, frame=part.start)
+        with tracks_writer("tracks.csv") as writer:
+            for part in parts:
+                writer.write(*part.tracks, frame=part.start)
 
     Args:
         path: the file; its folder is created where it is missing. It changes when the block succeeds.
