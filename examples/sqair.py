@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -42,8 +42,10 @@ from whatwhere.examples.common.video_models import (
     batches_of,
     frames_to_go_on_from,
     load_data,
+    mean_frame,
     print_likelihood,
     reconstruction_strip,
+    with_levels,
     write_generated,
 )
 from whatwhere.examples.common.video_models import GenerateConfig as GenerateVideosConfig
@@ -137,12 +139,13 @@ def prepare(
         process: this process's place among several.
         data: the videos, if they are there already; by default those that the configuration says.
     """
-    data = data or load_data(config.data, config.frames)
+    if data is None:
+        config = replace(config, data=with_levels(config.data))
+        data = load_data(config.data, config.frames)
     config = with_image_shape(config, data.train.shape[2:], data.test.shape[2:])
     torch.manual_seed(config.training.seed)
-    first = data.train.batch(range(min(1000, len(data.train)))).video[:, : config.frames]
     with usage_errors():
-        programs = programs_of(config, first.mean((0, 1)))
+        programs = programs_of(config, mean_frame(data.train, config.frames))
     if config.initial is not None:
         load_checkpoint(config.initial).restore_modules(programs._asdict())
     model, guide = programs
@@ -297,7 +300,9 @@ def generate(options: GenerateConfig) -> int:
         return 0
     if not isinstance(model, SQAIR):
         raise UsageError("`--video` is for SQAIR: what AIR draws does not depend on the frames before")
-    video, seen = frames_to_go_on_from(options, options.video, config.network.image_shape, device)
+    video, seen = frames_to_go_on_from(
+        options, options.video, config.network.image_shape, device, config.data
+    )
     with torch.no_grad():
         trace = poutine.trace(guide).get_trace(seen)
     drawn = model.generate(options.count, options.frames, trace, discover=options.discover)

@@ -45,6 +45,7 @@ from whatwhere.examples.common.video_models import (
     load_data,
     print_likelihood,
     reconstruction_strip,
+    with_levels,
     write_generated,
 )
 from whatwhere.examples.common.video_training import (
@@ -148,7 +149,9 @@ def prepare(config: VRNNConfig, process: Process, data: Split | None = None) -> 
         process: this process's place among several.
         data: the videos, if they are there already; by default those that the configuration says.
     """
-    data = data or load_data(config.data, config.frames)
+    if data is None:
+        config = replace(config, data=with_levels(config.data))
+        data = load_data(config.data, config.frames)
     config = with_image_shape(config, data.train.shape[2:], data.test.shape[2:])
     torch.manual_seed(config.training.seed)
     with usage_errors():
@@ -232,7 +235,9 @@ def generate(options: GenerateVRNNConfig) -> int:
     if options.video is None:
         write_generated(options, [frame.canvas for frame in draw()])
         return 0
-    video, seen = frames_to_go_on_from(options, options.video, config.network.image_shape, device)
+    video, seen = frames_to_go_on_from(
+        options, options.video, config.network.image_shape, device, config.data
+    )
     with torch.no_grad():
         trace = poutine.trace(guide).get_trace(seen)
     write_generated(options, [frame.canvas for frame in draw(given=trace, video=seen)], video)

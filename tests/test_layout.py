@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "datasets.streams": set(),
     "datasets.opening": {"datasets.errors", "files"},
     "datasets.storage": {"datasets.opening", "datasets.errors", "datasets.streams", "files", "_version"},
-    "datasets.feeding": {"datasets.storage", "datasets.errors", "datasets.streams"},
+    "datasets.feeding": {"datasets.opening", "datasets.storage", "datasets.errors", "datasets.streams"},
     "datasets.generated": {
         "datasets.storage",
         "datasets.opening",
@@ -34,6 +34,7 @@ MAY_IMPORT = {
         "datasets.storage",
         "datasets.opening",
         "datasets.errors",
+        "datasets.streams",
         "files",
     },
     "datasets": {

@@ -1,15 +1,20 @@
-"""From stored videos to batches: their order, windows of time, patches, random changes, and who is held out.
+"""From stored videos to batches: order, preparation, windows of time, patches, changes, and who is held out.
 
-May import `storage`. A new way of drawing batches is a file here.
+May import `opening` and `storage`. A new way of drawing batches is a file here.
 """
 
 from .augmentation import random_fading, random_parts
 from .clip_windows import ClipWindows, mirrored_boxes
 from .group_split import GroupSplit, leave_group_out, split_by_group
-from .schedule import BatchSchedule
+from .preparation import BACKGROUNDS, Preparation, PreparedVideo
+from .schedule import BatchSchedule, ReadInPieces, schedule_for
 from .target_patches import PatchBatch, TargetPatches
 
 __all__ = [
+    "BACKGROUNDS",
+    "Preparation",
+    "PreparedVideo",
+    "ReadInPieces",
     "BatchSchedule",
     "ClipWindows",
     "GroupSplit",
@@ -19,5 +24,6 @@ __all__ = [
     "mirrored_boxes",
     "random_fading",
     "random_parts",
+    "schedule_for",
     "split_by_group",
 ]

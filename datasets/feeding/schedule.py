@@ -1,7 +1,9 @@
 """Which items are in the batch of each training step."""
 
+from collections.abc import Sized
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +11,27 @@ import torch
 
 from ... import checks
 from ..streams import stream
+
+
+class ReadInPieces(Protocol):
+    """Items that are stored, and best read, piece by piece."""
+
+    pieces: tuple[int, ...]
+    """How many items each has; their number in total is that of the items."""
+    mixed: int
+    """Pieces that can be in memory at a time."""
+
+
+def schedule_for(data: Sized, batch_size: int, seed: int) -> "BatchSchedule":
+    """The schedule that suits a source: of one that is read in pieces, a batch is from few of them.
+
+    Args:
+        data: the items; see `ReadInPieces`.
+        batch_size: number of items in a batch of all processes together.
+        seed: of the orders.
+    """
+    pieces, mixed = getattr(data, "pieces", ()), getattr(data, "mixed", 1)
+    return BatchSchedule(len(data), batch_size, seed, pieces=pieces, mixed=mixed)
 
 
 @dataclass(frozen=True)
@@ -35,6 +58,13 @@ class BatchSchedule:
     """Number of this process, 0 <= rank < world_size; set by `shard`."""
     world_size: int = 1
     """Number of processes that share a batch; set by `shard`."""
+    pieces: tuple[int, ...] = ()
+    """How many items in a row are read together, piece by piece, as the parts of a film. The items of a batch
+    are then from about `mixed` pieces, which change one by one, so that every piece is read once in an epoch,
+    and two epochs differ as without pieces.
+    """
+    mixed: int = 24
+    """See `pieces`; where there are no more, they do not matter."""
 
     def __post_init__(self) -> None:
         checks.finite(self, "size", "batch_size", "seed")
@@ -44,6 +74,9 @@ class BatchSchedule:
             )
         if not 0 <= self.seed < 2**64:
             raise ValueError(f"`seed` must be in [0, 2^64), got {self.seed}.")
+        if self.pieces and sum(self.pieces) != self.size:
+            raise ValueError(f"`pieces` must have {self.size} items together, got {sum(self.pieces)}.")
+        checks.at_least(1, self, "mixed")
         if not 0 <= self.rank < self.world_size:
             raise ValueError(f"`rank` must be in [0, {self.world_size}), got {self.rank}.")
         if self.batch_size % self.world_size:
@@ -79,7 +112,8 @@ class BatchSchedule:
         pieces = []
         while share:
             epoch, offset = divmod(position, self.size)
-            piece = _order(self.size, self.seed, epoch)[offset : offset + share]
+            order = _order(self.size, self.seed, epoch, self.pieces, self.mixed)
+            piece = order[offset : offset + share]
             pieces.append(piece)
             position += len(piece)
             share -= len(piece)
@@ -88,5 +122,10 @@ class BatchSchedule:
 
 # An order is read once per batch of its epoch; two are in use where a batch reaches over the end of an epoch.
 @lru_cache(maxsize=4)
-def _order(size: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
-    return stream("schedule", seed, epoch).permutation(size)
+def _order(size: int, seed: int, epoch: int, pieces: tuple[int, ...], mixed: int) -> npt.NDArray[np.int64]:
+    rng = stream("schedule", seed, epoch)
+    if len(pieces) <= mixed:
+        return rng.permutation(size)
+    # Pieces are in a circle, in random order; an item comes anywhere in `mixed` places from its piece's on.
+    place = rng.permutation(len(pieces))
+    return np.argsort((np.repeat(place, pieces) + mixed * rng.random(size)) % len(pieces))

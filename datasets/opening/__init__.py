@@ -5,15 +5,16 @@ one that is meant, and whatever is wrong becomes a `DataError` that names the fi
 `datasets`. A new kind of file is opened by a file here.
 """
 
+from .animation import ANIMATION_RATIO, ANIMATION_SUFFIXES, animation_pictures
 from .archive import Archive, open_archive, read_archive
 from .claims import LIMIT, as_data_error, check_claim, naming
-from .film import VIDEO_SUFFIXES, film_pictures
-from .gif import gif_pictures
+from .film import VIDEO_SUFFIXES, FilmIndex, film_index, film_pictures
 from .hdf5 import HDF5_SUFFIXES, find_dataset, open_file, read_attributes, read_values
 from .picture import (
     IMAGE_KINDS,
     IMAGE_SUFFIXES,
     Picture,
+    eight_bits,
     grey_by_mode,
     image_array,
     is_image,
@@ -23,7 +24,12 @@ from .picture import (
 )
 
 __all__ = [
+    "ANIMATION_RATIO",
+    "ANIMATION_SUFFIXES",
     "Archive",
+    "FilmIndex",
+    "animation_pictures",
+    "film_index",
     "IMAGE_KINDS",
     "IMAGE_SUFFIXES",
     "LIMIT",
@@ -31,6 +37,7 @@ __all__ = [
     "VIDEO_SUFFIXES",
     "as_data_error",
     "check_claim",
+    "eight_bits",
     "naming",
     "HDF5_SUFFIXES",
     "open_file",
@@ -38,7 +45,6 @@ __all__ = [
     "read_attributes",
     "read_values",
     "film_pictures",
-    "gif_pictures",
     "grey_by_mode",
     "image_array",
     "is_image",

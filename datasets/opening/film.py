@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from ...files import import_av, user_path
@@ -25,48 +26,118 @@ _OPTIONS = {
 }
 
 
-def film_pictures(path: str | os.PathLike[str], start: int = 0) -> Iterator[Image.Image]:
+_END = object()
+
+
+class FilmIndex(NamedTuple):
+    """When the frames of a film are shown, in units of the file: so that reading can begin at any of them."""
+
+    times: npt.NDArray[np.int64]
+    """Of all frames, ascending."""
+    keys: npt.NDArray[np.int64]
+    """Of those that can be decoded without others."""
+
+
+def film_index(path: str | os.PathLike[str]) -> FilmIndex | None:
+    """Goes through a film without decoding it; None if it does not tell when every frame is shown.
+
+    Raises:
+        DataError: if the file is missing, cannot be read, or is truncated.
+        RuntimeError: if PyAV is not installed.
+    """
+    times, keys = [], []
+    with _opened(path) as container, as_data_error(f"{path}, frame 0: cannot be read as a video"):
+        for packet in _packets(container, path):
+            if packet.size == 0 or packet.is_discard:  # the last one, which empties the decoder
+                continue
+            if packet.pts is None or packet.is_corrupt:
+                return None
+            times.append(packet.pts)
+            if packet.is_keyframe:
+                keys.append(packet.pts)
+    if not keys or len(set(times)) < len(times):
+        return None
+    return FilmIndex(np.sort(np.array(times)), np.sort(np.array(keys)))
+
+
+def film_pictures(
+    path: str | os.PathLike[str], start: int = 0, index: FilmIndex | None = None
+) -> Iterator[Image.Image]:
     """The pictures of the first video of a file, upright, each decoded when it is asked for.
 
     Args:
         path: the file.
         start: the first one, 0-based.
+        index: of the film; with it decoding begins shortly before `start`, and at the first frame without.
 
     Raises:
         DataError: if the file is missing, cannot be read, is truncated, or has no frame `start`.
         RuntimeError: if PyAV is not installed.
     """
-    av = import_av()
     count = 0
-    path = user_path(path)
-    if not path.exists():
-        raise DataError(f"{path}: no such file.")
-    if not path.is_file():  # a pipe might never end
-        raise DataError(f"{path}, frame 0: cannot be read as a video, it is no file.")
-    with ExitStack() as opened:
-        with as_data_error(f"{path}, frame 0: cannot be read as a video"):
-            # Not the path: FFmpeg would take a part before a colon for a protocol.
-            stream = opened.enter_context(open(path, "rb"))
-            container = opened.enter_context(av.open(stream, options=_OPTIONS, metadata_errors="replace"))
-            packets = _packets(container, path)
+    with _opened(path) as container:
+        frames = _frames(container, path)
+        if index is not None and 0 < start < len(index.times):
+            count, frames = start, _frames_from(container, path, index, start)
         while True:
             with as_data_error(f"{path}, frame {count}: cannot be read as a video"):
-                packet = next(packets, None)
-                if packet is None:
+                frame = next(frames, _END)
+                if frame is _END:
                     break
-                if packet.is_corrupt:
+                if frame is None:
                     raise DataError(f"{path}, frame {count}: cannot be read, the file is truncated.")
-                frames = packet.decode()
-            for frame in frames:
-                if count >= start:
-                    with as_data_error(f"{path}, frame {count}: cannot be read as a video"):
-                        picture = _picture(frame)
-                    yield picture
-                count += 1
+                picture = _picture(frame) if count >= start else None
+            if picture is not None:
+                yield picture
+            count += 1
     if not count:
         raise DataError(f"{path}: expected a video, found no frames.")
     if count <= start:
         raise DataError(f"{path}: has {count} frames, fewer than the {start + 1} asked for.")
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """The container of a file."""
+    av = import_av()
+    found = user_path(path)
+    if not found.exists():
+        raise DataError(f"{path}: no such file.")
+    if not found.is_file():  # a pipe might never end
+        raise DataError(f"{path}, frame 0: cannot be read as a video, it is no file.")
+    with open(found, "rb") as stream:  # not the path: FFmpeg would take a part before a colon for a protocol
+        with as_data_error(f"{path}, frame 0: cannot be read as a video"):
+            container = av.open(stream, options=_OPTIONS, metadata_errors="replace")
+        with container:
+            yield container
+
+
+def _frames(container: Any, path: str | os.PathLike[str]) -> Iterator[Any]:
+    """The frames from where the container is, and None where the file ends within one."""
+    for packet in _packets(container, path):
+        if packet.is_corrupt:
+            yield None
+        yield from packet.decode()
+
+
+def _frames_from(container: Any, path: str | os.PathLike[str], index: FilmIndex, start: int) -> Iterator[Any]:
+    """The frames from number `start` on."""
+    wanted = index.times[start]
+    # Where a file has its own mind of where a key frame is, from the one before.
+    for key in index.keys[index.keys <= wanted][::-1]:
+        container.seek(int(key), stream=container.streams.video[0])
+        frames = _frames(container, path)
+        for frame in frames:
+            if frame is None or frame.pts is None or frame.pts > wanted:
+                break
+            if frame.pts == wanted:
+                yield frame
+                yield from frames
+                return
+    container.seek(0)
+    for number, frame in enumerate(_frames(container, path)):
+        if number >= start:
+            yield frame
 
 
 def _packets(container: Any, path: str | os.PathLike[str]) -> Iterator[Any]:

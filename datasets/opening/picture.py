@@ -73,7 +73,7 @@ def read_image(path: Path, shape: tuple[int, int] | None, grey: bool, bits: int 
     """
     with open_image(path) as opened:
         opened.load()
-        image = _eight_bits(opened, bits, path)
+        image = eight_bits(opened, bits, path)
         turn = _UPRIGHT.get(_orientation(opened.info.get("exif")))
         return image_array(image if turn is None else image.transpose(turn), shape, grey)
 
@@ -110,8 +110,12 @@ def _convert(image: Image.Image, grey: bool) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def _eight_bits(image: Image.Image, bits: int, path: Path) -> Image.Image:
-    """The image with 8 bits to a channel: of greys with more, the highest of `bits`."""
+def eight_bits(image: Image.Image, bits: int, path: Path) -> Image.Image:
+    """The image with 8 bits to a channel: of greys with more, the highest of `bits`.
+
+    Raises:
+        DataError: if there are values of more bits, or real ones; the message names the file.
+    """
     if image.mode == "F":
         raise DataError(f"{path}: expected whole numbers for pixels, found real ones; store them as .npz.")
     if not image.mode.startswith("I"):

@@ -1,11 +1,14 @@
 """Images and videos that somebody recorded: files and folders of a user, and published data sets.
 
-`clips`, `folder` and `video_file` read what a user has; each other file one published layout. All yield
+`clips`, `folder`, `frames` and `video_file` read what a user has, `fitted` and `video_windows` make of it
+what a model is trained on; each other file reads one published layout. All yield
 `VideoData` or parts of it. May import `feeding` and `storage`. A reader of another data set is a file here.
 """
 
 from ..opening import VIDEO_SUFFIXES
+from .boxes_file import by_frame, read_table
 from .clips import load_clips
+from .fitted import FrameRecipe, open_fitted, prepared, sample_frames
 from .folder import SizeError, load_folder, load_images, load_pictures
 from .frames import Frames, count_videos, open_frames
 from .kitti import KITTI_SIZES, KITTIRecipe, kitti_parts, load_kitti
@@ -27,9 +30,21 @@ from .target_clips import TargetClips
 from .target_folders import load_target_folders, target_folder_parts
 from .tld import load_tld, tld_parts
 from .video_file import read_video
+from .video_windows import Stretch, VideoWindows, WindowRecipe, held_in_time, readable_anywhere
 from .weizmann import WEIZMANN_ACTIONS, load_weizmann
 
 __all__ = [
+    "FrameRecipe",
+    "Stretch",
+    "VideoWindows",
+    "WindowRecipe",
+    "by_frame",
+    "held_in_time",
+    "open_fitted",
+    "prepared",
+    "read_table",
+    "readable_anywhere",
+    "sample_frames",
     "Frames",
     "KITTIClip",
     "KITTILabel",

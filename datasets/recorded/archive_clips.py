@@ -18,18 +18,39 @@ MAX_CHANNELS = 4
 Bytes = npt.NDArray[np.uint8]
 
 
+class ArrayPath(NamedTuple):
+    """Where pixels are in an archive."""
+
+    archive: Path
+    """The file."""
+    name: str | None
+    """The array, where the path tells it."""
+
+
+def find_array(path: Path) -> ArrayPath | None:
+    """An archive, or an array of one: `flies.npz`, `flies.npz/frames`; None if the path is none of these."""
+    for archive, name in ((path, None), (path.parent, path.name)):
+        if archive.suffix.lower() == ".npz" and archive.is_file():
+            return ArrayPath(archive, name)
+    return None
+
+
 class ArchiveVideos:
     """The videos of an open archive, see `load_clips`.
 
     Messages do not name the file.
 
+    Args:
+        archive: the archive.
+        name: of the pixels' array; by default it is found.
+
     Raises:
         DataError: if it is not clear which array has the pixels, or what its axes are.
     """
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: Archive, name: str | None = None) -> None:
         self._archive = archive
-        self.name, self._labels = _wanted(archive.names)
+        self.name, self._labels = _wanted(archive.names, name)
         header = archive.header(self.name)
         if header.dtype != np.uint8 and header.dtype.kind != "f":
             raise DataError(f"`{self.name}` must be uint8 or real numbers, got {header.dtype}.")
@@ -62,26 +83,26 @@ class ArchiveVideos:
                 video[number, frame] = _as_bytes(self.name, picture, number, frame)
         return VideoData(video, **labels)
 
-    def frames(self, number: int) -> Iterator[Bytes]:
-        """The frames `(C, H, W)` of one video, each read when it is asked for.
+    def frames(self, number: int, start: int = 0, stop: int | None = None) -> Iterator[Bytes]:
+        """The frames `(C, H, W)` of one video from `start` to `stop - 1`, each read when it is asked for.
 
         Raises:
             DataError: if they cannot be read.
         """
         depth = 2 if self.axes.videos else 1
-        start = number * self.shape[1]
-        for row, picture in enumerate(self._archive.rows(self.name, depth, start, start + self.shape[1])):
+        first, last = (number * self.shape[1] + at for at in (start, self.shape[1] if stop is None else stop))
+        for row, picture in enumerate(self._archive.rows(self.name, depth, first, last), start):
             yield _as_bytes(self.name, self.axes.order_frame(picture), number, row)
 
 
-def load_archive(path: Path, limit: float = LIMIT) -> VideoData:
+def load_archive(found: ArrayPath, limit: float = LIMIT) -> VideoData:
     """The videos of an archive, see `load_clips`.
 
     Raises:
         DataError: if they cannot be used. The message does not name the file.
     """
-    with open_archive(path) as archive:
-        return ArchiveVideos(archive).load(limit)
+    with open_archive(found.archive) as archive:
+        return ArchiveVideos(archive, found.name).load(limit)
 
 
 class Axes(NamedTuple):
@@ -110,12 +131,19 @@ class Axes(NamedTuple):
         return pixels if self.channels else np.expand_dims(pixels, -3)
 
 
-def _wanted(names: list[str]) -> tuple[str, list[str]]:
+def _wanted(names: list[str], name: str | None) -> tuple[str, list[str]]:
     """Names of the pixels and of the labels in an archive."""
-    others = [name for name in names if name not in LABEL_TYPES]
+    labels, others = ([each for each in names if (each in LABEL_TYPES) is label] for label in (True, False))
+    if name is not None:
+        if name not in names:
+            raise DataError(f"expected an array `{name}`, found {sorted(names)}.")
+        return name, [label for label in labels if label != name]
     if "video" not in others and len(others) != 1:
-        raise DataError(f"expected an array `video`, or a single array beside labels, found {sorted(names)}.")
-    return "video" if "video" in others else others[0], [name for name in LABEL_TYPES if name in names]
+        raise DataError(
+            f"expected an array `video`, or a single array beside labels, found {sorted(names)}; one of them "
+            "can be named as if the archive were a folder: `FILE.npz/NAME`."
+        )
+    return "video" if "video" in others else others[0], labels
 
 
 def _axes(name: str, shape: tuple[int, ...]) -> Axes:

@@ -1,4 +1,4 @@
-"""A user's own videos: frames in folders, arrays, video files, animated GIFs, or data sets in HDF5 files."""
+"""A user's own videos: frames in folders, arrays, video files, animations, or data sets in HDF5 files."""
 
 import os
 from dataclasses import replace
@@ -14,7 +14,7 @@ from ..opening.hdf5 import HDF5_SUFFIXES
 from ..opening.picture import Picture, image_array
 from ..storage.store import load_video
 from ..storage.video import VideoData
-from .archive_clips import load_archive
+from .archive_clips import find_array, load_archive
 from .folder import stack_images
 from .frames import Size, check_conversion, fit_boxes, fit_frame
 from .picture_clips import EXPECTED, PictureClip, picture_clips
@@ -28,21 +28,23 @@ def load_clips(
     bits: int = 16,
     limit: float = LIMIT,
 ) -> VideoData:
-    """Reads videos from a folder, an `.npz` archive, an animated `.gif`, a video file, or an HDF5 file.
+    """Reads videos from a folder, an animation, a video file, an `.npz` archive, or an HDF5 file.
 
     **A folder** of PNG, JPEG, BMP, TIFF and WebP files is one video. Frames are in natural order:
     `frame2` comes before `frame10`. A folder without images whose sub-folders hold some is one video for each
-    sub-folder, in natural order too, all of them equally long. Hidden files and folders are left alone.
-    Images are read as by `load_folder`: transparency is laid over black, and videos are grey if every file
-    is.
+    sub-folder, and one of video files and GIFs one for each of these, in natural order too, all of them
+    equally long. Hidden files and folders are left alone. Images are read as by `load_folder`: transparency
+    is laid over black, and videos are grey if every file is.
 
-    **A GIF** is one video. Every picture stored in it is one frame, however long it is shown. Transparency is
-    laid over black. There is one channel if all colours are greys.
+    **An animation** is one video: a GIF, an animated PNG or WebP, a TIFF of several pages. Every picture
+    stored in it is one frame, however long it is shown. Transparency is laid over black. There is one channel
+    if all colours are greys.
 
     **A video file** (`.avi`, `.mp4`, ...) is one video, see `read_video`.
 
     **An archive** holds an array `video`, or whatever name the only array has that is not called like a
-    label; uint8, or real numbers in [0, 1], which are rounded to the nearest of 256 grey values:
+    label; one of several is named as if the archive were a folder (`flies.npz/frames`). It is uint8, or real
+    numbers in [0, 1], which are rounded to the nearest of 256 grey values:
 
     - 3 axes are (frames, height, width), one grey video; a last axis of length 1 to 4 is refused, since it
       must be that of the channels of one picture;
@@ -64,7 +66,7 @@ def load_clips(
             all must have the same size.
         channels: 1 makes colours grey (ITU-R 601 luma), 3 gives grey videos three equal channels; data with
             this many channels are left as they are, and other conversions are refused. By default all are.
-        bits: of the pictures of a folder, see `load_folder`.
+        bits: of the pictures of a folder or an animation, see `load_folder`.
         limit: most bytes of memory that the videos may take as they are stored, 8 GiB; of a folder, a GIF or
             a video file, after they are resized. `open_frames` reads what is larger.
 
@@ -76,11 +78,11 @@ def load_clips(
     """
     check_conversion(size, channels, bits)
     root, suffix = user_path(path), Path(path).suffix.lower()
-    if not root.exists():
+    if found := find_array(root):
+        with naming(found.archive):
+            data = load_archive(found, limit)
+    elif not root.exists():
         raise DataError(f"{path}: no such file or folder.")
-    if suffix == ".npz" and root.is_file():
-        with naming(root):
-            data = load_archive(root, limit)
     elif suffix in HDF5_SUFFIXES and root.is_file():
         data = load_video(root, limit=limit)
     elif clips := picture_clips(root, bits):
@@ -104,7 +106,7 @@ def _load_pictures(
                 f"{clip.path}: {clip.length} frames, but {clips[0].path.name} has {clips[0].length}; "
                 "videos must be equally long."
             )
-        for number, picture in enumerate(clip.pictures()):
+        for number, picture in enumerate(clip.pictures(0)):
             arrays.append(image_array(Image.fromarray(picture), size, grey=channels == 1))
             names.append(clip.frame_name(number))
             taken += arrays[-1].nbytes

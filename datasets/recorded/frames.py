@@ -1,9 +1,9 @@
 """One video of a user's, read as it goes: memory holds some of its frames, whatever its length."""
 
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from ..opening.hdf5 import HDF5_SUFFIXES
 from ..opening.picture import image_array
 from ..storage.store import VideoStore
 from ..storage.video import FRAME_LABELS
-from .archive_clips import MAX_CHANNELS, ArchiveVideos
+from .archive_clips import MAX_CHANNELS, ArchiveVideos, ArrayPath, find_array
 from .folder import as_planes, size_error
 from .picture_clips import EXPECTED, PictureClip, picture_clips
 from .target_clips import check_size
@@ -29,6 +29,7 @@ from .target_clips import check_size
 Bytes = npt.NDArray[np.uint8]
 Size = tuple[int, int]
 Reading = Generator[Bytes, None, None]
+Region = Sequence[float] | npt.NDArray[np.float32]
 
 _BLOCK = 16  # frames that are read at once from a file of many
 
@@ -58,11 +59,41 @@ class Frames:
     """The video's labels, see `VideoData`, without the axis of videos: `boxes` are `(T, N, 4)`, in pixels of
     the frames that are given. There are none where `length` is None.
     """
-    read: Callable[[], Reading]
-    """Starts to read: the frames `(C, H, W)` in order."""
+    read: Callable[[int], Reading]
+    """Starts to read at a frame, the first being 0: that one and those after it `(C, H, W)` in order."""
+    count: Callable[[], int]
+    """Tells `length`, where need be by reading all frames."""
+    anywhere: bool
+    """Whether `read` can begin anywhere without going through all frames before."""
+    keys: npt.NDArray[np.int64] | None
+    """Frames at which `read` begins soonest, ascending; None where all are alike."""
+    region: npt.NDArray[np.float32]
+    """The part of the user's own frames that is shown: `(left, top, width, height)` in their pixels. It is
+    all of them, but for clips that were cut out, see `VideoData.regions`.
+    """
 
     def __iter__(self) -> Iterator[Bytes]:
-        return self.read()
+        return self.read(0)
+
+    def window(self, start: int, stop: int) -> Bytes:
+        """Frames `start` to `stop - 1`, `(n, C, H, W)`, without reading many more; fewer at the end.
+
+        Raises:
+            DataError: if one cannot be read, or `start` is beyond the end.
+        """
+        with closing(self.read(start)) as frames:
+            found = list(islice(frames, stop - start))
+        if not found:
+            raise DataError(f"{self.path}: has no frame {start}.")
+        return np.stack(found)
+
+    def in_source(self, boxes: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Boxes `(..., 4)` in frames as they are given, in pixels of the user's own frames."""
+        return _moved(boxes, (0.0, 0.0, self.size[1], self.size[0]), self.region)
+
+    def from_source(self, boxes: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Boxes `(..., 4)` in pixels of the user's own frames, in those of frames as they are given."""
+        return _moved(boxes, self.region, (0.0, 0.0, self.size[1], self.size[0]))
 
     def blocks(self, most: int = 16) -> Iterator[Bytes]:
         """All frames in order, `(n, C, H, W)`, uint8: `most` at a time, and the last ones.
@@ -77,7 +108,7 @@ class Frames:
         return self._blocks(most)
 
     def _blocks(self, most: int) -> Iterator[Bytes]:
-        with closing(self.read()) as frames:
+        with closing(self.read(0)) as frames:
             while block := list(islice(frames, most)):
                 yield np.stack(block)
 
@@ -98,11 +129,11 @@ def open_frames(
     after the last other one.
 
     Only the first frame is read, or header of a file, with these exceptions: where `channels` is not given,
-    a film or a GIF is read once to see whether there are colours in it; and one of several videos in an
-    `.npz` archive to find its end. An archive's array in Fortran's order is copied to a temporary file.
+    a film or an animation is read once to see whether there are colours in it; and one of several videos in
+    an `.npz` archive to find its end. An archive's array in Fortran's order is copied to a temporary file.
 
     Args:
-        path: a folder, an `.npz` archive, an animated GIF, a video file, or an HDF5 file, see `load_clips`.
+        path: a folder, an animation, a video file, an `.npz` archive, or an HDF5 file, see `load_clips`.
         video: which of several.
         size: as in `load_clips`.
         channels: as in `load_clips`.
@@ -119,10 +150,10 @@ def open_frames(
     if video < 0 or (stop is not None and stop < 1):
         raise ValueError(f"`video` must not be negative and `stop` at least 1, got {video} and {stop}.")
     root, suffix = user_path(path), Path(path).suffix.lower()
-    if not root.exists():
+    if found := find_array(root):
+        opened = _from_archive(found, video)
+    elif not root.exists():
         raise DataError(f"{path}: no such file or folder.")
-    if suffix == ".npz" and root.is_file():
-        opened = _from_archive(root, video)
     elif suffix in HDF5_SUFFIXES and root.is_file():
         opened = _from_store(root, video)
     elif clips := picture_clips(root, bits):
@@ -141,16 +172,21 @@ def count_videos(path: str | os.PathLike[str]) -> int:
         DataError: see `open_frames`.
     """
     root, suffix = user_path(path), Path(path).suffix.lower()
+    if found := find_array(root):
+        with naming(found.archive), open_archive(found.archive) as archive:
+            return ArchiveVideos(archive, found.name).shape[0]
     if not root.exists():
         raise DataError(f"{path}: no such file or folder.")
-    if suffix == ".npz" and root.is_file():
-        with naming(root), open_archive(root) as archive:
-            return ArchiveVideos(archive).shape[0]
     if suffix in HDF5_SUFFIXES and root.is_file():
         return len(VideoStore(root))
     if clips := picture_clips(root):
         return len(clips)
     raise DataError(f"{path}: {EXPECTED}.")
+
+
+def holds_arrays(path: Path) -> bool:
+    """Whether a file of arrays is at a path, which tells how many channels they have."""
+    return find_array(path) is not None or (path.suffix.lower() in HDF5_SUFFIXES and path.is_file())
 
 
 def check_conversion(size: Size | None, channels: int | None, bits: int) -> None:
@@ -189,10 +225,14 @@ def _converted(opened: Frames, size: Size | None, channels: int | None, stop: in
     with naming(opened.path):
         fit_frame(np.zeros((opened.channels, 1, 1), np.uint8), (1, 1), new_channels)
 
-    def read() -> Reading:
-        with closing(opened.read()) as frames:
-            for frame in islice(frames, stop):
+    def read(start: int) -> Reading:
+        with closing(opened.read(start)) as frames:
+            for frame in islice(frames, None if stop is None else max(0, stop - start)):
                 yield fit_frame(frame, new_size, new_channels)
+
+    def count() -> int:
+        frames = opened.count() if opened.length is None else opened.length
+        return frames if stop is None else min(frames, stop)
 
     length = opened.length if stop is None or opened.length is None else min(opened.length, stop)
     labels = {
@@ -200,7 +240,9 @@ def _converted(opened: Frames, size: Size | None, channels: int | None, stop: in
     }
     if "boxes" in labels:
         labels["boxes"] = fit_boxes(labels["boxes"], opened.size, new_size)
-    return Frames(opened.path, opened.size, new_size, new_channels, length, labels, read)
+    return replace(
+        opened, size=new_size, channels=new_channels, length=length, labels=labels, read=read, count=count
+    )
 
 
 def fit_boxes(boxes: npt.NDArray[np.float32], old: Size, new: Size) -> npt.NDArray[np.float32]:
@@ -213,22 +255,36 @@ def _from_pictures(clip: PictureClip, size: Size | None, channels: int | None, s
     length, grey = clip.length, channels == 1
     if channels is None:
         length, grey = clip.scan(stop)
-    with closing(clip.pictures()) as pictures:
+    with closing(clip.pictures(0)) as pictures:
         height, width = next(pictures).shape[:2]
 
-    def read() -> Reading:
-        with closing(clip.pictures()) as pictures:
-            for number, picture in enumerate(pictures):
+    def read(start: int) -> Reading:
+        with closing(clip.pictures(start)) as pictures:
+            for number, picture in enumerate(pictures, start):
                 if size is None and picture.shape[:2] != (height, width):
                     raise size_error(clip.frame_name(number), picture, clip.frame_name(0), (height, width))
                 yield as_planes(picture)
 
-    return Frames(clip.path, (height, width), (height, width), 1 if grey else 3, length, {}, read)
+    channels, stored = 1 if grey else 3, (height, width)
+    return Frames(
+        clip.path,
+        stored,
+        stored,
+        channels,
+        length,
+        {},
+        read,
+        clip.count,
+        clip.anywhere(),
+        clip.keys(),
+        _whole(stored),
+    )
 
 
-def _from_archive(path: Path, number: int) -> Frames:
+def _from_archive(found: ArrayPath, number: int) -> Frames:
+    path = found.archive
     with naming(path), open_archive(path) as archive:
-        videos = ArchiveVideos(archive)
+        videos = ArchiveVideos(archive, found.name)
         _check_number(number, videos.shape[0])
         labels = {name: value[number] for name, value in videos.labels().items()}
         length = videos.shape[1]
@@ -236,11 +292,11 @@ def _from_archive(path: Path, number: int) -> Frames:
             bright = (frame + 1 for frame, pixels in enumerate(videos.frames(number)) if pixels.any())
             length = _clip_end(length, labels, lambda: max(bright, default=0))
 
-    def read() -> Reading:
+    def read(start: int) -> Reading:
         with naming(path), open_archive(path) as archive:
-            yield from islice(ArchiveVideos(archive).frames(number), length)
+            yield from ArchiveVideos(archive, found.name).frames(number, start, length)
 
-    return _of_arrays(path, videos.shape, length, labels, read)
+    return _of_arrays(path, videos.shape, length, labels, read, anywhere=False)
 
 
 def _from_store(path: Path, number: int) -> Frames:
@@ -260,11 +316,11 @@ def _from_store(path: Path, number: int) -> Frames:
     length = _clip_end(frames, labels, last_bright)
     store.close()
 
-    def read() -> Reading:
-        for start in range(0, length, step):
-            yield from store.frames(number, min(start + step, length), start)
+    def read(start: int) -> Reading:
+        for first in range(start, length, step):
+            yield from store.frames(number, min(first + step, length), first)
 
-    return _of_arrays(path, store.shape, length, labels, read)
+    return _of_arrays(path, store.shape, length, labels, read, anywhere=True)
 
 
 def _of_arrays(
@@ -272,10 +328,31 @@ def _of_arrays(
     shape: tuple[int, ...],
     length: int,
     labels: dict[str, npt.NDArray[Any]],
-    read: Callable[[], Reading],
+    read: Callable[[int], Reading],
+    anywhere: bool,
 ) -> Frames:
-    channels, height, width = shape[2:]
-    return Frames(path, (height, width), (height, width), channels, length, labels, read)
+    channels, *size = shape[2:]
+    stored = (size[0], size[1])
+    area = labels.pop("regions", _whole(stored))
+    return Frames(path, stored, stored, channels, length, labels, read, lambda: length, anywhere, None, area)
+
+
+def _moved(
+    boxes: npt.ArrayLike,
+    old: Sequence[float] | npt.NDArray[np.float32],
+    new: Sequence[float] | npt.NDArray[np.float32],
+) -> npt.NDArray[np.float64]:
+    """Boxes `(..., 4)` where a region has become another; a negative width stands for a mirrored one."""
+    x, y, w, h = np.moveaxis(np.asarray(boxes, np.float64), -1, 0)
+    across, down = float(new[2]) / float(old[2]), float(new[3]) / float(old[3])
+    side = x + w if across < 0 else x  # the right side is the left one
+    left, top = float(new[0]) + across * (side - float(old[0])), float(new[1]) + down * (y - float(old[1]))
+    return np.stack([left, top, abs(across) * w, down * h], -1)
+
+
+def _whole(size: Size) -> npt.NDArray[np.float32]:
+    """The region of a frame that is all of it."""
+    return np.array([0, 0, size[1], size[0]], np.float32)
 
 
 def _check_number(video: int, videos: int) -> None:

@@ -1,16 +1,20 @@
-"""Videos that are stored picture by picture: folders of frames, animated GIFs, video files."""
+"""Videos that are stored picture by picture: folders of frames, animations, video files."""
 
 import math
 import re
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from ..errors import DataError
-from ..opening.film import VIDEO_SUFFIXES, film_pictures
-from ..opening.gif import GIF_RATIO, gif_pictures
+from ..opening.animation import ANIMATION_RATIO, ANIMATION_SUFFIXES, animation_pictures
+from ..opening.film import VIDEO_SUFFIXES, FilmIndex, film_index, film_pictures
 from ..opening.picture import (
     IMAGE_KINDS,
     Picture,
@@ -23,8 +27,8 @@ from ..opening.picture import (
 )
 
 EXPECTED = (
-    "expected a folder of frames, or a file whose name ends in .npz, .gif, .h5, .hdf5 or "
-    f"{', '.join(VIDEO_SUFFIXES)}"
+    "expected a folder of frames, or a file whose name ends in .npz, .h5, .hdf5, "
+    f"{', '.join(ANIMATION_SUFFIXES)}, {', '.join(VIDEO_SUFFIXES)}"
 )
 """What holds videos, for messages."""
 
@@ -44,8 +48,8 @@ class PictureClip:
 
     path: Path
     """The file or folder."""
-    pictures: Callable[[], Generator[Picture, None, None]]
-    """Reads from the first frame on, frame by frame; those without colours are grey."""
+    pictures: Callable[[int], Generator[Picture, None, None]]
+    """Reads frame by frame, from one of a number on; those without colours are grey."""
     frame_name: Callable[[int], Path]
     """What a frame is called in messages."""
     stored: int
@@ -62,11 +66,49 @@ class PictureClip:
             DataError: if one cannot be read.
         """
         length, grey = 0, True
-        for picture in self.pictures():
+        for picture in self.pictures(0):
             length, grey = length + 1, grey and picture.ndim == 2
             if length == stop:
                 break
         return Scan(length, grey)
+
+    def count(self) -> int:
+        """How many frames there are: where nothing tells it, by going through them.
+
+        Raises:
+            DataError: if one cannot be read.
+        """
+        return self.scan().length if self.length is None else self.length
+
+    def anywhere(self) -> bool:
+        """Whether `pictures` can begin anywhere without going through all before."""
+        return self.path.suffix.lower() in (".tif", ".tiff")  # others store changes
+
+    def keys(self) -> npt.NDArray[np.int64] | None:
+        """Frames at which it can begin soonest; None where all are alike."""
+        return None
+
+
+@dataclass(frozen=True)
+class FilmClip(PictureClip):
+    """One video in a file that may tell where its frames are."""
+
+    index: Callable[[], FilmIndex | None] = lambda: None
+    """Tells."""
+
+    def count(self) -> int:
+        """How many frames there are."""
+        index = self.index()
+        return super().count() if index is None else len(index.times)
+
+    def anywhere(self) -> bool:
+        """Whether it tells."""
+        return self.index() is not None
+
+    def keys(self) -> npt.NDArray[np.int64] | None:
+        """Frames that can be decoded without others."""
+        index = self.index()
+        return None if index is None else np.searchsorted(index.times, index.keys)
 
 
 @dataclass(frozen=True)
@@ -75,6 +117,10 @@ class FolderClip(PictureClip):
 
     files: tuple[Path, ...] = ()
     """They."""
+
+    def anywhere(self) -> bool:
+        """They can be read in any order."""
+        return True
 
     def scan(self, stop: int | None = None) -> Scan:
         """Reads the headers of the files only."""
@@ -91,30 +137,45 @@ def is_film(path: Path) -> bool:
 
 
 def picture_clips(path: Path, bits: int = 16) -> list[PictureClip]:
-    """The videos of a folder, a GIF, or a video file, by its name; there is none in other files.
+    """The videos of a folder, an animation, or a video file, by its name; there is none in other files.
 
     Args:
         path: the file or folder.
         bits: see `load_folder`.
 
     Raises:
-        DataError: if a folder has no frames, or both frames and folders of them.
+        DataError: if a folder has no frames, or both frames and other videos.
     """
     if path.is_dir():
-        return [_folder_clip(folder, bits) for folder in _folders_of_frames(path)]
-    if not path.is_file():  # a pipe might never end
-        return []
-    if path.suffix.lower() == ".gif":
-        return [_film(path, gif_pictures)]
-    return [_film(path, film_pictures)] if is_film(path) else []
+        return [
+            _folder_clip(found, bits) if found.is_dir() else _film_clip(found, bits)
+            for found in _videos_of_folder(path)
+        ]
+    return [_film_clip(path, bits)] if _is_video(path) else []
 
 
-def _film(path: Path, read: Callable[[Path], Iterator]) -> PictureClip:
-    def pictures() -> Generator[Picture, None, None]:
-        return (without_colour(image_array(picture, None, grey=False)) for picture in read(path))
+def _is_video(path: Path) -> bool:
+    return path.is_file() and (is_film(path) or path.suffix.lower() in ANIMATION_SUFFIXES)  # no pipe
 
-    ratio = GIF_RATIO if read is gif_pictures else math.inf  # a film of one still picture grows by bytes
-    return PictureClip(path, pictures, partial(_frame_of, path), path.stat().st_size, ratio)
+
+def _film_clip(path: Path, bits: int) -> PictureClip:
+    """The video of a file."""
+    frame_of, stored = partial(_frame_of, path), path.stat().st_size
+    if not is_film(path):
+        read = partial(animation_pictures, path, bits=bits)
+        return PictureClip(path, lambda start: _as_arrays(read(start)), frame_of, stored, ANIMATION_RATIO)
+
+    index = cache(partial(film_index, path))
+
+    def pictures(start: int) -> Generator[Picture, None, None]:
+        return _as_arrays(film_pictures(path, start, index() if start else None))
+
+    # A film of one still picture grows by bytes.
+    return FilmClip(path, pictures, frame_of, stored, math.inf, index=index)
+
+
+def _as_arrays(pictures: Iterator) -> Generator[Picture, None, None]:
+    return (without_colour(image_array(picture, None, grey=False)) for picture in pictures)
 
 
 def _frame_of(film: Path, number: int) -> Path:
@@ -127,21 +188,24 @@ def _folder_clip(folder: Path, bits: int) -> PictureClip:
         raise DataError(f"{folder}: expected {IMAGE_KINDS} files, there is none.")
     read = partial(read_image, shape=None, grey=False, bits=bits)
     stored = sum(file.stat().st_size for file in files)
-    return FolderClip(
-        folder, lambda: (read(file) for file in files), files.__getitem__, stored, math.inf, len(files), files
-    )
+
+    def pictures(start: int) -> Generator[Picture, None, None]:
+        return (read(file) for file in islice(files, start, None))
+
+    return FolderClip(folder, pictures, files.__getitem__, stored, math.inf, len(files), files)
 
 
-def _folders_of_frames(root: Path) -> list[Path]:
-    """The folder itself, if there are frames in it, or else its sub-folders."""
-    frames, folders = _images(root), [entry for entry in _entries(root) if entry.is_dir()]
-    if not frames and not folders:
-        raise DataError(f"{root}: expected {IMAGE_KINDS} files, or folders of them, there is none.")
-    if frames and any(map(_images, folders)):
-        raise DataError(
-            f"{root}: expected frames of one video, or one folder of frames for each video, found both."
-        )
-    return [root] if frames else folders
+def _videos_of_folder(root: Path) -> list[Path]:
+    """The folder itself, if there are frames in it, or else the videos in it: files, or its sub-folders."""
+    frames, entries = _images(root), _entries(root)
+    folders = [entry for entry in entries if entry.is_dir()]
+    films = [entry for entry in entries if _is_video(entry)]
+    if not films and not folders:
+        raise DataError(f"{root}: expected {IMAGE_KINDS} files, or videos or folders of them, there is none.")
+    if (frames or films) and any(map(_images, folders)):
+        kinds = "frames of one video" if frames else "video files"
+        raise DataError(f"{root}: expected {kinds}, or one folder of frames for each video, found both.")
+    return [root] if frames else films or folders
 
 
 def _images(folder: Path) -> list[Path]:

@@ -4,25 +4,20 @@ A scene is a folder with a table of boxes, `boxes.csv`, beside its frames: the l
 other formats are easily brought.
 """
 
-import csv
-import io
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from ... import checks
 from ...files import user_path
 from ..errors import DataError
-from ..opening.claims import as_data_error, naming
 from ..opening.picture import is_image
-from ..opening.text import integer, number, read_text
 from ..storage.video import VideoData
+from .boxes_file import TABLE, FrameBox, read_objects
 from .target_clips import (
     ClipFrames,
     ImageFiles,
@@ -41,9 +36,6 @@ from .target_clips import (
     target_parts,
 )
 
-_TABLE = "boxes.csv"
-_COLUMNS = ("frame", "id", "x", "y", "w", "h")
-_DELIMITERS = (",", ";", "\t")
 # The second is KITTI's.
 _IMAGES = ("img", "image_02", ".")
 
@@ -151,31 +143,18 @@ def scene_parts(
     return target_parts(clips, recipe.size, grey=recipe.grey, on_bad=on_bad)
 
 
-class _Box(NamedTuple):
-    """An object in a frame."""
-
-    line: int
-    """Where it stands in the table; the first line is 1."""
-    frame: int
-    """From 0."""
-    identity: str
-    """Which object it is."""
-    box: tuple[float, float, float, float]
-    """`(left, top, width, height)`, 0-based pixels."""
-
-
 def _clips(
     root: Path, recipe: SceneRecipe, sequences: Sequence[str] | None, on_bad: OnBad
 ) -> list[TargetClip]:
     clips: list[TargetClip] = []
     folders = sequence_folders(
-        root, lambda path: (path / _TABLE).exists() or (path / "img").is_dir(), sequences
+        root, lambda path: (path / TABLE).exists() or (path / "img").is_dir(), sequences
     )
     short = 0
     for group, folder in enumerate(folders):
         with reporting(on_bad):
-            table, name = folder / _TABLE, folder.resolve().name
-            objects = _read_objects(table)
+            table, name = folder / TABLE, folder.resolve().name
+            objects = read_objects(table)
             frames_of = _frames(folder, recipe)
             pieces = [piece for boxes in objects.values() for piece in _pieces(boxes, recipe)]
             kept = [piece for piece in pieces if len(piece) >= recipe.min_frames]
@@ -189,16 +168,16 @@ def _clips(
     return clips
 
 
-def _clip(piece: Sequence[_Box], scene: str, group: int, table: Path, frames: ClipFrames) -> TargetClip:
+def _clip(piece: Sequence[FrameBox], scene: str, group: int, table: Path, frames: ClipFrames) -> TargetClip:
     start, stop = piece[0].frame, piece[-1].frame + 1
     name = f"{scene}/{piece[0].identity}@{start}-{stop}"
     boxes = np.array([box.box for box in piece])
     return TargetClip(name, group, frames, boxes, table, [box.line for box in piece])
 
 
-def _pieces(boxes: Sequence[_Box], recipe: SceneRecipe) -> Iterator[list[_Box]]:
+def _pieces(boxes: Sequence[FrameBox], recipe: SceneRecipe) -> Iterator[list[FrameBox]]:
     """An object's boxes in consecutive frames, at most `recipe.frames` of them at a time."""
-    piece: list[_Box] = []
+    piece: list[FrameBox] = []
     for box in sorted(boxes, key=lambda box: box.frame):
         if min(box.box[2:]) < recipe.min_side:
             continue
@@ -210,57 +189,7 @@ def _pieces(boxes: Sequence[_Box], recipe: SceneRecipe) -> Iterator[list[_Box]]:
         yield piece
 
 
-def _read_objects(path: Path) -> dict[str, list[_Box]]:
-    """The boxes of every object of a table.
-
-    Raises:
-        DataError: if the table cannot be read, or a line is not as it should be; the message names file and
-            line.
-    """
-    objects: dict[str, dict[int, _Box]] = {}
-    text = read_text(path)
-    head = text.partition("\n")[0]
-    delimiter = max(_DELIMITERS, key=head.count)
-    rows = csv.DictReader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
-    with as_data_error(f"{path}: cannot be read as a table"):
-        missing = [column for column in _COLUMNS if column not in (rows.fieldnames or ())]
-        if missing:
-            raise DataError(f"{path}, line 1: expected the columns {','.join(_COLUMNS)}, no `{missing[0]}`.")
-        for row in rows:
-            with naming(f"{path}, line {rows.line_num}"):
-                box = _parse(rows.line_num, row)
-                if box is None:
-                    continue
-                known = objects.setdefault(box.identity, {})
-                if box.frame in known:
-                    before = known[box.frame].line
-                    raise DataError(f"`{box.identity}` is in frame {box.frame} on line {before} already.")
-                known[box.frame] = box
-    return {identity: list(boxes.values()) for identity, boxes in objects.items()}
-
-
-def _parse(line: int, row: Mapping[str, str | None]) -> _Box | None:
-    """The box that a row describes; None where it says that the object is absent."""
-    words = [(row[column] or "").strip() for column in _COLUMNS]
-    text = ",".join(words)[:100]
-    if all(word.lower() in ("", "nan") for word in words[2:]):
-        return None
-    try:
-        # As some programs write them: 3.0 for a frame, and 1,5 where columns are separated otherwise.
-        frame, (left, top, width, height) = (
-            integer(re.sub(r"\.0+$", "", words[0])),
-            (number(word.replace(",", ".")) for word in words[2:]),
-        )
-    except ValueError:
-        raise DataError(f"expected {','.join(_COLUMNS)}, a frame and four numbers, got {text!r}.") from None
-    if frame < 0 or not words[1]:
-        raise DataError(f"expected a frame that is not negative and an `id`, got {text!r}.")
-    if min(width, height) <= 0:
-        raise DataError(f"expected a box with an area, got {text!r}.")
-    return _Box(line, frame, words[1], (left, top, width, height))
-
-
-def _frames(folder: Path, recipe: SceneRecipe) -> Callable[[Path, Sequence[_Box]], ClipFrames]:
+def _frames(folder: Path, recipe: SceneRecipe) -> Callable[[Path, Sequence[FrameBox]], ClipFrames]:
     """How the frames of consecutive boxes of a table are found: from image files, or else a video file."""
     for place in (folder / name for name in _IMAGES):
         if place.is_dir() and any(map(is_image, place.iterdir())):
@@ -276,7 +205,7 @@ def _image_files(
     first: int,
     reader: Callable[..., tuple[np.ndarray, Size]],
     table: Path,
-    piece: Sequence[_Box],
+    piece: Sequence[FrameBox],
 ) -> ImageFiles:
     for box in piece:
         if (number := box.frame + first) not in images:

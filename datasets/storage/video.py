@@ -80,7 +80,12 @@ class VideoData:
     group out holds out all of its videos.
     """
     names: npt.NDArray[np.str_] | None = None
-    """What each video is called `(M,)`, for people to read; it is the only label that batches do not have."""
+    """What each video is called `(M,)`, for people to read. Batches do not have it."""
+    regions: npt.NDArray[np.float32] | None = None
+    """The part of the user's own frames that each video shows: `(left, top, width, height)` in their pixels,
+    `(M, 4)`, float32; of a mirrored video `left` is its right side, and `width` negative. What is found in a
+    video that was cut out, or made smaller, is so brought back to where it came from. Batches do not have it.
+    """
 
     def __post_init__(self) -> None:
         problems = video_problems(self.video) or label_problems(self.labels(), self.video.shape)
@@ -127,6 +132,7 @@ LABEL_TYPES: dict[str, type[np.generic]] = {
     "visible": np.float32,
     "groups": np.int64,
     "names": np.str_,
+    "regions": np.float32,
 }
 """The labels, and the types they have in memory."""
 
@@ -165,7 +171,7 @@ def to_batch(
     frames = torch.from_numpy(video)
     if not as_bytes:
         frames = frames.to(torch.float32).div_(255)
-    tensors = {name: torch.from_numpy(value) for name, value in labels.items() if name != "names"}
+    tensors = {name: torch.from_numpy(value) for name, value in labels.items() if name in VideoBatch._fields}
     return VideoBatch(frames, **tensors)
 
 
@@ -228,6 +234,7 @@ def label_problems(labels: dict[str, npt.NDArray[Any]], shape: tuple[int, ...]) 
         "visible": f"({videos}, {frames}, {slots})",
         "groups": f"({videos},)",
         "names": f"({videos},)",
+        "regions": f"({videos}, 4)",
     }
     problems = []
     for name, value in labels.items():
@@ -267,10 +274,12 @@ def _value_problems(name: str, value: npt.NDArray[Any]) -> list[str]:
         return [f"`{name}` must not be negative, got {value.min()}."]
     if name == "classes" and value.min() < -1:
         return [f"`classes` must be at least -1 (no object), got {value.min()}."]
-    if name in ("boxes", "visible") and not np.isfinite(value).all():
+    if name in ("boxes", "visible", "regions") and not np.isfinite(value).all():
         return [f"`{name}` must be finite, got NaN or infinity."]
     if name == "boxes" and value[..., 2:].min() < 0:
         return [f"`boxes` must have widths and heights that are not negative, got {value[..., 2:].min():g}."]
+    if name == "regions" and (not value[:, 2].all() or value[:, 3].min() <= 0):
+        return ["`regions` must have widths other than 0 and positive heights."]
     if name == "visible" and (value.min() < 0 or value.max() > 1):
         return [f"`visible` must be in [0, 1], got {value.min():g} to {value.max():g}."]
     return []

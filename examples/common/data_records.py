@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from whatwhere.datasets import GeneratedVideos, VideoData, VideoStore
+from whatwhere.datasets import GeneratedVideos, VideoData, VideoStore, VideoWindows
 from whatwhere.examples.common.sources import Sources
 from whatwhere.inference.training import CheckpointError, DataRecord, load_checkpoint
 
@@ -17,7 +17,7 @@ __all__ = ["record_of", "records_of", "require_recorded"]
 _SAMPLED = 16
 
 
-Recorded = VideoData | VideoStore | GeneratedVideos
+Recorded = VideoData | VideoStore | VideoWindows | GeneratedVideos
 """What there are records of."""
 
 
@@ -43,6 +43,9 @@ def record_of(source: str, data: Recorded) -> DataRecord:
     if isinstance(data, GeneratedVideos) or not os.path.isabs(source):
         return DataRecord.of(source, data.shape)
     rows = np.unique(np.linspace(0, len(data) - 1, _SAMPLED, dtype=np.int64))
+    if isinstance(data, VideoWindows):  # whose labels are made with them
+        sampled = data.subset(rows)
+        return DataRecord.of(source, data.shape, sampled.labels(), sampled.video[:, 0])
     sample = np.stack([_first_frame(data, int(row)) for row in rows])
     return DataRecord.of(source, data.shape, data.labels(), sample)
 

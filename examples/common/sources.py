@@ -7,12 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import torch
-from torch import Tensor
-
 from whatwhere import checks
 from whatwhere.checks import FieldError
-from whatwhere.datasets import DataError, Frames
+from whatwhere.datasets import DataError
+from whatwhere.datasets.recorded.archive_clips import find_array
 from whatwhere.inference.training import whole_source
 
 Config = TypeVar("Config", bound=Any)
@@ -103,12 +101,6 @@ def with_image_shape(config: Config, train: Sequence[int], test: Sequence[int] |
     return changed
 
 
-def stored_pixels(frames: Frames) -> Tensor:
-    """Factors `(4,)` that turn boxes in frames that may be resized into those of the user's frames."""
-    height, width = (old / new for old, new in zip(frames.stored_size, frames.size, strict=True))
-    return torch.tensor([width, height]).repeat(2)
-
-
 def existing_path(source: str, generated: Collection[str]) -> Path:
     """The path of data that are not generated; a `~` in front is the user's home.
 
@@ -120,7 +112,7 @@ def existing_path(source: str, generated: Collection[str]) -> Path:
         DataError: if there is nothing.
     """
     path = Path(source).expanduser()
-    if not path.exists():
+    if not path.exists() and find_array(path) is None:
         names = ", ".join(f"`{name}`" for name in generated)
         raise DataError(f"`{source}` is neither {names}, nor the path of a folder or file")
     return path

@@ -17,7 +17,6 @@ from whatwhere import checks
 from whatwhere.checks import FieldError
 from whatwhere.datasets import DataError, Frames, open_frames
 from whatwhere.examples.common.program import UsageError, usage_errors
-from whatwhere.examples.common.sources import stored_pixels
 from whatwhere.examples.common.tracking_data import present
 from whatwhere.examples.common.tracking_report import described, for_frames
 from whatwhere.inference.evaluation import TracksWriter, tracks_writer
@@ -131,7 +130,7 @@ def open_clip(options: TrackConfig, model: Any) -> Frames:
 def _first_box(options: TrackConfig, frames: Frames) -> Tensor | None:
     """Box of the target in the first frame, in pixels of the frames given; None if nobody told."""
     if options.box is not None:
-        return torch.tensor(options.box) / stored_pixels(frames)
+        return torch.from_numpy(frames.from_source(options.box)).float()
     truth = _truth(frames)
     return None if truth is None else truth[0]
 
@@ -159,7 +158,7 @@ def _pages(
         stop = start + video.shape[1]
         known = None if truth is None else truth[None, start:stop]
         shown = described(video, tracks, known, None if known is None else present(known))
-        boxes = (shown.boxes * stored_pixels(frames)).unsqueeze(1)
+        boxes = torch.from_numpy(frames.in_source(shown.boxes)).float().unsqueeze(1)
         lost, scores = (getattr(tracks, name, None) for name in ("lost", "scores"))
         there = torch.ones(boxes.shape[:2], dtype=torch.bool) if lost is None else ~lost.cpu().T
         identities = torch.zeros(boxes.shape[:2], dtype=torch.int64)

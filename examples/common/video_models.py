@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -19,13 +20,20 @@ from whatwhere.datasets import (
     MovingDigitsRecipe,
     VideoData,
     VideoStore,
+    VideoWindows,
     load_clips,
     moving_digit_videos,
-    open_frames,
     present,
     visible_count,
 )
 from whatwhere.examples.common.data_records import records_of, require_recorded
+from whatwhere.examples.common.recorded import (
+    RecordedConfig,
+    are_clips,
+    open_as_trained,
+    settled,
+    window_split,
+)
 from whatwhere.examples.common.sources import existing_path, require_shape, settle_sources
 from whatwhere.inference.evaluation import LikelihoodReport, Tracks, VideoReport, Videos, single_frames
 from whatwhere.inference.objectives import ObjectiveModule
@@ -36,19 +44,23 @@ from whatwhere.inference.training import check_device, source_field
 GENERATED = ("glyphs", "mnist")
 """Names of generated videos."""
 
-VideoSource = MovingDigits | VideoData | VideoStore
+_FOR_MEAN = 32
+
+VideoSource = MovingDigits | VideoData | VideoStore | VideoWindows
 
 
 @dataclass(frozen=True)
-class DataConfig:
-    """Where the videos come from."""
+class DataConfig(RecordedConfig):
+    """Where the videos come from, and what is made of them."""
 
     source: str = source_field("glyphs")
-    """`glyphs` (digits drawn from fonts, no download), `mnist`, or the path of videos: an HDF5 file, read as
-    it is needed, or what `whatwhere.datasets.load_clips` reads.
+    """`glyphs` (digits drawn from fonts, no download), `mnist`, or the path of videos, however long, see
+    `whatwhere.datasets.load_clips`; they are read as they are needed.
     """
     test_source: str | None = source_field(None)
-    """Held-out videos, where `source` is a path; without it the last tenth of `source` is held out."""
+    """Held-out videos, where `source` is a path; without it the end of each video is held out, or, of a data
+    set of many clips, the last tenth of these.
+    """
     max_objects: int = 2
     """Most digits in a generated video; the number is uniform from 0."""
     image_size: int = 50
@@ -67,6 +79,7 @@ class DataConfig:
     """Seed of generated videos; it is not the seed of training, so that all runs see the same data."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         settle_sources(self, GENERATED)
         checks.positive(self, "max_objects", "image_size", "train_videos", "test_videos")
         checks.share(self, "return_probability")
@@ -170,6 +183,9 @@ def load_data(config: DataConfig, frames: int) -> Split:
     """Training and held-out videos of at least `frames` frames."""
     if config.source in GENERATED:
         return Split(*(_moving_digits(config, split, frames) for split in ("train", "test")))
+    path = existing_path(config.source, GENERATED)
+    if config.changes or not are_clips(path):
+        return Split(*window_split(config, config.source, config.test_source, frames))
     data = _load(config.source, frames)
     if config.test_source is not None:
         return Split(data, _load(config.test_source, frames))
@@ -193,6 +209,19 @@ def _load(source: str, frames: int) -> VideoSource:
     if shape[1] < frames:
         raise DataError(f"`{source}` has videos of {shape[1]} frames, fewer than the {frames} asked for")
     return data
+
+
+def with_levels(config: DataConfig) -> DataConfig:
+    """The configuration with what is found out from the frames of a user's first training video."""
+    return config if config.source in GENERATED else settled(config, config.source)
+
+
+def mean_frame(data: VideoSource, frames: int) -> Tensor:
+    """The mean `(C, H, W)` of some training frames, of windows of at most `frames`."""
+    if isinstance(data, VideoWindows):
+        rows = np.unique(np.linspace(0, len(data) - 1, _FOR_MEAN).astype(int))
+        return torch.stack([data.batch([row]).video.mean((0, 1)) for row in rows.tolist()]).mean(0)
+    return data.batch(range(min(1000, len(data)))).video[:, :frames].mean((0, 1))
 
 
 def batches_of(
@@ -283,8 +312,9 @@ def user_frames(
     resize: bool,
     number: int = 0,
     stop: int | None = None,
+    data: RecordedConfig | None = None,
 ) -> Frames:
-    """One of a user's videos, read as it goes, and fitted to the model where that is asked for.
+    """One of a user's videos, read as it goes, prepared as those of training, and fitted to the model.
 
     Args:
         path: see `whatwhere.datasets.open_frames`.
@@ -292,13 +322,13 @@ def user_frames(
         resize: whether frames are fitted to it.
         number: which of several videos.
         stop: the frame to stop before.
+        data: of the training run.
 
     Raises:
         DataError: if it cannot be read, or has another shape.
     """
     assert image_shape is not None  # a trained model has one
-    fitted = {"size": image_shape[1:], "channels": image_shape[0]} if resize else {}
-    frames = open_frames(path, video=number, stop=stop, **fitted)  # type: ignore[arg-type]
+    frames = open_as_trained(data, path, image_shape if resize else None, number, stop)
     hint = "; give `--resize` to fit them"
     require_shape(str(path), (frames.channels, *frames.size), image_shape, hint=hint)
     return frames
@@ -337,10 +367,14 @@ def count_parameters(*modules: nn.Module) -> int:
 
 
 def frames_to_go_on_from(
-    options: GenerateConfig, path: Path, image_shape: tuple[int, int, int] | None, device: torch.device
+    options: GenerateConfig,
+    path: Path,
+    image_shape: tuple[int, int, int] | None,
+    device: torch.device,
+    data: RecordedConfig | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The user's video `(T, C, H, W)`, and its given frames, once for each of the videos to be generated."""
-    frames = user_frames(path, image_shape, options.resize, stop=options.frames)
+    frames = user_frames(path, image_shape, options.resize, stop=options.frames, data=data)
     video = torch.from_numpy(next(frames.blocks(options.frames))).float() / 255
     if len(video) < options.given:
         raise DataError(f"`{path}` has {len(video)} frames, fewer than `--given` {options.given}")

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from whatwhere import checks
-from whatwhere.datasets import BatchSchedule, GeneratedVideos
+from whatwhere.datasets import GeneratedVideos, VideoWindows, schedule_for
 from whatwhere.datasets.streams import stream
 from whatwhere.examples.common.data_records import records_of
 from whatwhere.examples.common.program import RunConfig, set_threads, train_to_end
+from whatwhere.examples.common.recorded import WindowSplit, describe_windows
 from whatwhere.examples.common.video_models import (
     DataConfig,
     EvaluateConfig,
@@ -122,12 +123,14 @@ def make_run(
         options: further arguments of `Trainer`.
     """
     training = training or config.training
-    batch_schedule = BatchSchedule(len(data.train), config.batch_size, config.training.seed).shard(
+    batch_schedule = schedule_for(data.train, config.batch_size, config.training.seed).shard(
         process.rank, process.world_size
     )
     length = config.length
     # A generated video begins at random anyway, and goes on from the shorter one.
     whole = isinstance(data.train, GeneratedVideos) or data.train.shape[1] == length(0)
+    if process.is_main and isinstance(data.train, VideoWindows) and isinstance(data.test, VideoWindows):
+        print(describe_windows(config.data, WindowSplit(data.train, data.test)))
     if process.is_main and not whole:
         print(windows_used(data.train.shape[1], length(0), config.frames))
 

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from whatwhere import checks
 from whatwhere.datasets import Frames, count_videos
-from whatwhere.examples.common.sources import stored_pixels
 from whatwhere.examples.common.video_models import user_frames
 from whatwhere.examples.parts.sqair_config import SQAIRConfig
 from whatwhere.examples.parts.sqair_programs import AIRPrograms, Programs
@@ -89,7 +88,9 @@ def track_objects(
     unknown: dict[int, str] = {}
     with tracks_writer(path, videos=count > 1) as writer:
         for number in range(count):
-            frames = user_frames(options.video, config.network.image_shape, options.resize, number)
+            frames = user_frames(
+                options.video, config.network.image_shape, options.resize, number, data=config.data
+            )
             followed = _Followed(frames, number, programs, options.particles, device)
             pages = followed.pages(writer)
             if number < options.gifs:
@@ -138,7 +139,7 @@ class _Followed:
         for found in infer_parts(model, guide, self.parts(), self.particles):
             slots = [frame.slots for frame in found.frames]
             tracks = Tracks(*(x[0].cpu() for x in found_tracks(slots, model.decoder.objects)))
-            boxes = tracks.boxes * stored_pixels(self.frames)
+            boxes = torch.from_numpy(self.frames.in_source(tracks.boxes)).float()
             writer.write(boxes, *tracks[1:], video=self.number, frame=self.seen)
             canvas = torch.cat([frame.canvas for frame in found.frames]).cpu()
             first = self.seen

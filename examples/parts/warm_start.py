@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sized
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
-from whatwhere.datasets import BatchSchedule
+from whatwhere.datasets import BatchSchedule, schedule_for
 from whatwhere.examples.common.video_models import PerFrame, Split, batches_of
 from whatwhere.examples.parts.sqair_config import SQAIRConfig
 from whatwhere.examples.parts.sqair_programs import AIRPrograms, Programs
@@ -99,7 +99,7 @@ class WarmStart:
         ]
         if discovery.exploration is not None:
             hooks.append(Annealed(discovery.exploration, fall))
-        of_step = self._schedule(name, len(self.data.train), options.batch_size)
+        of_step = self._schedule(name, self.data.train, options.batch_size)
 
         def batches(step: int) -> tuple[Tensor]:
             return (self.single_frames(name, of_step.indices(step), step).unsqueeze(1),)
@@ -125,7 +125,7 @@ class WarmStart:
         likelihood_scale = self.config.prior.likelihood_scale / math.sqrt(options.weight)
         objective = AppearanceELBO(discovery, decoder, likelihood_scale)
         pool = _Places(self, name, options)
-        of_step = self._schedule(name, options.frames, options.batch_size)
+        of_step = self._schedule(name, range(options.frames), options.batch_size)
 
         def batches(step: int) -> tuple[Tensor, ...]:
             images, *places = (field[of_step.indices(step)] for field in pool.found)
@@ -136,7 +136,7 @@ class WarmStart:
     def motion(self, name: str, options: MotionConfig) -> Trainer:
         """Fits the prior of motion to tracks."""
         pool = _Tracks(self, name, options)
-        of_step = self._schedule(name, options.videos, options.batch_size)
+        of_step = self._schedule(name, range(options.videos), options.batch_size)
 
         def batches(step: int) -> tuple[Tensor, ...]:
             return tuple(field[of_step.indices(step)].to(self.process.device) for field in pool.found)
@@ -153,7 +153,7 @@ class WarmStart:
         taught = TaughtELBO(hold_objects, imitation=options.imitation, reduction="mean")(model, guide)
         terms = [(1.0, PerFrame(taught)), (options.first_frame, FirstFrames(single.objective()))]
         objective = WeightedSum(*(term for term in terms if term[0] > 0))
-        of_step = self._schedule(name, len(self.data.train), self.config.batch_size)
+        of_step = self._schedule(name, self.data.train, self.config.batch_size)
 
         def batches(step: int) -> tuple[Tensor]:
             video = self.data.train.batch(of_step.indices(step)).video[:, : self.config.frames]
@@ -194,8 +194,8 @@ class WarmStart:
             **others,
         )
 
-    def _schedule(self, name: str, size: int, batch_size: int) -> BatchSchedule:
-        schedule = BatchSchedule(size, batch_size, hash_seed(self.config.training.seed, name))
+    def _schedule(self, name: str, items: Sized, batch_size: int) -> BatchSchedule:
+        schedule = schedule_for(items, batch_size, hash_seed(self.config.training.seed, name))
         return schedule.shard(self.process.rank, self.process.world_size)
 
     def single_frames(self, name: str, videos: Tensor, step: int) -> Tensor:

@@ -1,0 +1,206 @@
+"""What is done to the frames of a user's video before a model sees them: objects become bright on black.
+
+A model that draws objects on a dark ground cannot know anything of a street or of a bright dish. What it
+sees instead is how far pixels are from the ground that is seen where no object is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ..errors import DataError
+from ..opening.picture import image_array, read_image
+
+__all__ = ["BACKGROUNDS", "PreparedVideo", "Preparation"]
+
+Bytes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+BACKGROUNDS = ("none", "median", "first", "local")
+"""Grounds that have a name; others are pictures."""
+
+_NOISE = 3.0  # standard deviations of the ground's noise that are taken for black
+_OBJECT = 6.0  # ... that only objects exceed
+_BRIGHT = 0.95  # share of the pixels of objects that are no brighter than white
+_LEAST_CONTRAST = 16.0  # grey values from black to white: less would be noise that is made visible
+_TILES = 6  # of a frame's height and width, of which each has one local ground
+_CLEAR = 4.0  # times more energy on one side of the ground that tells the polarity
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How frames are prepared; by default nothing is done to them.
+
+        y = 255 (d - black) / (white - black), cut to [0, 255],
+        d = x - ground (bright), ground - x (dark), or |x - ground| (both)
+
+    The numbers `black` and `white` and the polarity are found once, on training frames, by `settled`; a
+    model keeps them. The ground is each video's own.
+
+    Raises:
+        ValueError: if a level is not in [0, 255), or `white` is not above `black`.
+    """
+
+    background: str = field(default="none", metadata={"source": True})
+    """The ground: `none`, black, or white for dark objects, or, for `both`, the median of a frame; of a
+    static camera the `median` of frames from all over the video, its `first` frame, or the path of a picture
+    of the empty scene; `local`, of every frame itself, what most pixels of a sixth of its width and height
+    have.
+    """
+    polarity: Literal["bright", "dark", "both", "auto"] = "bright"
+    """Whether objects are brighter than the ground, darker, or either; `auto` looks at training frames."""
+    normalise: bool = False
+    """Make the ground's noise black, and white what 95 % of the pixels of objects do not exceed."""
+    black: float | None = None
+    """Grey value of d that becomes black; by default found if `normalise`, and else 0."""
+    white: float | None = None
+    """Grey value of d that becomes white; by default found if `normalise`, and else 255."""
+
+    def __post_init__(self) -> None:
+        for name in ("black", "white"):
+            level = getattr(self, name)
+            if level is not None and not 0 <= level <= 255:
+                raise ValueError(f"`{name}` must be in [0, 255], got {level}")
+        if self.black is not None and self.white is not None and self.white <= self.black:
+            raise ValueError(f"`white` must be above `black` = {self.black}, got {self.white}")
+        if self.background not in BACKGROUNDS:
+            if not self.background:
+                raise ValueError(f"`background` must be one of {', '.join(BACKGROUNDS)}, or a path, got ''")
+            whole = str(Path(self.background).expanduser().absolute())
+            object.__setattr__(self, "background", whole)
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything is done to frames."""
+        return self != Preparation() and self != Preparation(black=0.0, white=255.0)
+
+    def settled(self, sample: Bytes) -> Preparation:
+        """The same with the polarity and levels that frames `(n, C, H, W)` of a training video have.
+
+        Raises:
+            DataError: if the picture of the background cannot be read, or has another shape.
+        """
+        if not self.changes:
+            return self
+        signed = self._signed(sample, self._ground(sample))
+        middle, noise = _middle_and_noise(signed)
+        polarity = self.polarity if self.polarity != "auto" else _polarity(signed - middle, noise)
+        chosen = replace(self, polarity=polarity)
+        if not self.normalise:
+            return chosen
+        d = _turned(chosen._signed(sample, chosen._ground(sample)), polarity)
+        middle = _middle_and_noise(d)[0] if polarity != "both" else abs(middle)
+        black = self.black if self.black is not None else max(0.0, middle + _NOISE * noise)
+        objects = d[d > max(black, middle + _OBJECT * noise)]
+        found = float(np.quantile(objects, _BRIGHT)) if objects.size else 255.0
+        white = self.white if self.white is not None else min(255.0, max(found, black + _LEAST_CONTRAST))
+        return replace(chosen, black=round(min(black, 254.0), 2), white=round(max(white, black + 1), 2))
+
+    def of(self, sample: Bytes) -> PreparedVideo:
+        """What is done to the frames of a video.
+
+        Args:
+            sample: `(n, C, H, W)`: some frames from all over the video, the first one first.
+
+        Raises:
+            DataError: as `settled`.
+        """
+        settled = self.settled(sample)
+        return PreparedVideo(settled, settled._ground(sample))
+
+    def _ground(self, sample: Bytes) -> Floats | None:
+        """The ground `(C, H, W)` of a video; None where every frame has its own."""
+        if self.background in ("none", "local"):
+            return None
+        if self.background == "median":
+            return np.median(sample, axis=0).astype(np.float32)
+        if self.background == "first":
+            return sample[0].astype(np.float32)
+        channels, *size = sample.shape[1:]
+        picture = read_image(Path(self.background), None, grey=channels == 1)
+        picture = image_array(Image.fromarray(picture), (size[0], size[1]), grey=channels == 1)
+        planes = picture.transpose(2, 0, 1) if picture.ndim == 3 else picture[None]
+        if len(planes) not in (1, channels):
+            raise DataError(f"{self.background}: expected {channels} channels, got {len(planes)}.")
+        return np.broadcast_to(planes, sample.shape[1:]).astype(np.float32)
+
+    def _signed(self, frames: Bytes, ground: Floats | None) -> Floats:
+        """How much brighter than the ground pixels are."""
+        pixels = frames.astype(np.float32)
+        if ground is not None:
+            return pixels - ground
+        if self.background == "local":
+            return pixels - _local_ground(pixels)
+        if self.polarity in ("both", "auto"):
+            return pixels - np.median(pixels, axis=(-2, -1), keepdims=True)
+        return pixels - (255.0 if self.polarity == "dark" else 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedVideo:
+    """Prepares the frames of one video."""
+
+    preparation: Preparation
+    """How, with all numbers."""
+    ground: Floats | None
+    """`(C, H, W)`; None where every frame has its own."""
+
+    def __call__(self, frames: Bytes) -> Bytes:
+        """The frames `(n, C, H, W)`, prepared."""
+        prepare = self.preparation
+        if not prepare.changes:
+            return frames
+        d = _turned(prepare._signed(frames, self.ground), prepare.polarity)
+        black, white = prepare.black or 0.0, 255.0 if prepare.white is None else prepare.white
+        return np.rint(((d - black) * (255.0 / (white - black))).clip(0, 255)).astype(np.uint8)
+
+
+def _turned(signed: Floats, polarity: str) -> Floats:
+    if polarity == "both":
+        return np.abs(signed)
+    return -signed if polarity == "dark" else signed
+
+
+def _middle_and_noise(values: Floats) -> tuple[float, float]:
+    """Median, and the standard deviation of a normal that has the same median distance from it."""
+    middle = float(np.median(values))
+    # Grey values are rounded: where more than half are equal, their noise is less than a step.
+    return middle, max(1.4826 * float(np.median(np.abs(values - middle))), 0.5)
+
+
+def _polarity(difference: Floats, noise: float) -> Literal["bright", "dark", "both"]:
+    """On which side of the ground the energy of objects is."""
+    beyond = np.sign(difference) * np.maximum(np.abs(difference) - _OBJECT * noise, 0)
+    above, below = (float(np.square(np.maximum(side, 0)).sum()) for side in (beyond, -beyond))
+    if above > _CLEAR * below or above + below == 0:
+        return "bright"
+    return "dark" if below > _CLEAR * above else "both"
+
+
+def _local_ground(pixels: Floats) -> Floats:
+    """The medians of tiles of each frame `(n, C, H, W)`, with linear transitions between their middles."""
+    height, width = pixels.shape[-2:]
+    edges = [np.linspace(0, side, min(_TILES, side) + 1).round().astype(int) for side in (height, width)]
+    rows = [slice(a, b) for a, b in zip(edges[0][:-1], edges[0][1:], strict=True)]
+    columns = [slice(a, b) for a, b in zip(edges[1][:-1], edges[1][1:], strict=True)]
+    medians = np.stack(
+        [np.stack([np.median(pixels[..., r, c], (-2, -1)) for c in columns], -1) for r in rows], -2
+    )
+    down, across = (
+        _between(side, (edge[:-1] + edge[1:] - 1) / 2)
+        for side, edge in zip((height, width), edges, strict=True)
+    )
+    return (down @ medians.astype(np.float32) @ across.T).astype(np.float32)
+
+
+def _between(side: int, middles: npt.NDArray[np.float64]) -> Floats:
+    """Weights `(side, n)` by which values at n places are interpolated; beyond the outer ones they go on."""
+    return np.stack(
+        [np.interp(np.arange(side), middles, unit) for unit in np.eye(len(middles))], axis=-1
+    ).astype(np.float32)

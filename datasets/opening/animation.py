@@ -1,0 +1,53 @@
+"""Pictures of files that hold several: animated GIF, PNG and WebP, and TIFF with several pages."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from PIL import Image
+
+from .claims import as_data_error, check_claim
+from .picture import eight_bits
+
+ANIMATION_SUFFIXES = (".gif", ".png", ".apng", ".webp", ".tif", ".tiff")
+"""Ends of the names of files that are read as a video, in lower or upper case."""
+
+ANIMATION_RATIO = 20_000
+"""Times more that pictures may take in memory: all after the first may change some pixels of a large one."""
+
+_FORMATS = {".gif": "GIF", ".png": "PNG", ".apng": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
+
+
+def animation_pictures(path: Path, start: int = 0, bits: int = 16) -> Iterator[Image.Image]:
+    """The pictures of a file, each decoded when it is asked for; one must be used before the next is.
+
+    Args:
+        path: the file; its name tells what it is.
+        start: the first one, 0-based.
+        bits: see `read_image`.
+
+    Raises:
+        DataError: if they cannot be read, or have values of more than `bits` bits.
+    """
+    kind, count = _FORMATS[path.suffix.lower()], 0
+    where = f"{path}, frame %d: cannot be read as a {kind.title() if kind == 'WEBP' else kind}"
+    with as_data_error(where % count):
+        stored = path.stat().st_size
+        opened = Image.open(path, formats=[kind])
+    with opened:
+        while True:
+            with as_data_error(where % count):
+                try:
+                    opened.seek(count)
+                except EOFError:
+                    if not count:
+                        raise
+                    return
+                width, height = opened.size
+                check_claim("a frame", 3 * width * height, stored, ratio=ANIMATION_RATIO)
+                if count < start:  # the next may change some of its pixels only
+                    count += 1
+                    continue
+                opened.load()
+                picture = eight_bits(opened, bits, path)
+            yield picture
+            count += 1

@@ -1,0 +1,152 @@
+"""Frames of a user's video as a model sees them: of its size and colours, and prepared."""
+
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import numpy as np
+
+from ... import checks
+from ...files import user_path
+from ..feeding.preparation import Preparation
+from .frames import Bytes, Frames, Reading, Size, holds_arrays, open_frames
+from .target_clips import check_size
+
+SAMPLE = 48
+"""Frames of a video from which its ground and levels are found."""
+
+_FOR_COLOUR = 12
+_SAMPLE_BYTES = 2**27
+_BLOCK = 16
+
+
+@dataclass(frozen=True)
+class FrameRecipe:
+    """What becomes of the frames of a user's video.
+
+    Raises:
+        ValueError: if a value is out of range, or two sizes are given.
+    """
+
+    resize: Size | None = None
+    """Height and width that frames get by averaging over areas, without keeping their ratio."""
+    scale: float | None = None
+    """Factor of height and width, in the place of `resize`."""
+    grey: bool = False
+    """One channel (ITU-R 601 luma) instead of three."""
+    bits: int = 16
+    """How many bits of grey values that are stored in 16 are used."""
+    prepare: Preparation = Preparation()
+    """What is done to pixels."""
+
+    def __post_init__(self) -> None:
+        checks.positive(self, "scale")
+        checks.within("[8, 16]", self, "bits")
+        if self.resize is not None:
+            check_size(self.resize)
+            if self.scale is not None:
+                raise ValueError("`resize` and `scale` are two ways to tell a size: give one of them")
+
+    def size(self, stored: Size) -> Size:
+        """Height and width of frames that are stored with these."""
+        if self.resize is not None:
+            return self.resize
+        height, width = (max(1, round(side * (self.scale or 1.0))) for side in stored)
+        return height, width
+
+
+def open_fitted(
+    path: str | os.PathLike[str],
+    recipe: FrameRecipe,
+    *,
+    video: int = 0,
+    channels: int | None = None,
+    stop: int | None = None,
+    ground_stop: int | None = None,
+) -> Frames:
+    """Opens one video of whatever `open_frames` does, whose frames are given as a recipe says.
+
+    Whether a film or a folder has colours is looked up in some of its frames, not in all.
+
+    Args:
+        path: see `open_frames`.
+        recipe: what becomes of frames.
+        video: which of several.
+        channels: of the frames; by default 1 if the recipe or the frames are grey, and else those there are.
+        stop: the frame to stop before.
+        ground_stop: the frame before which the frames end from which the ground is found.
+
+    Raises:
+        DataError: see `open_frames`; or the picture of the background cannot be used.
+        RuntimeError: see `open_frames`.
+    """
+    options = {"video": video, "bits": recipe.bits, "stop": stop}
+    channels = 1 if recipe.grey else channels
+    if channels is None and not holds_arrays(user_path(path)):
+        sample = sample_frames(open_frames(path, channels=3, **options), most=_FOR_COLOUR)
+        channels = 1 if (sample == sample[:, :1]).all() else 3
+    opened = open_frames(path, channels=channels, **options)
+    size = recipe.size(opened.size)
+    if size != opened.size:
+        opened = open_frames(path, channels=channels, size=size, **options)
+    return prepared(opened, recipe.prepare, ground_stop)
+
+
+def sample_frames(frames: Frames, stop: int | None = None, most: int = SAMPLE) -> Bytes:
+    """Frames from all over a video, about evenly spread, the first one first: `(n, C, H, W)`.
+
+    Args:
+        frames: the video.
+        stop: the frame to stop before.
+        most: of them, and fewer where they are large.
+
+    Raises:
+        DataError: if one cannot be read.
+    """
+    size = frames.channels * frames.size[0] * frames.size[1]
+    number = max(3, min(most, _SAMPLE_BYTES // size))
+    length = frames.count()
+    length = length if stop is None else min(length, stop)
+    places = np.unique(np.linspace(0, length - 1, number).round().astype(int))
+    if frames.keys is not None:
+        soonest = np.unique(frames.keys[np.searchsorted(frames.keys, places, side="right") - 1])
+        places = soonest if len(soonest) > number // 2 else places
+    return np.concatenate(list(_at(frames, places.tolist())))
+
+
+def prepared(frames: Frames, preparation: Preparation, stop: int | None = None) -> Frames:
+    """A video whose frames are prepared as they are read.
+
+    Args:
+        frames: as they are stored.
+        preparation: what is done; the ground is that of this video.
+        stop: the frame before which the frames end that it is found from.
+
+    Raises:
+        DataError: if a frame, or the picture of the background, cannot be read.
+    """
+    if not preparation.changes:
+        return frames
+    prepare = preparation.of(sample_frames(frames, stop))
+
+    def read(start: int) -> Reading:
+        with closing(frames.read(start)) as stored:
+            while block := list(islice(stored, _BLOCK)):
+                yield from prepare(np.stack(block))
+
+    return replace(frames, read=read)
+
+
+def _at(frames: Frames, places: list[int]) -> Iterator[Bytes]:
+    """The frames of some numbers, which ascend, `(1, C, H, W)` each."""
+    if frames.anywhere and (frames.keys is None or len(frames.keys) > len(places)):
+        for place in places:
+            yield frames.window(place, place + 1)
+        return
+    wanted = set(places)
+    with closing(frames.read(0)) as stored:
+        for number, frame in enumerate(islice(stored, places[-1] + 1)):
+            if number in wanted:
+                yield frame[None]
