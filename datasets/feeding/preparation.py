@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from ... import checks
 from ..errors import DataError
 from ..opening.picture import image_array, read_image
 
@@ -29,6 +30,7 @@ _NOISE = 3.0  # standard deviations of the ground's noise that are taken for bla
 _OBJECT = 6.0  # ... that only objects exceed
 _BRIGHT = 0.95  # share of the pixels of objects that are no brighter than white
 _LEAST_CONTRAST = 16.0  # grey values from black to white: less would be noise that is made visible
+_FOR_NOISE = 10**6
 _TILES = 6  # of a frame's height and width, of which each has one local ground
 _CLEAR = 4.0  # times more energy on one side of the ground that tells the polarity
 
@@ -44,7 +46,7 @@ class Preparation:
     model keeps them. The ground is each video's own.
 
     Raises:
-        ValueError: if a level is not in [0, 255), or `white` is not above `black`.
+        ValueError: if a level is not in [0, 255], or `white` is not above `black`.
     """
 
     background: str = field(default="none", metadata={"source": True})
@@ -63,10 +65,8 @@ class Preparation:
     """Grey value of d that becomes white; by default found if `normalise`, and else 255."""
 
     def __post_init__(self) -> None:
-        for name in ("black", "white"):
-            level = getattr(self, name)
-            if level is not None and not 0 <= level <= 255:
-                raise ValueError(f"`{name}` must be in [0, 255], got {level}")
+        checks.within("[0, 255)", self, "black")
+        checks.within("(0, 255]", self, "white")
         if self.black is not None and self.white is not None and self.white <= self.black:
             raise ValueError(f"`white` must be above `black` = {self.black}, got {self.white}")
         if self.background not in BACKGROUNDS:
@@ -99,7 +99,8 @@ class Preparation:
         black = self.black if self.black is not None else max(0.0, middle + _NOISE * noise)
         objects = d[d > max(black, middle + _OBJECT * noise)]
         found = float(np.quantile(objects, _BRIGHT)) if objects.size else 255.0
-        white = self.white if self.white is not None else min(255.0, max(found, black + _LEAST_CONTRAST))
+        least = black + max(_LEAST_CONTRAST, _OBJECT * noise)
+        white = self.white if self.white is not None else min(255.0, max(found, least))
         return replace(chosen, black=round(min(black, 254.0), 2), white=round(max(white, black + 1), 2))
 
     def of(self, sample: Bytes) -> PreparedVideo:
@@ -168,10 +169,15 @@ def _turned(signed: Floats, polarity: str) -> Floats:
 
 
 def _middle_and_noise(values: Floats) -> tuple[float, float]:
-    """Median, and the standard deviation of a normal that has the same median distance from it."""
-    middle = float(np.median(values))
-    # Grey values are rounded: where more than half are equal, their noise is less than a step.
-    return middle, max(1.4826 * float(np.median(np.abs(values - middle))), 0.5)
+    """Median, and the distance from it within which 68 % are, a normal's standard deviation: of some values.
+
+    Where a third of a scene is objects, the latter is still that of the ground.
+    """
+    some = values.ravel()[:: max(1, values.size // _FOR_NOISE)]
+    middle = float(np.median(some))
+    # Grey values are rounded, and so their distances would be.
+    spread = some - middle + np.random.default_rng(0).uniform(-0.5, 0.5, some.shape)
+    return middle, max(float(np.quantile(np.abs(spread), 0.6827)), 0.5)
 
 
 def _polarity(difference: Floats, noise: float) -> Literal["bright", "dark", "both"]:

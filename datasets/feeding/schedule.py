@@ -30,7 +30,7 @@ def schedule_for(data: Sized, batch_size: int, seed: int) -> "BatchSchedule":
         batch_size: number of items in a batch of all processes together.
         seed: of the orders.
     """
-    pieces, mixed = getattr(data, "pieces", ()), getattr(data, "mixed", 1)
+    pieces, mixed = getattr(data, "pieces", ()), getattr(data, "mixed", BatchSchedule.mixed)
     return BatchSchedule(len(data), batch_size, seed, pieces=pieces, mixed=mixed)
 
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -12,7 +13,6 @@ from ... import checks
 from ...files import user_path
 from ..feeding.preparation import Preparation
 from .frames import Bytes, Frames, Reading, Size, holds_arrays, open_frames
-from .target_clips import check_size
 
 SAMPLE = 48
 """Frames of a video from which its ground and levels are found."""
@@ -42,12 +42,10 @@ class FrameRecipe:
     """What is done to pixels."""
 
     def __post_init__(self) -> None:
-        checks.positive(self, "scale")
+        checks.positive(self, "resize", "scale")
         checks.within("[8, 16]", self, "bits")
-        if self.resize is not None:
-            check_size(self.resize)
-            if self.scale is not None:
-                raise ValueError("`resize` and `scale` are two ways to tell a size: give one of them")
+        if self.resize is not None and self.scale is not None:
+            raise ValueError("`resize` and `scale` are two ways to tell a size: give one of them")
 
     def size(self, stored: Size) -> Size:
         """Height and width of frames that are stored with these."""
@@ -82,15 +80,15 @@ def open_fitted(
         DataError: see `open_frames`; or the picture of the background cannot be used.
         RuntimeError: see `open_frames`.
     """
-    options = {"video": video, "bits": recipe.bits, "stop": stop}
+    opened_as = partial(open_frames, path, video=video, bits=recipe.bits, stop=stop)
     channels = 1 if recipe.grey else channels
     if channels is None and not holds_arrays(user_path(path)):
-        sample = sample_frames(open_frames(path, channels=3, **options), most=_FOR_COLOUR)
+        sample = sample_frames(opened_as(channels=3), most=_FOR_COLOUR)
         channels = 1 if (sample == sample[:, :1]).all() else 3
-    opened = open_frames(path, channels=channels, **options)
+    opened = opened_as(channels=channels)
     size = recipe.size(opened.size)
     if size != opened.size:
-        opened = open_frames(path, channels=channels, size=size, **options)
+        opened = opened_as(channels=channels, size=size)
     return prepared(opened, recipe.prepare, ground_stop)
 
 

@@ -18,7 +18,6 @@ from ..feeding.clip_windows import mirrored_boxes
 from ..storage.video import Indices, VideoBatch, VideoData, as_indices, to_batch
 from ..streams import stream
 from .frames import Bytes, Frames, Reading, Size
-from .target_clips import check_size
 
 Cut = Literal["random", "activity", "tiles"]
 Objects = Mapping[int, Mapping[str, npt.NDArray[np.float64]]]
@@ -61,9 +60,7 @@ class WindowRecipe:
     """Exchange left and right in half of the windows."""
 
     def __post_init__(self) -> None:
-        checks.positive(self, "frames", "every", "stride", "cuts")
-        if self.crop is not None:
-            check_size(self.crop)
+        checks.positive(self, "frames", "every", "stride", "crop", "cuts")
 
     @property
     def span(self) -> int:

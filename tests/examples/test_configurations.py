@@ -19,6 +19,7 @@ CONFIGURATIONS: Mapping[str, type] = {
 REQUIRED = {"checkpoint": Path("checkpoint.pt"), "output": Path("small.pt"), "video": Path("clip.gif")}
 
 MAY_BE_ZERO = {
+    "black",
     *("seed", "fold", "gifs", "hold_steps", "stay_logit", "size_logit", "momentum", "margin", "noise_std"),
     *("anneal_from", "anneal_to", "exploration", "exploration_end", "return_probability"),
     *("difficulty", "parts", "faded", "first", "share", "rise", "price", "looks_rate"),

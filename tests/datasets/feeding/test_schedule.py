@@ -1,9 +1,10 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whatwhere.datasets import BatchSchedule
+from whatwhere.datasets import BatchSchedule, schedule_for
 from whatwhere.datasets.feeding.schedule import _order
 
 sizes = st.integers(1, 40)
@@ -82,3 +83,42 @@ def test_bad_arguments_are_refused(arguments: tuple[int, ...], message: str) -> 
 def test_negative_step_is_refused() -> None:
     with pytest.raises(ValueError, match="`step` must not be negative"):
         BatchSchedule(4, 2, 0).indices(-1)
+
+
+def test_pieces_are_read_once_in_an_epoch_and_few_at_a_time() -> None:
+    lengths = tuple(np.random.default_rng(0).integers(5, 30, 40).tolist())
+    piece = np.repeat(np.arange(40), lengths)
+    schedule = BatchSchedule(len(piece), 10, seed=3, pieces=lengths, mixed=6)
+    epoch = np.concatenate([schedule.indices(step).numpy() for step in range(len(piece) // 10)])
+    assert len(set(epoch.tolist())) == len(epoch)
+    # A cache of `mixed` + 2 pieces, the least recently used one leaving first, reads a piece again only where
+    # the circle closes.
+    cache: list[int] = []
+    reads = 0
+    for item in epoch.tolist():
+        if piece[item] in cache:
+            cache.remove(piece[item])
+        else:
+            reads += 1
+        cache = [*cache[-7:], piece[item]]
+    assert reads <= 40 + 8
+    # Every batch is of several pieces, from the first one on.
+    assert min(len(set(piece[epoch[start : start + 10]])) for start in range(0, len(epoch) - 9, 10)) >= 2
+
+
+def test_few_pieces_do_not_matter() -> None:
+    plain, pieces = BatchSchedule(20, 4, seed=1), BatchSchedule(20, 4, seed=1, pieces=(10, 10))
+    assert all(torch.equal(plain.indices(step), pieces.indices(step)) for step in range(7))
+
+
+def test_pieces_must_be_all_items() -> None:
+    with pytest.raises(ValueError, match="`pieces` must have 20 items together, got 19"):
+        BatchSchedule(20, 4, seed=1, pieces=(10, 9))
+
+
+def test_a_source_says_how_it_is_best_read() -> None:
+    class Source(list[int]):
+        pieces, mixed = (6, 6), 1
+
+    assert schedule_for(Source(range(12)), 4, 5) == BatchSchedule(12, 4, 5, pieces=(6, 6), mixed=1)
+    assert schedule_for(range(12), 4, 5) == BatchSchedule(12, 4, 5)

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from whatwhere.datasets import DataError, load_clips, read_video
+from whatwhere.datasets import DataError, load_clips, open_frames, read_video, readable_anywhere
+from whatwhere.datasets.opening import film_index, film_pictures
 
 av = pytest.importorskip("av", reason="needs PyAV: pip install 'whatwhere[video]'")
 
@@ -61,3 +62,71 @@ def test_films_beyond_the_limit_are_refused_while_they_are_read(
     path = write_film(tmp_path / "clip.avi", FRAMES)
     with pytest.raises(DataError, match=r"clip\.avi: the video takes 9 KiB of memory, more than the limit"):
         load_clips(path, limit=9000)
+
+
+def encode(path: Path, codec: str, frames: int = 60, **options: str) -> Path:
+    """A film of a square that moves, with the codec's own kinds of frames."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt, stream.options = 64, 48, "yuv420p", options
+        for number in range(frames):
+            pixels = np.full((48, 64, 3), 30, np.uint8)
+            pixels[10:22, number : number + 8] = 220
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("a.avi", "mpeg4", {}),
+        ("b.mp4", "libx264", {"bf": "3", "g": "20"}),
+        ("open.mp4", "libx264", {"bf": "3", "g": "12", "x264-params": "open-gop=1"}),
+        ("d.mkv", "mpeg4", {"bf": "2"}),
+    ],
+)
+def test_reading_may_begin_anywhere(tmp_path: Path, name: str, codec: str, options: dict[str, str]) -> None:
+    path = encode(tmp_path / name, codec, **options)
+    index = film_index(path)
+    assert index is not None
+    in_order = [np.asarray(picture) for picture in film_pictures(path)]
+    assert len(index.times) == len(in_order) == 60
+    assert len(index.keys) > 2
+    for start in (1, 11, 12, 13, 30, 59):
+        found = [np.asarray(picture) for picture in film_pictures(path, start, index)]
+        assert len(found) == 60 - start
+        assert all((a == b).all() for a, b in zip(found, in_order[start:], strict=True))
+    with pytest.raises(DataError, match="has 60 frames, fewer than the 61 asked for"):
+        next(film_pictures(path, 60, index))
+
+
+def test_films_that_do_not_tell_when_frames_are_shown_are_read_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = encode(tmp_path / "c.mpg", "mpeg1video", bf="2")
+    monkeypatch.setattr("whatwhere.datasets.recorded.picture_clips.film_index", lambda path: None)
+    frames = open_frames(path, channels=1)
+    assert not frames.anywhere
+    whole = np.stack(list(frames))
+    assert frames.count() == len(whole) == 60
+    np.testing.assert_array_equal(frames.window(17, 20), whole[17:20])
+    copy = readable_anywhere(frames)
+    assert copy.anywhere
+    np.testing.assert_array_equal(copy.window(17, 20), whole[17:20])
+
+
+def test_only_what_is_asked_for_is_decoded(tmp_path: Path) -> None:
+    """Shortly before a window, not from the film's beginning."""
+    path = encode(tmp_path / "long.mp4", "mpeg4", frames=120)
+    frames = open_frames(path, channels=1)
+    assert frames.keys is not None
+    content = path.read_bytes()
+    index = film_index(path)
+    assert index is not None
+    with av.open(str(path)) as container:
+        key = [packet for packet in container.demux(video=0) if packet.is_keyframe][1]
+        at, size = key.pos, key.size
+    expected = frames.window(110, 112)
+    path.write_bytes(content[:at] + bytes(size) + content[at + size :])  # damaged at frame 12
+    np.testing.assert_array_equal(open_frames(path, channels=1).window(110, 112), expected)

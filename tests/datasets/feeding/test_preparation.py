@@ -1,0 +1,115 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from whatwhere.datasets import DataError, Preparation
+
+RNG = np.random.default_rng(0)
+
+
+def scene(frames: int = 12, ground: int = 100, object_: int = 200, noise: float = 2.0) -> np.ndarray:
+    """A square of 6 x 6 that goes from left to right over a noisy slope of grey, `(T, 1, 40, 80)`."""
+    slope = ground + np.linspace(0, 40, 80)
+    pixels = np.broadcast_to(slope, (frames, 1, 40, 80)).copy() + RNG.normal(0, noise, (frames, 1, 40, 80))
+    for t in range(frames):
+        pixels[t, 0, 10:16, 6 * t : 6 * t + 6] = object_
+    return pixels.round().clip(0, 255).astype(np.uint8)
+
+
+def where(frames: int = 12) -> np.ndarray:
+    """Where its square is."""
+    shown = np.zeros((frames, 1, 40, 80), bool)
+    for t in range(frames):
+        shown[t, 0, 10:16, 6 * t : 6 * t + 6] = True
+    return shown
+
+
+def test_by_default_nothing_is_done() -> None:
+    frames = scene()
+    assert Preparation().of(frames)(frames) is frames
+    assert not Preparation().changes
+
+
+@pytest.mark.parametrize("background", ["median", "local"])
+@pytest.mark.parametrize(("object_", "polarity"), [(230, "bright"), (10, "dark")])
+def test_objects_become_bright_on_black(background: str, object_: int, polarity: str) -> None:
+    frames = scene(object_=object_)
+    prepare = Preparation(background, "auto", normalise=True).of(frames)
+    assert prepare.preparation.polarity == polarity
+    seen = prepare(frames)
+    assert seen[where()].mean() > 200
+    assert np.median(seen[~where()]) == 0
+    assert seen[~where()].mean() < 5
+
+
+def test_of_both_polarities_both_are_seen() -> None:
+    frames = scene(object_=250)
+    frames[:, 0, 30:36, 40:46] = 0
+    frames[4:, 0, 30:36, 40:46] = scene()[4:, 0, 30:36, 40:46]  # it leaves
+    settled = Preparation("median", "auto", normalise=True).settled(frames)
+    assert settled.polarity == "both"
+
+
+def test_levels_by_hand() -> None:
+    """y = 255 (d - black) / (white - black), d = ground - x."""
+    frames = np.array([[90, 100, 110, 60, 20, 255]], np.uint8).reshape(1, 1, 1, 6)
+    ground = np.full((1, 1, 1, 6), 100, np.uint8)
+    prepare = Preparation("first", "dark", black=10, white=60).of(np.concatenate([ground, frames]))
+    assert prepare(frames).ravel().tolist() == [0, 0, 0, 153, 255, 0]
+
+
+def test_the_levels_of_training_stay_and_the_ground_is_each_videos_own() -> None:
+    settled = Preparation("median", "auto", normalise=True).settled(scene())
+    other = scene(ground=20, object_=120)
+    prepare = settled.of(other)
+    assert prepare.preparation == settled
+    assert prepare(other)[where()].min() > 150
+    faint = scene(ground=20, object_=70)  # half as bright as in training, and so it is seen
+    assert 40 < settled.of(faint)(faint)[where()].mean() < 150
+
+
+def test_an_empty_scene_stays_black() -> None:
+    frames = RNG.normal(50, 2, (20, 1, 40, 40)).round().astype(np.uint8)
+    seen = Preparation("median", "both", normalise=True).of(frames)(frames)
+    assert seen.mean() < 0.1
+
+
+def test_uneven_ground_of_every_frame_itself() -> None:
+    """Of which no two are alike."""
+    y, x = np.mgrid[:48, :60] / 60
+    frames = np.stack([20 + 60 * (y * a + x * (1 - a)) for a in np.linspace(0, 1, 8)])[:, None]
+    frames[:, 0, 20:25, 30:35] += 100
+    frames = frames.round().astype(np.uint8)
+    seen = Preparation("local", "bright", normalise=True).of(frames)(frames)
+    assert seen[:, 0, 21:24, 31:34].min() > 200
+    seen[:, 0, 20:25, 30:35] = 0
+    assert seen.max() < 40
+
+
+def test_a_picture_of_the_empty_scene(tmp_path: Path) -> None:
+    frames = scene(noise=0)
+    empty = (100 + np.linspace(0, 40, 80)).round().astype(np.uint8)
+    Image.fromarray(np.broadcast_to(empty, (40, 80))).save(tmp_path / "empty.png")
+    prepare = Preparation(str(tmp_path / "empty.png"))
+    seen = prepare.of(frames)(frames)
+    assert (seen[~where()] == 0).all()
+    assert seen[where()].min() >= 60
+    with pytest.raises(DataError, match=r"none\.png: cannot be read"):
+        Preparation(str(tmp_path / "none.png")).of(frames)
+
+
+def test_of_colours_the_ground_has_colours_too() -> None:
+    frames = np.broadcast_to(np.array([10, 100, 200], np.uint8).reshape(3, 1, 1), (4, 3, 5, 5)).copy()
+    frames[2, :, 2, 2] = 0, 200, 220
+    seen = Preparation("median", "both").of(frames)(frames)
+    assert seen[2, :, 2, 2].tolist() == [10, 100, 20]
+    assert seen.sum() == 130
+
+
+def test_impossible_levels_are_refused() -> None:
+    with pytest.raises(ValueError, match="`white` must be above `black` = 9, got 3"):
+        Preparation(black=9, white=3)
+    with pytest.raises(ValueError, match=r"`black` must be in \[0, 255\), got -1"):
+        Preparation(black=-1)
