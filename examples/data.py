@@ -53,14 +53,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         0, or 1 if `check` found a problem; else see `exit_code`.
     """
     parser = build_parser()
-    arguments = parser.parse_args(argv)
+    given = list(sys.argv[1:] if argv is None else argv)
 
     def work() -> int:
+        arguments = parser.parse_args(given)
         with usage_errors():
             result: int = arguments.run(arguments)
         return result
 
-    return exit_code(f"{parser.prog} {arguments.command}", work)
+    return exit_code(" ".join([parser.prog, *given[:1]]), work)
 
 
 class Parser(argparse.ArgumentParser):

@@ -351,7 +351,10 @@ def track(options: HARTTrackConfig) -> int:
 COMMANDS = {
     "train": Command(HARTConfig, run_training, PRESETS),
     "cross-validate": Command(
-        HARTConfig, partial(cross_validate, train=run_training, restore=restore, name="HART"), PRESETS
+        HARTConfig,
+        partial(cross_validate, train=run_training, restore=restore, name="HART"),
+        PRESETS,
+        "Train HART leaving out one person after another, and evaluate it on that one.",
     ),
     "evaluate": Command(EvaluateConfig, partial(evaluate_checkpoint, restore=restore, name="HART")),
     "track": Command(HARTTrackConfig, track),

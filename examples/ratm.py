@@ -258,7 +258,10 @@ def run_training(config: RATMConfig) -> int:
 COMMANDS = {
     "train": Command(RATMConfig, run_training, PRESETS),
     "cross-validate": Command(
-        RATMConfig, partial(cross_validate, train=run_training, restore=restore, name="RATM"), PRESETS
+        RATMConfig,
+        partial(cross_validate, train=run_training, restore=restore, name="RATM"),
+        PRESETS,
+        "Train RATM leaving out one person after another, and evaluate it on that one.",
     ),
     "pretrain": Command(ClassifierConfig, pretrain, CLASSIFIERS),
     "evaluate": Command(EvaluateConfig, partial(evaluate_checkpoint, restore=restore, name="RATM")),

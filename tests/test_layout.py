@@ -61,7 +61,16 @@ MAY_IMPORT = {
     "inference": set(),
     "examples.common": {"inference", "datasets", "guides", "models", "files", "_version"},
     "examples.parts": {"examples.common", "inference", "datasets", "guides", "models", "files"},
-    "examples": {"examples.parts", "examples.common", "inference", "datasets", "guides", "models", "files"},
+    "examples": {
+        "examples.parts",
+        "examples.common",
+        "inference",
+        "datasets",
+        "guides",
+        "models",
+        "files",
+        "_version",
+    },
 }
 """Room, and what its files may import beside each other; programs name a whole package for all its rooms."""
 FOR_ALL = {"checks"}

@@ -1,5 +1,6 @@
 """The code, the commands and the links that README and the documentation show work as they are printed."""
 
+import argparse
 import ast
 import importlib
 import re
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from whatwhere.examples import air, data, hart, ratm, sqair, table1, vrnn
+from whatwhere.examples import air, catalogue, data, hart, ratm, sqair, table1, vrnn, zoo
 from whatwhere.inference.training.config import make_parser
 
 ROOT = Path(__file__).parent.parent
@@ -58,7 +59,10 @@ def parse(words: list[str]) -> None:
         SystemExit: where it does not take it.
     """
     program, *rest = words
-    if program.startswith("whatwhere-"):
+    if program == "whatwhere":
+        if rest:
+            parse_program(rest[0], rest[1:])
+    elif program.startswith("whatwhere-"):
         parse_program(program.removeprefix("whatwhere-"), rest)
     elif program == "python":
         parse_benchmark(rest)
@@ -77,6 +81,8 @@ def parse(words: list[str]) -> None:
 def parse_program(program: str, rest: list[str]) -> None:
     if program == "data":
         data.build_parser().parse_args(rest)
+    elif program == "zoo":
+        zoo.build_parser().parse_args(rest)
     elif program == "table1":
         make_parser(table1.Table1Config, {}).parse_args(rest)
     else:
@@ -98,6 +104,18 @@ def parse_benchmark(rest: list[str]) -> None:
 @pytest.mark.parametrize("command", COMMANDS, ids=str)
 def test_a_command_has_the_options_shown(command: Shown):
     parse(command.words)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_catalogue_lists_every_command_in_the_words_of_its_help(program: str):
+    said = {name: command.summary for name, command in PROGRAMS[program].COMMANDS.items()}
+    assert dict(catalogue.PROGRAMS[program].commands) == said
+
+
+def test_the_catalogue_lists_every_command_of_data_in_the_words_of_its_help():
+    (commands,) = (a for a in data.build_parser()._actions if isinstance(a, argparse._SubParsersAction))
+    said = {action.dest: action.help for action in commands._choices_actions}
+    assert dict(catalogue.PROGRAMS["data"].commands) == said
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import shutil
 import sys
 import traceback
 import warnings
@@ -18,9 +20,10 @@ from torch import nn
 from whatwhere import checks
 from whatwhere._version import __version__
 from whatwhere.checks import UserError
-from whatwhere.examples.common.launch import INTERRUPTED
+from whatwhere.examples.common.launch import INTERRUPTED, reader_has_gone
 from whatwhere.inference.training import (
     CheckpointError,
+    FolderLock,
     Process,
     Trainer,
     check_device,
@@ -32,10 +35,6 @@ from whatwhere.inference.training import (
 )
 
 Config = TypeVar("Config")
-
-
-BROKEN_PIPE = 141
-"""Exit code of a program whose reader has gone, as that of a shell: 128 and the number of the signal."""
 
 
 class UsageError(UserError, ValueError):
@@ -51,6 +50,13 @@ class Command(NamedTuple):
     """Does the work and returns the exit code."""
     presets: Mapping[str, Any] | None = None
     """Configurations by name."""
+    says: str | None = None
+    """What it does, in a line; by default the first paragraph of the docstring of `config`."""
+
+    @property
+    def summary(self) -> str:
+        """What it does, in a line."""
+        return self.says or " ".join((inspect.getdoc(self.config) or "").partition("\n\n")[0].split())
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,8 @@ class RunConfig:
     """Folder for the log, the checkpoints, the metrics and the pictures."""
     resume: bool = runtime_field(False)
     """Continue the run in `output` from its checkpoint; start it if there is none."""
+    overwrite: bool = runtime_field(False)
+    """Start anew where `output` holds a run already, which is kept beside it as `OUTPUT.previous`."""
     accept_changed_data: bool = runtime_field(False)
     """Continue it although its data are no longer the same."""
     device: str = runtime_field("cpu")
@@ -71,6 +79,25 @@ class RunConfig:
     def __post_init__(self) -> None:
         check_device(self.device)
         checks.positive(self, "threads")
+        if self.resume and self.overwrite:
+            raise ValueError("`resume` and `overwrite` exclude each other")
+
+
+def set_aside(folder: Path) -> None:
+    """Rename the folder of a run, if it is one, by appending `.previous`; an older one of that name goes.
+
+    Raises:
+        FolderLockedError: the run is going on.
+        OSError: it cannot be renamed.
+    """
+    if not any(any(folder.glob(name)) for name in ("checkpoint.pt", "log.jsonl", "stages", "fold-*")):
+        return
+    with FolderLock(folder):
+        pass  # no other process is at work there
+    previous = folder.with_name(f"{folder.name}.previous")
+    if previous.exists():
+        shutil.rmtree(previous)
+    folder.rename(previous)
 
 
 def train_to_end(trainer: Trainer, resume: bool, process: Process, report: Callable[[], object]) -> int:
@@ -181,26 +208,36 @@ def run_program(
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] not in commands:
-        wants_help = bool(arguments) and arguments[0] in ("-h", "--help")
         usage = f"usage: {name} {{{','.join(commands)}}} [--help]"
-        print(usage, file=None if wants_help else sys.stderr)
-        if wants_help:
-            print(description)
-        return 0 if wants_help else 2
+        if arguments[:1] not in (["-h"], ["--help"]):
+            print(usage, file=sys.stderr)
+            return 2
+        width = max(map(len, commands))
+        lines = [f"  {key:{width}}  {command.summary}" for key, command in commands.items()]
+        return exit_code(name, lambda: print("\n".join([usage, "", *lines, "", description])) or 0)
     command, rest = commands[arguments[0]], arguments[1:]
     prog = f"{name} {arguments[0]}"
-    return exit_code(
-        prog,
-        lambda: command.run(parse_config(command.config, rest, presets=command.presets, prog=prog)),
-    )
+
+    def work() -> int:
+        config = parse_config(
+            command.config, rest, presets=command.presets, prog=prog, description=command.says
+        )
+        if isinstance(config, RunConfig) and config.overwrite:
+            if os.environ.get("RANK", "0") == "0":  # the first of the processes of `torchrun`
+                set_aside(config.output)
+            config = replace(config, overwrite=False)
+        return command.run(config)
+
+    return exit_code(prog, work)
 
 
 def exit_code(prog: str, work: Callable[[], int]) -> int:
     """Do a program's work, and say in one line what ended it before its time.
 
     A mistake of the user (`UserError`, files and devices that fail, too little memory) ends in one line and
-    exit code 2, an interruption in one line and 130. What is left is a fault of the program: it keeps its
-    traceback, is followed by a line that asks for a report, and has exit code 1. Warnings take one line each.
+    exit code 2, an interruption in one line and 130. What is left is a
+    fault of the program: it keeps its traceback, is followed by a line that asks for a report, and has exit
+    code 1. Warnings take one line each. Nothing is raised, so that a notebook can call a program, too.
 
     Args:
         prog: the program's name, in front of every line.
@@ -209,11 +246,12 @@ def exit_code(prog: str, work: Callable[[], int]) -> int:
     with _warnings_in_a_line(prog):
         try:
             return work()
+        except SystemExit as ended:  # of the parser: in a notebook an exception would be all that is seen
+            return ended.code if isinstance(ended.code, int) else 0
         except KeyboardInterrupt:
             return _end(prog, "interrupted", INTERRUPTED)
         except BrokenPipeError:  # who read what is printed has gone, `head` for instance
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return BROKEN_PIPE
+            return reader_has_gone()
         except (UserError, OSError) as error:
             return _end(prog, f"error: {error}", 2)
         except Exception as error:

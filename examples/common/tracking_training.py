@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -55,6 +55,20 @@ Model = TypeVar("Model", bound=nn.Module)
 @dataclass(frozen=True)
 class TrackerConfig(RunConfig):
     """How a tracker is trained, whichever it is."""
+
+    MOST_USED: ClassVar = (
+        "output",
+        "resume",
+        "initial",
+        "data.source",
+        "data.also",
+        "data.difficulty",
+        "first_frames",
+        "frames",
+        "training.steps",
+        "training.seed",
+        "device",
+    )
 
     initial: Path | None = None
     """A checkpoint to start from, of networks of the same sizes; only its tracker is taken."""

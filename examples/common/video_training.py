@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -47,6 +47,18 @@ Programs = TypeVar("Programs", bound=NamedTuple)
 @dataclass(frozen=True)
 class VideoModelConfig(RunConfig):
     """How a generative model of videos is trained, whichever it is."""
+
+    MOST_USED: ClassVar = (
+        "output",
+        "resume",
+        "data.source",
+        "first_frames",
+        "frames",
+        "training.steps",
+        "training.minutes",
+        "training.seed",
+        "device",
+    )
 
     validate: bool = runtime_field(False)
     """Let Pyro check the parameters and values of all distributions at every step: slower, for debugging."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from whatwhere import checks
 from whatwhere.examples.common.program import RunConfig
@@ -75,6 +76,19 @@ class PriorConfig:
 @dataclass(frozen=True)
 class AIRConfig(RunConfig):
     """Train AIR to count, locate and draw the objects of images, and evaluate it on held-out ones."""
+
+    MOST_USED: ClassVar = (
+        "output",
+        "resume",
+        "data.source",
+        "data.image_size",
+        "network.max_count",
+        "prior.inverse_scale",
+        "estimator",
+        "training.steps",
+        "training.seed",
+        "device",
+    )
 
     output: Path = runtime_field(Path("runs/air"))
     compile: bool = runtime_field(False)

@@ -16,6 +16,10 @@
 gives `--batch-size`, `--folder`, `--training.steps`, ..., `--preset quick`, with the docstrings as help
 texts. Fields may be `int`, `float`, `str`, `bool` (`--flag` and `--no-flag`), `Path`, `Literal[...]`, tuples
 of those, `... | None` (written `none` on the command line), and dataclasses of such fields.
+
+The help has a section for each nested dataclass. A class may name the options that most people need, as a
+class variable `MOST_USED: ClassVar = ("output", "training.steps")`: they come first, and how a run is
+carried out comes last.
 """
 
 from __future__ import annotations
@@ -119,10 +123,17 @@ class _Leaf(NamedTuple):
     annotation: Any
     default: Any
     help: str
+    runtime: bool
+    about: str
+    """What the dataclass that it is in is about."""
+
+    @property
+    def name(self) -> str:
+        return ".".join(self.path)
 
     @property
     def option(self) -> str:
-        return "--" + ".".join(self.path).replace("_", "-")
+        return "--" + self.name.replace("_", "-")
 
 
 def _default(field: dataclasses.Field[Any], instance: Any) -> Any:
@@ -132,7 +143,9 @@ def _default(field: dataclasses.Field[Any], instance: Any) -> Any:
     return field.default if factory is _MISSING else factory()
 
 
-def _leaves(cls: type, instance: Any = _MISSING, prefix: tuple[str, ...] = ()) -> Iterator[_Leaf]:
+def _leaves(
+    cls: type, instance: Any = _MISSING, prefix: tuple[str, ...] = (), about: str = ""
+) -> Iterator[_Leaf]:
     hints, docs = get_type_hints(cls), field_docs(cls)
     for field in dataclasses.fields(cls):
         if not field.init:
@@ -140,10 +153,11 @@ def _leaves(cls: type, instance: Any = _MISSING, prefix: tuple[str, ...] = ()) -
         annotation, path = hints[field.name], (*prefix, field.name)
         default = _default(field, instance)
         if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
-            yield from _leaves(annotation, default, path)
+            yield from _leaves(annotation, default, path, docs.get(field.name, ""))
         else:
             _check_supported(annotation, ".".join(path))
-            yield _Leaf(path, annotation, default, docs.get(field.name, ""))
+            runtime = bool(field.metadata.get("runtime"))
+            yield _Leaf(path, annotation, default, docs.get(field.name, ""), runtime, about)
 
 
 def _optional(annotation: Any) -> tuple[Any, bool]:
@@ -246,7 +260,7 @@ def _show(value: Any) -> str:
 def _add_option(parser: argparse._ActionsContainer, leaf: _Leaf) -> None:
     inner, _ = _optional(leaf.annotation)
     text = f"{leaf.help} ({_show(leaf.default)})".strip().replace("%", "%%")
-    options: dict[str, Any] = {"dest": ".".join(leaf.path), "default": None, "help": text}
+    options: dict[str, Any] = {"dest": leaf.name, "default": None, "help": text}
     if inner is bool:
         options["action"] = argparse.BooleanOptionalAction
     elif get_origin(inner) is tuple:
@@ -277,18 +291,44 @@ def make_parser(
         TypeError: a field's type has no form on the command line.
     """
     text = description or (inspect.getdoc(cls) or "").partition("\n\n")[0]
-    parser = _Parser(prog=prog, description=text.replace("%", "%%"), allow_abbrev=False)
+    leaves = list(_leaves(cls))
+    needed = [f"{leaf.option} {_metavar(leaf.annotation)} " for leaf in leaves if leaf.default is _MISSING]
+    parser = _Parser(
+        prog=prog,
+        usage=f"%(prog)s {''.join(needed)}[options]",
+        description=text.replace("%", "%%"),
+        allow_abbrev=False,
+    )
+    sections = _sections(leaves, getattr(cls, "MOST_USED", ()))
+    groups = {
+        title: parser.add_argument_group(title, parts[0].about or None) for title, parts in sections.items()
+    }
     if presets:
-        parser.add_argument(
+        next(iter(groups.values()), parser).add_argument(
             "--preset", choices=sorted(presets), help="named defaults; options given beside it override them"
         )
-    groups: dict[tuple[str, ...], argparse._ActionsContainer] = {(): parser}
-    for leaf in _leaves(cls):
-        group = leaf.path[:-1]
-        if group not in groups:
-            groups[group] = parser.add_argument_group(".".join(group))
-        _add_option(groups[group], leaf)
+    for title, parts in sections.items():
+        for leaf in parts:
+            _add_option(groups[title], leaf)
     return parser
+
+
+def _sections(leaves: Sequence[_Leaf], most_used: Sequence[str]) -> dict[str, list[_Leaf]]:
+    """The options by the title under which the help has them, in its order."""
+    by_name = {leaf.name: leaf for leaf in leaves}
+    sections: dict[str, list[_Leaf]] = {}
+    if most_used:
+        sections["most used"] = [by_name[name]._replace(about="") for name in most_used]
+    run: list[_Leaf] = []
+    for leaf in leaves:
+        if leaf.name in most_used:
+            continue
+        if most_used and leaf.runtime and len(leaf.path) == 1:
+            run.append(leaf)
+        else:
+            own = "training" if most_used else "options of this command"
+            sections.setdefault(".".join(leaf.path[:-1]) or own, []).append(leaf)
+    return {**sections, "how the run is carried out": run} if run else sections
 
 
 def parse_config(
@@ -323,7 +363,7 @@ def parse_config(
     preset = (presets or {}).get(given.get("preset") or "", _MISSING)
     values: dict[tuple[str, ...], Any] = {}
     for leaf in _leaves(cls, preset):
-        text = given[".".join(leaf.path)]
+        text = given[leaf.name]
         if text is None and leaf.default is _MISSING:
             parser.error(f"option {leaf.option} is required")
         try:

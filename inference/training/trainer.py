@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import is_dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -481,7 +482,9 @@ class Trainer:
             else not self.config.progress
         )
         total = self.config.steps if self.config.minutes is None else None
-        return tqdm(total=total, initial=self.step, disable=hidden, unit="step", dynamic_ncols=True)
+        # A bar that is asked for is a widget in a notebook; importing `auto` may warn that it lacks one.
+        make = tqdm if self.config.progress is None else import_module("tqdm.auto").tqdm
+        return make(total=total, initial=self.step, disable=hidden, unit="step", dynamic_ncols=True)
 
 
 def _device(module: nn.Module) -> torch.device:

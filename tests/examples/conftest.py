@@ -20,10 +20,7 @@ def data_error(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
 
     def run(*arguments: object) -> str:
         capsys.readouterr()
-        try:
-            status = data.main([str(argument) for argument in arguments])
-        except SystemExit as stop:
-            status = stop.code  # type: ignore[assignment]
+        status = data.main([str(argument) for argument in arguments])
         captured = capsys.readouterr()
         assert status == 2
         assert captured.out == ""

@@ -240,10 +240,7 @@ def test_presets_are_the_papers_where_they_say_so():
 def test_mistakes_are_one_line(train, tmp_path: Path, capsys, arguments: list[str], message: str):
     if "cuda" in arguments and torch.cuda.is_available():
         pytest.skip("there is a GPU here")
-    try:
-        code = train(tmp_path, *arguments)
-    except SystemExit as exit_:
-        code = exit_.code
+    code = train(tmp_path, *arguments)
     error = capsys.readouterr().err
     assert code == 2
     assert message in error

@@ -69,9 +69,7 @@ def fail(error: BaseException) -> Callable[[Config], int]:
 def test_a_configuration_is_checked_before_work_starts(
     capsys: pytest.CaptureFixture[str], argv: str, message: str
 ):
-    with pytest.raises(SystemExit) as ended:
-        program(never, *argv.split())
-    assert ended.value.code == 2
+    assert program(never, *argv.split()) == 2
     error = capsys.readouterr().err
     assert error.startswith("prog do: error: ")
     assert message in error
@@ -190,3 +188,51 @@ def test_a_reader_that_goes_ends_the_program_without_a_word():
         process.stdout.close()
         assert process.stderr.read() == ""
         assert process.wait(60) == 141
+
+
+def test_help_returns_to_the_caller(capsys: pytest.CaptureFixture[str]):
+    assert program(never, "--help") == 0
+    assert "--inner.rate" in capsys.readouterr().out
+
+
+def test_overwriting_keeps_the_run_before(tmp_path: Path):
+    output = tmp_path / "run"
+
+    def write(text: str) -> Callable[[Config], int]:
+        def work(config: Config) -> int:
+            assert not config.overwrite
+            config.output.mkdir()  # fails where there is still one
+            (config.output / "checkpoint.pt").write_text(text)
+            return 0
+
+        return work
+
+    for text in ("first", "second", "third"):
+        assert program(write(text), "--overwrite", f"--output={output}") == 0
+    assert (output / "checkpoint.pt").read_text() == "third"
+    assert (tmp_path / "run.previous/checkpoint.pt").read_text() == "second"
+
+
+def test_overwriting_leaves_other_folders_alone(tmp_path: Path):
+    (tmp_path / "thesis.tex").write_text("text")
+    assert program(lambda config: 0, "--overwrite", f"--output={tmp_path}") == 0
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_overwriting_is_refused_where_the_run_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "log.jsonl").touch()
+    code = "import sys, whatwhere.inference.training as t\nwith t.FolderLock(sys.argv[1]): print(), input()"
+    with subprocess.Popen(
+        [sys.executable, "-u", "-c", code, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        assert program(never, "--overwrite", f"--output={tmp_path}") == 2
+        assert (tmp_path / "log.jsonl").exists()
+        other.communicate(b"\n")
+    assert "error" in capsys.readouterr().err
+
+
+def test_resuming_and_overwriting_exclude_each_other(capsys: pytest.CaptureFixture[str]):
+    assert program(never, "--resume", "--overwrite") == 2
+    assert "`resume` and `overwrite`" in capsys.readouterr().err

@@ -3,7 +3,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Optional
+from typing import Any, ClassVar, Literal, Optional
 
 import pytest
 
@@ -234,3 +234,41 @@ def test_differences_show_fields_that_only_one_has_and_take_nan_as_equal():
     ]
     assert differences({"a": 1}, {"a": 1.0}) == []
     assert differences({"a": None}, {"a": "absent"}) == [Difference("a", None, "absent")]
+
+
+@dataclass(frozen=True)
+class Sectioned:
+    """Do something."""
+
+    MOST_USED: ClassVar = ("loop.rate", "output")
+
+    output: Path = runtime_field(Path("out"))
+    """Folder."""
+    device: str = runtime_field("cpu")
+    """Device."""
+    depth: int = 1
+    """Depth."""
+    loop: LongLoop = LongLoop()
+    """How fast."""
+
+
+def test_help_has_sections_with_the_most_used_options_first():
+    text = make_parser(Sectioned, {"quick": Sectioned()}).format_help()
+    places = [
+        text.index(part)
+        for part in (
+            "most used:",
+            "--preset",
+            "--loop.rate",
+            "--output",
+            "training:",
+            "--depth",
+            "loop:",
+            "How fast.",
+            "--loop.steps",
+            "how the run is carried out:",
+            "--device",
+        )
+    ]
+    assert places == sorted(places)
+    assert text.count("--loop.rate") == 1
