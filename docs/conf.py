@@ -12,7 +12,7 @@ from sphinx.application import Sphinx  # noqa: E402
 from whatwhere import __version__  # noqa: E402
 
 project = "whatwhere"
-author = "the authors of whatwhere"
+author = "The whatwhere developers"
 copyright = "MIT licence"
 release = version = __version__
 
