@@ -6,6 +6,8 @@ May import `models`. The guide of a new model is a file here.
 
 from .air import AIRBaseline, AIRGuide
 from .discovery import Discovery
+from .evidence_air import EvidenceAIRGuide
+from .evidence_discovery import EvidenceDiscovery
 from .looking import WhatEncoder
 from .looks import StaticLooks, StickyLooks
 from .propagation import Propagation
@@ -20,6 +22,8 @@ __all__ = [
     "AIRBaseline",
     "AIRGuide",
     "Discovery",
+    "EvidenceAIRGuide",
+    "EvidenceDiscovery",
     "Propagation",
     "SQAIRGuide",
     "SecondLook",

@@ -5,28 +5,26 @@ Kosiorek et al., *Sequential Attend, Infer, Repeat*, 2018, appendix A.
 
 from __future__ import annotations
 
-import pyro
+from functools import partial
+
 import torch
 import torch.nn.functional as F
-from pyro import poutine
 from torch import Tensor, nn
 
 from .. import checks
-from ..models.components.active_set import ActiveSet
 from ..models.components.attention import Size, crop
 from ..models.components.networks import LocScale, fill_output_bias, initialise, mlp
-from ..models.components.provisional import Decision, Provisional
 from ..models.components.recurrent import VanillaRNN
-from ..models.components.slots import Slots, concatenate, slots_present, stack_slots
+from ..models.components.slots import Slots, concatenate, stack_slots
 from ..models.components.windows import SquashedWindows
-from ..models.priors.counts import harmless, present_or_standard, slot_presence
-from ..models.priors.discovery import MIN_SCALE
-from .exploration import explore
+from ..models.priors.counts import harmless
+from ..models.priors.discovery import MIN_SCALE, pair
 from .looking import Placed, WhatEncoder
 from .second_look import SecondLook
+from .slot_discovery import SlotDiscovery
 
 
-class Discovery(ActiveSet, nn.Module):
+class Discovery(SlotDiscovery):
     """Finds new objects, one after the other: where, what, and whether there is one at all.
 
     Args:
@@ -48,17 +46,8 @@ class Discovery(ActiveSet, nn.Module):
             have a standard deviation of 0.3; 0.001 costs none.
         windows: what `z_where` means; the model's.
         second_look: corrects the place by a crop of it; by default there is none.
-        size_logit: initial mean of the two size logits of `z_where`.
-
-    Attributes:
-        hold: share of decisions after the first frame that are taken for "nothing new" in training mode, in
-            [0, 1), see `SQAIRGuide`; a buffer, to be annealed, or None if it is always zero.
-        exploration: share of decisions that are taken by a fair coin in training mode, in [0, 1), so that no
-            number of objects is given up before the networks can tell; a buffer like `hold`.
+        size_logit: initial mean of the two size logits of `z_where`, or of each, x before y.
     """
-
-    hold: Tensor | None
-    exploration: Tensor | None
 
     def __init__(
         self,
@@ -78,12 +67,11 @@ class Discovery(ActiveSet, nn.Module):
         where_floor: float = MIN_SCALE,
         windows: SquashedWindows = SquashedWindows(),  # noqa: B008
         second_look: SecondLook | None = None,
-        size_logit: float = 0.0,
+        size_logit: float | tuple[float, float] = 0.0,
     ) -> None:
-        super().__init__()
-        checks.at_least(1, feature_size=feature_size, max_count=max_count, what_size=what_size)
-        checks.at_least(1, glimpse_size=glimpse_size, hidden=hidden, presence_hidden=presence_hidden)
-        checks.not_negative(context_size=context_size, where_floor=where_floor)
+        super().__init__(max_count, what_size, glimpse_size, context_size, hold, exploration)
+        checks.at_least(1, feature_size=feature_size, hidden=hidden, presence_hidden=presence_hidden)
+        checks.not_negative(where_floor=where_floor)
         checks.finite(presence_bias=presence_bias, scale_bias=scale_bias)
         self.image_encoder = image_encoder
         self.what_encoder = what_encoder
@@ -95,27 +83,34 @@ class Discovery(ActiveSet, nn.Module):
         fill_output_bias(self.presence_head, presence_bias)
         first = self.where_head[-1]
         assert isinstance(first, nn.Linear)
-        nn.init.constant_(first.bias[:2], size_logit)
+        first.bias.data[:2] = torch.tensor(pair(size_logit))
         self.second_look = second_look
-        # They follow from the step, so checkpoints do not have them.
-        self.register_buffer("hold", torch.tensor(0.0) if hold else None, persistent=False)
-        self.register_buffer("exploration", torch.tensor(0.0) if exploration else None, persistent=False)
         self.where_floor = where_floor
         self.windows = windows
-        self.context_size = context_size
-        self.max_count = max_count
-        self.what_size = what_size
-        self.glimpse_size = glimpse_size
 
-    def forward(self, t: int, image: Tensor, features: Tensor, summary: Tensor, free: Tensor) -> Slots:
+    def features(self, frames: Tensor) -> Tensor:
+        """What is seen of frames `(..., C, H, W)` as a whole, whatever the number of particles."""
+        features: Tensor = self.image_encoder(frames)
+        return features
+
+    def forward(
+        self,
+        t: int,
+        image: Tensor,
+        features: Tensor,
+        summary: Tensor,
+        free: Tensor,
+        propagated: Slots | None = None,
+    ) -> Slots:
         """The statements of frame `t`.
 
         Args:
             t: number of the frame, from 0.
             image: `(B, C, H, W)`.
-            features: `image_encoder(image)`.
+            features: of the frame, see `features`.
             summary: of the propagated objects.
             free: number of free slots, `(...)`; more cannot be discovered.
+            propagated: these objects, of which only the summary is looked at.
         """
         early = self.rnn.project(concatenate(features, summary))
         hidden = self.rnn.initial
@@ -128,7 +123,9 @@ class Discovery(ActiveSet, nn.Module):
             hidden, place = self.where_present(
                 self._place, possible, early, slot.features(), hidden, images=image
             )
-            slot = self._draw(f"discovery/{{}}/{t}/{j}", image, hidden, place, possible, hold)
+            look = partial(self.where_present, self._look, possible, images=image)
+            decide = partial(self._decided, possible, hidden)
+            slot = self._draw(f"discovery/{{}}/{t}/{j}", possible, place, look, decide, hold)
             slots.append(slot)
         return stack_slots(slots)
 
@@ -159,27 +156,6 @@ class Discovery(ActiveSet, nn.Module):
     def _decide(self, hidden: Tensor, z_what: Tensor) -> Tensor:
         return self.presence_head(concatenate(hidden, z_what))
 
-    def _draw(
-        self,
-        name: str,
-        image: Tensor,
-        hidden: Tensor,
-        place: LocScale,
-        possible: Tensor,
-        hold: Tensor | None,
-    ) -> Slots:
-        used = Decision(name.format("z_pres"))
-        with poutine.mask(mask=possible > 0):
-            where = present_or_standard(place, possible)
-            z_where = pyro.sample(name.format("z_where"), Provisional(where, used))
-            look = self.where_present(self._look, possible, z_where, images=image)
-            what = present_or_standard(look, possible)
-            z_what = pyro.sample(name.format("z_what"), Provisional(what, used))
-            logit = self.where_present(self._decide, possible, hidden, z_what).squeeze(-1)
-            if self.training and self.exploration is not None:
-                logit = explore(logit, self.exploration)
-            if hold is not None:
-                logit = explore(logit, hold, towards=0.0)
-            z_pres = pyro.sample(name.format("z_pres"), slot_presence(logit, possible))
-        used.settle(z_pres > 0)
-        return slots_present(z_pres, z_where, z_what)
+    def _decided(self, possible: Tensor, hidden: Tensor, z_where: Tensor, z_what: Tensor) -> Tensor:
+        logit: Tensor = self.where_present(self._decide, possible, hidden, z_what)
+        return logit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +40,7 @@ class SecondLook(nn.Module):
         features: width of the features that the correction is linear in.
         enlarge: side of the crop's window over that of the place.
         windows: what `z_where` means.
+        units: of the correction of each component of the mean.
     """
 
     def __init__(
@@ -48,30 +50,32 @@ class SecondLook(nn.Module):
         hidden: int = 256,
         features: int = 64,
         enlarge: float = 1.2,
-        windows: SquashedWindows = SquashedWindows(),  # noqa: B008
+        windows: Callable[[Tensor], Tensor] = SquashedWindows(),  # noqa: B008
+        units: tuple[float, ...] = (0.1, 0.1, 0.1, 0.1),
     ) -> None:
         super().__init__()
         pixels = channels * math.prod(glimpse_size)
         self.features = nn.Sequential(
             nn.Flatten(-3), mlp([pixels, hidden, features], nn.ELU, activate_last=True)
         )
-        self.correction = nn.Linear(features + 2, 8)
+        self.correction = nn.Linear(features + 2, 2 * len(units))
         initialise(self.features)
         nn.init.zeros_(self.correction.weight)
         nn.init.zeros_(self.correction.bias)
         self.glimpse_size = glimpse_size
         self.enlarge = enlarge
         self.windows = windows
+        self.units = units
 
     def forward(self, images: Tensor, z_where: Tensor) -> Tensor:
-        """Corrections of mean and raw standard deviation, side by side, `(..., 8)`.
+        """Corrections of mean and raw standard deviation, side by side, `(..., 2 D)`.
 
         Args:
             images: `(B, C, H, W)`.
-            z_where: mean place of the first look, `(..., B, 4)`.
+            z_where: mean place of the first look, `(..., B, D)`.
         """
         size, shift = self.windows(z_where.detach()).chunk(2, dim=-1)
         glimpses = crop(images, torch.cat([self.enlarge * size, shift], dim=-1), self.glimpse_size)
         seen = torch.cat([centre_of_ink(glimpses), self.features(glimpses)], dim=-1)
         loc, raw_scale = self.correction(seen).chunk(2, dim=-1)
-        return torch.cat([0.1 * loc, raw_scale], dim=-1)
+        return torch.cat([loc * loc.new_tensor(self.units), raw_scale], dim=-1)

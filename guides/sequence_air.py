@@ -13,6 +13,7 @@ from ..models.components.slots import TrackedSlots
 from ..models.components.stated_once import StatedOnce
 from ..models.sequence_air import of_one_frame
 from .discovery import Discovery
+from .evidence_discovery import EvidenceDiscovery
 
 
 class SequenceAIRGuide(StatedOnce):
@@ -23,7 +24,9 @@ class SequenceAIRGuide(StatedOnce):
         image_shape: channels, height and width of a frame.
     """
 
-    def __init__(self, discovery: Discovery, image_shape: tuple[int, int, int] = (1, 50, 50)) -> None:
+    def __init__(
+        self, discovery: Discovery | EvidenceDiscovery, image_shape: tuple[int, int, int] = (1, 50, 50)
+    ) -> None:
         super().__init__()
         self.discovery = discovery
         self.image_shape = image_shape
@@ -41,7 +44,7 @@ class SequenceAIRGuide(StatedOnce):
         """The same, frame by frame; the state is the number of objects so far, `(...)`, int64."""
         self.state_parameters()
         require_pixels("video", video, "BT", self.image_shape, dtype=self.discovery.scale_bias.dtype)
-        features = self.discovery.image_encoder(video)  # each frame once, whatever the number of particles
+        features = self.discovery.features(video)  # each frame once, whatever the number of particles
         steps = (partial(self.step, t, video[:, t], features[:, t]) for t in range(video.shape[1]))
         total = torch.zeros(len(video), dtype=torch.int64, device=video.device)
         return Frames.of_data(len(video), total, steps)

@@ -21,6 +21,7 @@ from ..models.components.slots import ABSENT, Slots, TrackedSlots, compact, empt
 from ..models.components.stated_once import StatedOnce
 from ..models.sqair import LatentEncoder, State
 from .discovery import Discovery
+from .evidence_discovery import EvidenceDiscovery
 from .propagation import Propagation
 from .tracking import TrackingPropagation
 
@@ -44,7 +45,7 @@ class SQAIRGuide(StatedOnce):
     def __init__(
         self,
         propagation: Propagation | TrackingPropagation,
-        discovery: Discovery,
+        discovery: Discovery | EvidenceDiscovery,
         latent_encoder: LatentEncoder,
         image_shape: tuple[int, int, int] = (1, 50, 50),
         truncate: bool = True,
@@ -69,7 +70,7 @@ class SQAIRGuide(StatedOnce):
         """The same, frame by frame; the state is a `models.sqair.State`."""
         self.state_parameters()
         require_pixels("video", video, "BT", self.image_shape, dtype=self.discovery.scale_bias.dtype)
-        features = self.discovery.image_encoder(video)  # each frame once, whatever the number of particles
+        features = self.discovery.features(video)  # each frame once, whatever the number of particles
         batch_size, count = len(video), self.discovery.max_count
         memory = self.propagation.initial_memory
         slots = empty_slots(count, self.discovery.what_size, memory, batch_size)
@@ -93,7 +94,7 @@ class SQAIRGuide(StatedOnce):
             summary = self.latent_encoder(*propagated[:3])
         count = self.discovery.max_count
         free = count - survivors if self.truncate else torch.full_like(survivors, count)
-        found: Slots = self.discovery(t, image, features, summary, free)
+        found: Slots = self.discovery(t, image, features, summary, free, propagated)
         memory = self.propagation.initial_memory.expand(*found.z_pres.shape, -1)
         discovered = TrackedSlots(*found, memory, new_identities(found.z_pres, total))
         slots = discovered if propagated is None else compact(propagated, discovered)

@@ -48,12 +48,13 @@ from ..models.components.networks import LocScale, fill_output_bias, initialise,
 from ..models.components.normal_mixture import Mixture
 from ..models.components.provisional import Decision, Provisional
 from ..models.components.slots import Slots, TrackedSlots, slots_present, stack_slots
-from ..models.components.template_matching import Fit, fit, observe, sample_area, search
+from ..models.components.template_matching import fit, observe, sample_area, search
 from ..models.priors.counts import present_or_standard, slot_presence
 from ..models.priors.looks import WithLooks
 from ..models.priors.motion import MotionPrior
 from ..models.priors.propagation import RecurrentPropagationPrior
 from ..models.sqair import SceneDecoder
+from .evidence import EVIDENCE, evidence
 from .exploration import explore
 from .looking import WhatEncoder
 from .looks import StaticLooks, StickyLooks, draw_look
@@ -66,9 +67,6 @@ SURE_WEIGHT, SURE_SCALE = 0.7, 0.05
 
 CORRECTION = (0.003, 0.003, 0.01, 0.01)
 """Units of the learned correction of a place: it is small, or search would be for nothing."""
-
-EVIDENCE = 4
-"""Numbers that presence is decided on, see `_evidence`."""
 
 
 class Expected(NamedTuple):
@@ -121,6 +119,7 @@ class TrackingPropagation(ActiveSet, nn.Module):
         where_floor: added to the standard deviations of places.
         presence_bias: initial logit of staying.
         hold: whether `hold` may be other than zero.
+        anywhere: whether objects are followed alike wherever they are: the networks are not told the shifts.
 
     Attributes:
         hold: as of `Propagation`.
@@ -145,6 +144,7 @@ class TrackingPropagation(ActiveSet, nn.Module):
         where_floor: float = 0.001,
         presence_bias: float = 5.0,
         hold: bool = False,
+        anywhere: bool = False,
     ) -> None:
         super().__init__()
         self.prior = prior
@@ -170,6 +170,7 @@ class TrackingPropagation(ActiveSet, nn.Module):
         self.trust = trust
         self.steps = steps
         self.where_floor = where_floor
+        self.anywhere = anywhere
 
     @property
     def initial_memory(self) -> Tensor:
@@ -279,7 +280,7 @@ class TrackingPropagation(ActiveSet, nn.Module):
         found = search(
             observed, template, windows(torch.cat([size, before[:, 2:]], dim=-1)), self.margin, self.pool
         )
-        x, y = windows.inverse_shift(found.x), windows.inverse_shift(found.y)
+        x, y = windows.inverse_shift(found.x, 0), windows.inverse_shift(found.y, 1)
         score = self.trust * found.gain / (2 * self.scale**2) + _log_prior(wider, x, y)
         best, count = score.flatten(1).argmax(1, keepdim=True), x.shape[1]
         start = torch.cat([size, x.gather(1, best % count), y.gather(1, best // count)], dim=-1)
@@ -297,7 +298,7 @@ class TrackingPropagation(ActiveSet, nn.Module):
             logits = self._weigh(observed, template, found, scale, mixture, before)
             off = 10 * (found.where - mixture.component(mixture.logits.argmax(-1)).loc)
         features = self.comparison(torch.cat([found.seen[:, :-1].flatten(1), picture], dim=-1))
-        where_from = torch.cat([features, found.where, off, scale.log() / 5], dim=-1)
+        where_from = torch.cat([features, self._told(found.where), off, scale.log() / 5], dim=-1)
         shift, raw_scale = self.correction(where_from).chunk(2, dim=-1)
         loc = found.where + shift * shift.new_tensor(CORRECTION)
         scale = scale * (0.3 * raw_scale).exp() + self.where_floor
@@ -309,6 +310,10 @@ class TrackingPropagation(ActiveSet, nn.Module):
             ),
             features,
         )
+
+    def _told(self, where: Tensor) -> Tensor:
+        """What networks are told of a place."""
+        return torch.cat([where[:, :2], torch.zeros_like(where[:, 2:])], dim=-1) if self.anywhere else where
 
     def _weigh(
         self,
@@ -331,28 +336,6 @@ class TrackingPropagation(ActiveSet, nn.Module):
         hidden = mixture.logits.log_softmax(-1) + there.clamp(max=0).movedim(0, -1)
         return torch.cat([laplace.unsqueeze(-1), hidden], dim=-1)
 
-    @torch.no_grad()
-    def _evidence(self, image: Tensor, where: Tensor, picture: Tensor, explained: Tensor) -> Tensor:
-        """What a picture explains at a place: nats, shares of what can be seen, share that can be seen."""
-        observed, template, coords = (
-            self._observe(image, explained),
-            self._glimpse(picture),
-            self.decoder.windows(where),
-        )
-        found: Fit = fit(
-            crop(observed, coords, self.glimpse_size), template, sample_area(coords, observed, template)
-        )
-        nats = found.gain / (2 * self.scale**2)
-        return torch.stack(
-            [
-                (nats / 10).asinh(),
-                found.gain / (found.visible + 1),
-                found.visible / (found.total + 1),
-                found.visible.log1p(),
-            ],
-            dim=-1,
-        )
-
     def _decide(
         self,
         image: Tensor,
@@ -362,8 +345,10 @@ class TrackingPropagation(ActiveSet, nn.Module):
         picture: Tensor,
         explained: Tensor,
     ) -> Tensor:
-        evidence = self._evidence(image, where.detach(), picture, explained)
-        return self.presence_head(torch.cat([features, evidence, where, what], dim=-1))
+        with torch.no_grad():
+            observed, coords = self._observe(image, explained), self.decoder.windows(where)
+            found = evidence(observed, self._glimpse(picture), coords, self.scale)
+        return self.presence_head(torch.cat([features, found, self._told(where), what], dim=-1))
 
     def _look(self, image: Tensor, where: Tensor, explained: Tensor, what: Tensor) -> LocScale | None:
         rest = (image - explained.unflatten(-1, image.shape[1:])).clamp(min=0)

@@ -1,5 +1,6 @@
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,7 +58,7 @@ class Generative(NamedTuple):
         return [name for name in self.latent() if "z_pres" in name]
 
 
-GENERATIVE = ("AIR", "SQAIR", "SQAIR-hold", "SequenceAIR", "VRNN")
+GENERATIVE = ("AIR", "AIR-evidence", "SQAIR", "SQAIR-hold", "SQAIR-evidence", "SequenceAIR", "VRNN")
 
 
 @pytest.fixture(scope="session")
@@ -68,14 +69,21 @@ def make_generative() -> Callable[..., Generative]:
         from whatwhere.examples.sqair import NetworkConfig, PriorConfig, SQAIRConfig, programs_of
         from whatwhere.examples.vrnn import NetworkConfig as VRNNNetwork
         from whatwhere.examples.vrnn import build as build_vrnn
-        from whatwhere.guides import AIRGuide
+        from whatwhere.guides import AIRGuide, EvidenceAIRGuide
         from whatwhere.models import AIR
         from whatwhere.models.components.networks import GlimpseDecoder, GlimpseEncoder
         from whatwhere.models.priors import GeometricCount
 
-        if name == "AIR":
+        if name.startswith("AIR"):
             sizes = {"what_size": 3, "image_shape": (1, 12, 12)}
-            model = AIR(GeometricCount(count, 0.5), decoder=GlimpseDecoder(3, (1, 5, 5), (6,)), **sizes)
+            decoder = GlimpseDecoder(3, (1, 5, 5), (6,))
+            model = AIR(GeometricCount(count, 0.5), decoder=decoder, **sizes)
+        if name == "AIR-evidence":
+            encoder = GlimpseEncoder((1, 5, 5), 3, (6,))
+            guide = EvidenceAIRGuide(
+                decoder, encoder=encoder, glimpse_size=(5, 5), max_count=count, hidden=6, **sizes
+            )
+        elif name == "AIR":
             guide = AIRGuide(
                 encoder=GlimpseEncoder((1, 5, 5), 3, (6,)),
                 glimpse_size=(5, 5),
@@ -90,15 +98,26 @@ def make_generative() -> Callable[..., Generative]:
             model, guide = build_vrnn(network)
         else:
             network = NetworkConfig("mlp", (1, 12, 12), count, 3, 5, 8, 6, 6)
-            kind, hold = "air" if name == "SequenceAIR" else "sqair", int(name == "SQAIR-hold")
             prior = PriorConfig(stay_logit=0.5)
+            if name == "SQAIR-evidence":
+                network = replace(
+                    network,
+                    discovery="evidence",
+                    looks="sticky",
+                    follow="tracked",
+                    background="none",
+                    clamp=True,
+                    anywhere=True,
+                )
+                prior = replace(prior, propagation="motion", where="fixed", object_size=(5.0, 4.0), price=1.0)
+            kind, hold = "air" if name == "SequenceAIR" else "sqair", int(name == "SQAIR-hold")
             model, guide = programs_of(SQAIRConfig(model=kind, network=network, prior=prior, hold_steps=hold))
         if name == "SQAIR-hold":
             for phase in (guide.propagation, guide.discovery):
                 phase.hold.fill_(0.3)
         for parameter in dict.fromkeys([*model.parameters(), *guide.parameters()]):
             parameter.data += 0.1 * torch.randn_like(parameter)
-        shape = (2, 1, 12, 12) if name == "AIR" else (2, frames, 1, 12, 12)
+        shape = (2, 1, 12, 12) if name.startswith("AIR") else (2, frames, 1, 12, 12)
         return Generative(model.to(dtype), guide.to(dtype), torch.rand(shape, dtype=dtype))
 
     return make

@@ -71,8 +71,12 @@ FOR_CONTINUOUS: dict[str, Callable[[], MultiSampleELBO]] = {
     "IWAE-stl": lambda: IWAE(2, continuous="stl"),
 }
 CASES = [
-    *(("AIR", each) for each in {**FOR_ALL, **FOR_COUNTS}),
-    *((name, each) for name in ("SQAIR", "SQAIR-hold", "SequenceAIR") for each in {**FOR_ALL, **FOR_VIDEOS}),
+    *((name, each) for name in ("AIR", "AIR-evidence") for each in {**FOR_ALL, **FOR_COUNTS}),
+    *(
+        (name, each)
+        for name in ("SQAIR", "SQAIR-hold", "SQAIR-evidence", "SequenceAIR")
+        for each in {**FOR_ALL, **FOR_VIDEOS}
+    ),
     *(("VRNN", each) for each in {**FOR_ALL, **FOR_VIDEOS, **FOR_CONTINUOUS}),
 ]
 EVERY = {**FOR_ALL, **FOR_VIDEOS, **FOR_COUNTS, **FOR_CONTINUOUS}

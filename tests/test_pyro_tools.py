@@ -88,7 +88,7 @@ def one_datum(make: Any, name: str) -> Any:
     return pair._replace(data=pair.data[:1])
 
 
-WITH_PRESENCES = ("AIR", "SQAIR", "SequenceAIR")
+WITH_PRESENCES = ("AIR", "AIR-evidence", "SQAIR", "SequenceAIR")
 
 
 @pytest.mark.parametrize(

@@ -59,12 +59,25 @@ class NetworkConfig:
     """Whether discovery corrects places by a crop of them."""
     looks: Literal["redrawn", "static", "sticky"] = "redrawn"
     """Appearance of known objects: drawn anew in every frame; drawn on discovery and kept; or small steps."""
+    discovery: Literal["learned", "evidence"] = "learned"
+    """How the guide finds new objects: by a network that sees the whole frame, as published; or where
+    something is left to explain, see `guides.EvidenceDiscovery`.
+    """
     follow: Literal["learned", "tracked"] = "learned"
     """How the guide follows objects: by networks that learn to, as published, or by searching for the
     decoder's picture of each, see `guides.TrackingPropagation`.
     """
+    anywhere: bool = False
+    """Whether objects move and are followed alike wherever they are in a frame: the networks of `motion` and
+    `tracked` are not told. In parts of a larger scene a place means nothing.
+    """
+    measured_in: tuple[int, int] | None = None
+    """Height and width of the frames in whose units places and sizes are measured; by default those of
+    `image_shape`. A model of crops is one of whole frames, see `fitted_to`.
+    """
 
     def __post_init__(self) -> None:
+        checks.at_least(2, self, "measured_in")
         checks.positive(self, "image_shape", "max_count", "what_size", "glimpse_size")
         checks.positive(self, "hidden", "narrow", "presence_hidden", "what_hidden")
         checks.positive(self, "reach", "where_floor")
@@ -82,6 +95,14 @@ class PriorConfig:
     """Added to the prior's logit of staying."""
     where: Literal["recurrent", "fixed"] = "recurrent"
     """Places of new objects: learned, each given the one before; or the same normal for all."""
+    price: float | None = None
+    """What each new object costs in nats, in every frame (a geometric prior of their number); by default the
+    prior of their number is learned.
+    """
+    object_size: tuple[float, float] | None = None
+    """Height and width in pixels of the window of a new object, the mean of their prior; in place of
+    `size_logit`.
+    """
     size_logit: float = -2.0
     """Mean logit of the sizes of new objects, relative to the frame, at first if learned; -2 is 0.12."""
     size_scale: float | None = None
@@ -95,7 +116,8 @@ class PriorConfig:
 
     def __post_init__(self) -> None:
         checks.finite(self, "stay_logit", "size_logit")
-        checks.positive(self, "size_scale", "shift_scale", "likelihood_scale")
+        checks.positive(self, "object_size", "size_scale", "shift_scale", "likelihood_scale")
+        checks.not_negative(self, "price")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from whatwhere.examples.parts.sqair_config import NetworkConfig, PriorConfig, SQAIRConfig
 from whatwhere.guides import (
     Discovery,
+    EvidenceDiscovery,
     Propagation,
     SecondLook,
     SequenceAIRGuide,
@@ -24,7 +26,9 @@ from whatwhere.models.components.windows import SquashedWindows
 from whatwhere.models.priors import (
     DiscoveryCountPrior,
     DiscoveryWherePrior,
+    FixedCountPrior,
     FixedWherePrior,
+    GeometricCount,
     GuidedPropagationPrior,
     MotionPrior,
     RecurrentPropagationPrior,
@@ -34,6 +38,12 @@ from whatwhere.models.priors import (
 )
 from whatwhere.models.sequence_air import SequenceAIR
 from whatwhere.models.sqair import SQAIR, LatentEncoder, LinearGlimpseDecoder, SceneDecoder
+
+_CORRECTION = (0.3, 0.3, 0.1, 0.1)
+"""Units of the second look's correction, where sizes are proposed as expected and places as seen."""
+
+_OUT_OF_SIGHT = 1.85
+"""Shift at which an object is out of sight, see `MotionPrior`, measured in the frame."""
 
 
 class Programs(NamedTuple):
@@ -103,11 +113,11 @@ def build(
     encoders = _encoders(network, glimpse_shape, image_shape)
     what_encoder = WhatEncoder(encoders.glimpse, network.what_hidden or hidden, what)
     latent_encoder = LatentEncoder(what, hidden)
-    windows = SquashedWindows(network.reach)
+    windows = _windows(network, image_shape)
     mean_image = torch.zeros(image_shape) if mean_image is None else mean_image
     model = SQAIR(
         _propagation_prior(network, prior),
-        DiscoveryCountPrior(count),
+        _count_prior(network, prior),
         _where_prior(network, prior),
         latent_encoder,
         SceneDecoder(
@@ -123,33 +133,77 @@ def build(
         prior.truncate,
     )
     propagation = _propagation(network, prior, model, what_encoder, hold)
-    discovery = Discovery(
-        encoders.image,
+    make = _discovery if network.discovery == "learned" else _evidence_discovery
+    discovery = make(network, prior, model, encoders.image, what_encoder, hold, exploration)
+    guide = SQAIRGuide(propagation, discovery, latent_encoder, image_shape, prior.truncate)
+    return Programs(model, guide)
+
+
+def _discovery(
+    network: NetworkConfig,
+    prior: PriorConfig,
+    model: SQAIR,
+    image_encoder: nn.Module,
+    what_encoder: WhatEncoder,
+    hold: bool,
+    exploration: bool,
+) -> Discovery:
+    """Finds new objects by what a network sees of the whole frame."""
+    size, windows = (network.glimpse_size, network.glimpse_size), model.decoder.windows
+    second_look = None
+    if network.second_look:
+        second_look = SecondLook(model.decoder.mean_image.shape[0], size, network.hidden, windows=windows)
+    return Discovery(
+        image_encoder,
         what_encoder,
-        hidden,
-        latent_encoder.size,
-        count,
-        what,
-        glimpse_shape[1:],
-        hidden,
+        network.hidden,
+        model.latent_encoder.size,
+        network.max_count,
+        network.what_size,
+        size,
+        network.hidden,
         network.presence_hidden,
         hold=hold,
         exploration=exploration,
         where_floor=network.where_floor,
         windows=windows,
-        second_look=_second_look(network, glimpse_shape, windows),
-        size_logit=0.0 if prior.size_scale is None else prior.size_logit,
+        second_look=second_look,
+        size_logit=0.0 if prior.size_scale is None else size_logits(network, prior),
     )
-    guide = SQAIRGuide(propagation, discovery, latent_encoder, image_shape, prior.truncate)
-    return Programs(model, guide)
 
 
-def _second_look(
-    network: NetworkConfig, glimpse_shape: tuple[int, int, int], windows: SquashedWindows
-) -> SecondLook | None:
-    if not network.second_look:
-        return None
-    return SecondLook(glimpse_shape[0], glimpse_shape[1:], network.hidden, windows=windows)
+def _evidence_discovery(
+    network: NetworkConfig,
+    prior: PriorConfig,
+    model: SQAIR,
+    image_encoder: nn.Module,
+    what_encoder: WhatEncoder,
+    hold: bool,
+    exploration: bool,
+) -> EvidenceDiscovery:
+    """Finds new objects where something is left to explain."""
+    glimpse_size, windows = (network.glimpse_size, network.glimpse_size), model.decoder.windows
+    channels = model.decoder.mean_image.shape[0]
+    x, y = (
+        unit / (1 + math.exp(-logit))
+        for unit, logit in zip(windows.unit, size_logits(network, prior), strict=True)
+    )
+    return EvidenceDiscovery(
+        model.decoder,
+        windows,
+        (x, y),
+        what_encoder,
+        SecondLook(channels, glimpse_size, network.hidden, windows=windows, units=_CORRECTION),
+        network.max_count,
+        network.what_size,
+        glimpse_size,
+        model.latent_encoder.size,
+        network.presence_hidden,
+        scale=prior.likelihood_scale,
+        where_floor=network.where_floor,
+        hold=hold,
+        exploration=exploration,
+    )
 
 
 def _propagation(
@@ -187,6 +241,7 @@ def _propagation(
         scale=prior.likelihood_scale,
         where_floor=network.where_floor,
         hold=hold,
+        anywhere=network.anywhere,
     )
 
 
@@ -220,15 +275,65 @@ def _decoder(network: NetworkConfig, glimpse_shape: tuple[int, int, int]) -> nn.
     return LinearGlimpseDecoder(network.what_size, glimpse_shape, network.what_hidden or network.hidden)
 
 
+def _windows(network: NetworkConfig, image_shape: tuple[int, int, int]) -> SquashedWindows:
+    if network.measured_in is None:
+        return SquashedWindows(network.reach)
+    return SquashedWindows.measured_in(network.measured_in, image_shape[1:], network.reach)
+
+
+def size_logits(network: NetworkConfig, prior: PriorConfig) -> tuple[float, float]:
+    """Means of the size logits of new objects, x before y.
+
+    Raises:
+        ValueError: if objects are not smaller than the frames.
+    """
+    if prior.object_size is None:
+        return prior.size_logit, prior.size_logit
+    assert network.image_shape is not None  # as wherever programs are made
+    frame = network.measured_in or network.image_shape[1:]
+    if not all(length < whole for length, whole in zip(prior.object_size, frame, strict=True)):
+        raise ValueError(
+            f"`prior.object_size` must be less than the frames of {frame}, got {prior.object_size}"
+        )
+    y, x = (
+        math.log(length / (whole - length)) for length, whole in zip(prior.object_size, frame, strict=True)
+    )
+    return x, y
+
+
+def _count_prior(network: NetworkConfig, prior: PriorConfig) -> DiscoveryCountPrior | FixedCountPrior:
+    if prior.price is None:
+        return DiscoveryCountPrior(network.max_count)
+    counts = GeometricCount(network.max_count)
+    counts.log_ratio.fill_(-prior.price)
+    return FixedCountPrior(counts)
+
+
 def _where_prior(network: NetworkConfig, prior: PriorConfig) -> DiscoveryWherePrior | FixedWherePrior:
+    sizes = size_logits(network, prior)
     if prior.where == "recurrent":
         # Where sizes or places are known, the first weights must not blur them.
         gain = 1.0 if prior.size_scale is None and prior.shift_scale is None else 0.1
         return DiscoveryWherePrior(
-            network.hidden + 1, network.narrow, prior.size_logit, prior.size_scale, prior.shift_scale, gain
+            network.hidden + 1, network.narrow, sizes, prior.size_scale, prior.shift_scale, gain
         )
-    scales = (1.0 if scale is None else scale for scale in (prior.size_scale, prior.shift_scale))
-    return FixedWherePrior(prior.size_logit, *scales)
+    return fixed_where_prior(network, sizes, prior.size_scale or 1.0, prior.shift_scale or 1.0)
+
+
+def fixed_where_prior(
+    network: NetworkConfig, size_logit: float | tuple[float, float], scale: float, shift_scale: float
+) -> FixedWherePrior:
+    """A prior of places that does not change, in frames of any size.
+
+    Args:
+        network: says in what `z_where` is measured.
+        size_logit: mean of the size logits, or of each, x before y.
+        scale: their standard deviation.
+        shift_scale: that of the shifts, relative to the frame.
+    """
+    assert network.image_shape is not None  # as wherever programs are made
+    x, y = (shift_scale / unit for unit in _windows(network, network.image_shape).unit)
+    return FixedWherePrior(size_logit, scale, (x, y))
 
 
 def _propagation_prior(
@@ -242,7 +347,9 @@ def _propagation_prior(
                 '`prior.propagation` "motion" predicts no looks: set `network.looks` to "static" or '
                 '"sticky", got "redrawn"'
             )
-        going_on = MotionPrior(network.hidden, prior.stay_logit)
+        assert network.image_shape is not None  # as wherever programs are made
+        x, y = (_OUT_OF_SIGHT / unit for unit in _windows(network, network.image_shape).unit)
+        going_on = MotionPrior(network.hidden, prior.stay_logit, (x, y), anywhere=network.anywhere)
     elif prior.propagation == "recurrent":
         going_on = RecurrentPropagationPrior(*sizes)
     else:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from whatwhere.datasets import BatchSchedule, schedule_for
 from whatwhere.examples.common.video_models import PerFrame, Split, batches_of
 from whatwhere.examples.parts.sqair_config import SQAIRConfig
-from whatwhere.examples.parts.sqair_programs import AIRPrograms, Programs
+from whatwhere.examples.parts.sqair_programs import AIRPrograms, Programs, fixed_where_prior, size_logits
 from whatwhere.examples.parts.warm_start_config import FramesConfig, HeldConfig, LooksConfig, MotionConfig
 from whatwhere.guides import SequenceAIRGuide, hold_objects
 from whatwhere.inference.evaluation import count_accuracy_of_videos
@@ -44,7 +44,7 @@ from whatwhere.inference.training import (
     preserve_random_state,
     seed_generators,
 )
-from whatwhere.models.priors import FixedCountPrior, FixedWherePrior, GeometricCount
+from whatwhere.models.priors import FixedCountPrior, GeometricCount
 from whatwhere.models.sequence_air import SequenceAIR
 
 WARM_UP = 0.02
@@ -81,7 +81,9 @@ class WarmStart:
 
     def frames(self, name: str, options: FramesConfig) -> Trainer:
         """Learns to find objects in single frames of all times, their number summed out."""
-        where = FixedWherePrior(options.size_logit, options.size_scale, options.shift_scale)
+        network = self.config.network
+        size = size_logits(network, self.config.prior) if options.size_logit is None else options.size_logit
+        where = fixed_where_prior(network, size, options.size_scale, options.shift_scale)
         single = SingleFrames.of(self.config, self.programs, where)
         single.model.to(self.process.device)
         discovery = self.programs.guide.discovery

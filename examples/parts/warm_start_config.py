@@ -31,8 +31,10 @@ class FramesConfig:
     """Share of presence that a fair coin decides at the start."""
     exploration_decay: float = 0.1
     """Share of the stage in which it falls by a factor of e."""
-    size_logit: float = -0.35
-    """Mean of the prior of size logits: -0.35 is a window of 0.41 of the frame."""
+    size_logit: float | None = -0.35
+    """Mean of the prior of size logits: -0.35 is a window of 0.41 of the frame. With `none` it is that of the
+    model, see `prior.object_size`.
+    """
     size_scale: float = 0.15
     """Its standard deviation; a narrow one keeps a window from holding two objects."""
     shift_scale: float = 0.7

@@ -105,7 +105,7 @@ from .visual_cortex import (
     contrast_normalised,
     group_normalisation,
 )
-from .windows import SquashedWindows
+from .windows import InverseScaleWindows, SquashedWindows
 
 __all__ = [
     "normalised_cross_correlation",
@@ -151,6 +151,7 @@ __all__ = [
     "Slots",
     "SmallV1",
     "SplitInputLSTM",
+    "InverseScaleWindows",
     "SquashedWindows",
     "SubPixelGlimpseDecoder",
     "TrackedSlots",

@@ -11,6 +11,8 @@ Reference: Jaderberg et al., *Spatial Transformer Networks*, 2015, equations 1 a
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,11 +24,16 @@ MIN_SCALE = 1e-4
 """Windows are kept at least this wide: pasting divides by the scale."""
 
 
-def clip_straight_through(x: Tensor, minimum: float, maximum: float | None = None) -> Tensor:
+def clip_straight_through(x: Tensor, minimum: Any, maximum: Any = None) -> Tensor:
     """Clip from below, or from both sides, but differentiate as if nothing had been clipped.
 
     A plain `clamp` has no gradient where it is active, so a window that has once become too
     small could never grow again.
+
+    Args:
+        x: any shape.
+        minimum: a number, or a tensor that broadcasts.
+        maximum: likewise, or nothing.
     """
     return x + (x.clamp(minimum, maximum) - x).detach()
 

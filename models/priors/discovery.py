@@ -46,6 +46,11 @@ def truncated(logits: Tensor, free: Tensor) -> Tensor:
     return logits.masked_fill(counts > free.unsqueeze(-1), IMPOSSIBLE).log_softmax(-1)
 
 
+def pair(value: float | tuple[float, float]) -> tuple[float, float]:
+    """A value for x and one for y, where one may stand for both."""
+    return value if isinstance(value, tuple) else (value, value)
+
+
 class DiscoveryCountPrior(nn.Module):
     """Distribution of the number of discovered objects, given how many are expected to be propagated.
 
@@ -122,7 +127,7 @@ class DiscoveryWherePrior(nn.Module):
     Args:
         context_size: features of the summary.
         hidden: width of g.
-        scale_logit: initial mean of the two scale logits.
+        scale_logit: initial mean of the two scale logits, or of each, x before y.
         scale: their initial standard deviation.
         shift_scale: initial standard deviation of the two shifts.
         gain: factor of the first weights of mean and raw scale in `o_j`; a small one starts nearer to the
@@ -133,7 +138,7 @@ class DiscoveryWherePrior(nn.Module):
         self,
         context_size: int,
         hidden: int = 128,
-        scale_logit: float = -2.0,
+        scale_logit: float | tuple[float, float] = -2.0,
         scale: float | None = None,
         shift_scale: float | None = None,
         gain: float = 1.0,
@@ -157,7 +162,7 @@ class DiscoveryWherePrior(nn.Module):
                 for value in (scale, shift_scale)
             )
             self.readout.bias.copy_(
-                torch.tensor([scale_logit, scale_logit, 0.0, 0.0, raw, raw, raw_shift, raw_shift])
+                torch.tensor([*pair(scale_logit), 0.0, 0.0, raw, raw, raw_shift, raw_shift])
             )
 
     def start(self, context: Tensor) -> Tensor:
@@ -174,9 +179,10 @@ class FixedWherePrior(nn.Module):
     """The same normal for every discovered object, in place of `DiscoveryWherePrior`.
 
     Args:
-        scale_logit: mean of the two scale logits; that of the shifts is 0, the middle of the image.
+        scale_logit: mean of the two scale logits, or of each, x before y; that of the shifts is 0, the middle
+            of the image.
         scale: standard deviation of the scale logits.
-        shift_scale: standard deviation of the shifts, by default `scale`.
+        shift_scale: standard deviation of the shifts, or of each, by default `scale`.
 
     Attributes:
         loc: mean, `(4,)`, a buffer.
@@ -188,16 +194,18 @@ class FixedWherePrior(nn.Module):
     first_sample: Tensor
 
     def __init__(
-        self, scale_logit: float = -2.0, scale: float = 1.0, shift_scale: float | None = None
+        self,
+        scale_logit: float | tuple[float, float] = -2.0,
+        scale: float = 1.0,
+        shift_scale: float | tuple[float, float] | None = None,
     ) -> None:
         super().__init__()
         checks.finite(scale_logit=scale_logit)
         checks.positive(scale=scale, shift_scale=shift_scale)
-        shift_scale = scale if shift_scale is None else shift_scale
-        self.register_buffer("loc", torch.tensor([scale_logit, scale_logit, 0.0, 0.0]))
+        shift_scales = pair(scale if shift_scale is None else shift_scale)
+        self.register_buffer("loc", torch.tensor([*pair(scale_logit), 0.0, 0.0]))
         # It follows from the configuration, so checkpoints do not have it.
-        scales = torch.tensor([scale, scale, shift_scale, shift_scale])
-        self.register_buffer("scale", scales, persistent=False)
+        self.register_buffer("scale", torch.tensor([scale, scale, *shift_scales]), persistent=False)
         self.register_buffer("first_sample", torch.zeros(4))
 
     def start(self, context: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from ..components.networks import initialise, inverse_softplus, mlp
 from ..components.normal_mixture import Mixture, NormalMixture
 from ..components.recurrent import GRU
 from ..components.slots import TrackedSlots, concatenate
+from .discovery import pair
 from .propagation import Propagation
 
 COMPONENTS = 3
@@ -74,10 +75,12 @@ class MotionPrior(nn.Module):
     Args:
         hidden_size: D of the GRU.
         presence_bias: constant added to the logit of staying, as of `RecurrentPropagationPrior`.
-        reach: greatest magnitude of a mean shift, as in `z_where`: with windows of reach 2, 1.85 is just out
-            of sight.
+        reach: greatest magnitude of a mean shift, or of that of each axis, as in `z_where`: with windows of
+            reach 2, 1.85 is just out of sight.
         shift_floor: least standard deviation of shifts.
         size_floor: least standard deviation of size logits.
+        anywhere: whether objects move alike wherever they are: the networks see velocities and sizes, but not
+            the shifts. In parts of a larger scene a place means nothing.
     """
 
     per_object = True
@@ -86,13 +89,15 @@ class MotionPrior(nn.Module):
         self,
         hidden_size: int = 256,
         presence_bias: float = 10.0,
-        reach: float = 1.85,
+        reach: float | tuple[float, float] = 1.85,
         shift_floor: float = 0.005,
         size_floor: float = 0.002,
+        anywhere: bool = False,
     ) -> None:
         super().__init__()
         self.presence_bias = presence_bias
-        self.reach = reach
+        self.reach = pair(reach)
+        self.anywhere = anywhere
         self.shift_floor = shift_floor
         self.size_floor = size_floor
         self.rnn = GRU(4 + 4 + 4 + 2, hidden_size)
@@ -134,6 +139,9 @@ class MotionPrior(nn.Module):
         hidden, *past = memory.split([self.rnn.hidden_size, *MOTION_SIZES], dim=-1)
         motion = Motion(*past)
         features = motion.features(where)
+        if self.anywhere:
+            size, _, rest = features.split([2, 2, features.shape[-1] - 4], dim=-1)
+            features = torch.cat([size, torch.zeros_like(size), rest], dim=-1)
         hidden = self.rnn(features, hidden)
         said = self.head(concatenate(hidden, features)).split(self.sizes, dim=-1)
         size, raw_size, shift, raw_shift, logits, bounce = said
@@ -143,7 +151,8 @@ class MotionPrior(nn.Module):
         step = motion.velocity(where)[..., 2:]
         steps = torch.stack([step, torch.zeros_like(step), bounce.tanh() * step], dim=-2)
         loc = where[..., None, 2:] + steps + 0.1 * shift.unflatten(-1, (COMPONENTS, 2))
-        loc = clip_straight_through(loc, -self.reach, self.reach)
+        reach = loc.new_tensor(self.reach)
+        loc = clip_straight_through(loc, -reach, reach)
         scale = F.softplus(raw_shift).unflatten(-1, (COMPONENTS, 2)) + self.shift_floor
         mixture = Mixture(torch.cat([size_loc, loc], dim=-1), torch.cat([size_scale, scale], dim=-1), logits)
         logit = self.presence(hidden).squeeze(-1) + self.presence_bias

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from whatwhere.examples.sqair import NetworkConfig, PriorConfig, Programs, build
 from whatwhere.guides import TrackingPropagation
+from whatwhere.guides.evidence import evidence
 from whatwhere.guides.looks import StaticLooks
 from whatwhere.inference.objectives import FIVO, VIMCO, Reinforce
 from whatwhere.models.components.active_set import use_active_set
@@ -199,8 +200,15 @@ def test_what_explains_nothing_may_be_let_go():
     propagation = programs.guide.propagation
     picture = propagation._picture(torch.tensor([[1.0, 0.0]]).double())
     where, black = place(12.0, 12.0, programs).unsqueeze(0), torch.zeros(1, 24 * 24).double()
-    there = propagation._evidence(video[:, 0], where, picture, black)
-    gone = propagation._evidence(torch.zeros_like(video[:, 0]), where, picture, black)
+    there, gone = (
+        evidence(
+            propagation._observe(image, black),
+            propagation._glimpse(picture),
+            propagation.decoder.windows(where),
+            propagation.scale,
+        )
+        for image in (video[:, 0], torch.zeros_like(video[:, 0]))
+    )
     energy = (
         programs.model.decoder(
             torch.ones(1, 1).double(), where.unsqueeze(1), torch.tensor([[[1.0, 0.0]]]).double()

@@ -25,14 +25,26 @@ def test_a_reach_of_two_puts_windows_out_of_sight():
     assert (shift.abs() > 1 + size).all()
 
 
+@pytest.mark.parametrize("unit", [(1.0, 1.0), (0.5, 0.3)])
 @pytest.mark.parametrize("reach", [1.0, 2.0])
-def test_inverse_and_slope(reach: float):
-    windows = SquashedWindows(reach)
+def test_inverse_and_slope(reach: float, unit: tuple[float, float]):
+    windows = SquashedWindows(reach, unit)
     z_where = 3 * torch.rand(7, 4).double() - 1.5
     coords = windows(z_where)
     torch.testing.assert_close(windows.inverse(coords), z_where)
     derivative = torch.autograd.functional.jacobian(windows, z_where[0])
     torch.testing.assert_close(torch.diag(windows.slope(coords)[0]), derivative)
+
+
+def test_places_measured_in_a_smaller_frame_are_so_many_pixels():
+    """Near the middle a step of `z_where` moves a window by as many pixels in an image of any size."""
+    small, large = SquashedWindows(2.0), SquashedWindows.measured_in((21, 31), (61, 201), 2.0)
+    z_where = torch.tensor([-1.0, 0.5, 0.01, -0.02]).double()
+    pixels = [
+        windows(z_where) * torch.tensor([w - 1, h - 1, w - 1, h - 1])
+        for windows, (h, w) in ((small, (21, 31)), (large, (61, 201)))
+    ]
+    torch.testing.assert_close(*pixels, rtol=1e-3, atol=0)
 
 
 def test_a_shift_that_no_place_has_is_moved_within():

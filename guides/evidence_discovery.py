@@ -1,0 +1,211 @@
+r"""Discovery in a guide that looks at what is not explained yet.
+
+A network that sees a whole frame learns where objects are from nothing: there is no gradient until a window
+overlaps an object by chance, and what it has learned holds for frames of one size. Here the evidence says
+where to look. With what the propagated objects and the slots before have drawn, o, the places of slot j are
+
+1. *Proposal.* Where most of what is left, `max(x - o, 0)`, is within a window of the size that the prior
+   expects: the maximum of the filtered remainder, refined by mean shift, see `peaks`.
+2. *Second look.* A network that sees the window of that place corrects mean and standard deviation, see
+   `SecondLook`. `z_where` is drawn from $N(\hat z(x, o) + \delta, s^2)$.
+3. *Looks.* `z_what` is inferred from the remainder at the place that was drawn.
+4. *Presence.* A network decides on the ground of what the object's picture explains of the remainder.
+
+All of it is a function of the image and of what was drawn before, so the density of q is known: weights are
+exact and bounds are bounds, and the number of objects can be summed out, see `MarginalELBO`. No gradient is
+taken through the maximum and through the remainder, as if they were data; so that of a bound leaves out how
+the choice of later slots depends on where earlier ones were drawn.
+
+No parameter depends on the size of the frame or on the number of slots.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .. import checks
+from ..models.components.attention import Size, crop, paste
+from ..models.components.networks import LocScale, fill_output_bias, initialise, mlp
+from ..models.components.slots import Slots, TrackedSlots, stack_slots
+from ..models.components.template_matching import observe
+from ..models.priors.counts import harmless
+from .evidence import EVIDENCE, evidence
+from .peaks import peak_of_ink
+from .second_look import SecondLook
+from .slot_discovery import SlotDiscovery
+
+
+class Windows(Protocol):
+    """What `z_where` means."""
+
+    def __call__(self, z_where: Tensor) -> Tensor:
+        """Coords `(..., 4)`, see `models.components.attention`."""
+
+    def inverse(self, coords: Tensor) -> Tensor:
+        """`z_where` of coords."""
+
+
+class EvidenceDiscovery(SlotDiscovery):
+    """Finds new objects where something is left to explain, see the module; in place of `Discovery`.
+
+    Args:
+        decoder: the model's, as `models.sqair.SceneDecoder`: `glimpses` are the pictures of `z_what`, and
+            `clamp` says whether the canvas is clamped to [0, 1], so that objects hide each other.
+        windows: what `z_where` means; the model's.
+        size: width and height of an object's window that the prior expects, relative to the image's.
+        what_encoder: shared with propagation.
+        second_look: corrects the proposed places.
+        max_count: N.
+        what_size: W.
+        glimpse_size: height and width of the crops.
+        context_size: features of the summary of the propagated objects, which is not used.
+        hidden: width of the hidden layer of the presence network.
+        presence_bias: initial logit of presence.
+        scale_bias: initial offset of the raw standard deviation of `z_where`; learned.
+        scale: standard deviation of the pixels, the likelihood's.
+        where_floor: least standard deviation of `z_where`, see `Discovery`.
+        hold: whether `hold` may be other than zero.
+        exploration: whether `exploration` may be other than zero.
+    """
+
+    def __init__(
+        self,
+        decoder: Any,
+        windows: Windows,
+        size: tuple[float, float],
+        what_encoder: nn.Module,
+        second_look: SecondLook,
+        max_count: int = 3,
+        what_size: int = 50,
+        glimpse_size: Size = (20, 20),
+        context_size: int = 256,
+        hidden: int = 128,
+        presence_bias: float = 1.0,
+        scale_bias: float = -3.0,
+        scale: float = 0.3,
+        where_floor: float = 0.001,
+        hold: bool = False,
+        exploration: bool = False,
+    ) -> None:
+        super().__init__(max_count, what_size, glimpse_size, context_size, hold, exploration)
+        checks.positive(size=size, scale=scale)
+        checks.at_least(1, hidden=hidden)
+        checks.not_negative(where_floor=where_floor)
+        checks.finite(presence_bias=presence_bias, scale_bias=scale_bias)
+        self.decoder = decoder
+        self.what_encoder = what_encoder
+        self.second_look = second_look
+        self.scale_bias = nn.Parameter(torch.tensor(scale_bias))
+        self.presence_head = mlp([EVIDENCE + what_size, hidden, 1], nn.ELU)
+        initialise(self.presence_head)
+        fill_output_bias(self.presence_head, presence_bias)
+        self.windows = windows
+        self.size = size
+        self.scale = scale
+        self.where_floor = where_floor
+
+    def features(self, frames: Tensor) -> Tensor:
+        """Nothing is seen of frames `(..., C, H, W)` as a whole: `(..., 0)`."""
+        return frames.new_zeros(*frames.shape[:-3], 0)
+
+    def forward(
+        self,
+        t: int,
+        image: Tensor,
+        features: Tensor,
+        summary: Tensor,
+        free: Tensor,
+        propagated: TrackedSlots | None = None,
+    ) -> Slots:
+        """The statements of frame `t`.
+
+        Args:
+            t: number of the frame, from 0.
+            image: `(B, C, H, W)`.
+            features: not used.
+            summary: not used.
+            free: number of free slots, `(...)`; more cannot be discovered.
+            propagated: the objects that go on, whose pictures are explained.
+        """
+        hold = self.hold if t > 0 and self.training else None
+        names = [f"discovery/{{}}/{t}/{j}" for j in range(self.max_count)]
+        explained = None if propagated is None else self._paint(image, propagated)
+        return self.find(names, image, free, explained, hold)
+
+    def find(
+        self,
+        names: list[str],
+        image: Tensor,
+        free: Tensor,
+        explained: Tensor | None = None,
+        hold: Tensor | None = None,
+    ) -> Slots:
+        """The statements of slots, one after the other.
+
+        Args:
+            names: of the statements of each slot, with `{}` for the variable.
+            image: `(B, C, H, W)`.
+            free: number of free slots, `(...)`.
+            explained: what is drawn already, `(..., C H W)`, by default nothing.
+            hold: share of decisions that are taken for "absent".
+        """
+        if explained is None:
+            explained = image.new_zeros(image[0].numel()).expand(*free.shape, -1)
+        present, slots = torch.ones_like(free), []
+        for j, name in enumerate(names):
+            possible = present * (free > j)
+            place: LocScale = self.rows_where_present(self._place, possible, explained, images=image)
+            look, decide = (
+                partial(self.rows_where_present, network, possible, explained, images=image)
+                for network in (self._look, self._decide)
+            )
+            slots.append(self._draw(name, possible, place, look, decide, hold))
+            present = slots[-1].z_pres
+            if j + 1 < len(names):
+                explained = explained + self._paint(image, stack_slots(slots[-1:]))
+        return stack_slots(slots)
+
+    def looks(self, image: Tensor, present: Tensor, z_where: Tensor) -> LocScale:
+        """Parameters of `z_what` of objects `(...)` at given places, harmless ones where they are absent."""
+        nothing = image.new_zeros(image[0].numel()).expand(*z_where.shape[:-1], -1)
+        look = self.rows_where_present(self._look, present, nothing, z_where, images=image)
+        return harmless(look, present)
+
+    @torch.no_grad()
+    def _paint(self, image: Tensor, slots: Slots | TrackedSlots) -> Tensor:
+        """What slots `(..., N, .)` draw together, `(..., C H W)`."""
+        glimpses: Tensor = self.where_present(self.decoder.glimpses, slots.z_pres, slots.z_what)
+        here = slots.z_pres[..., None, None, None]
+        size = image.shape[-2], image.shape[-1]
+        return paste(glimpses * here, self.windows(slots.z_where), size).sum(-4).flatten(-3)
+
+    def _place(self, image: Tensor, explained: Tensor) -> LocScale:
+        with torch.no_grad():
+            rest = _left(image, explained)
+            centre = peak_of_ink(rest, self.size, self.glimpse_size)
+            window = centre.new_tensor(self.size).expand_as(centre)
+            proposed = self.windows.inverse(torch.cat([window, centre], dim=-1))
+        shift, raw_scale = self.second_look(rest, proposed).chunk(2, dim=-1)
+        return LocScale(proposed + shift, F.softplus(raw_scale + self.scale_bias) + self.where_floor)
+
+    def _look(self, image: Tensor, explained: Tensor, z_where: Tensor) -> LocScale:
+        seen = crop(_left(image, explained), self.windows(z_where), self.glimpse_size)
+        look: LocScale = self.what_encoder(seen)
+        return look
+
+    def _decide(self, image: Tensor, explained: Tensor, z_where: Tensor, z_what: Tensor) -> Tensor:
+        with torch.no_grad():
+            observed = observe(image, explained.unflatten(-1, image.shape[1:]), self.decoder.clamp)
+            found = evidence(observed, self.decoder.glimpses(z_what), self.windows(z_where), self.scale)
+        logit: Tensor = self.presence_head(torch.cat([found, z_what], dim=-1))
+        return logit
+
+
+def _left(image: Tensor, explained: Tensor) -> Tensor:
+    """What is not explained of images `(R, C, H, W)`, given `(R, C H W)`."""
+    return (image - explained.unflatten(-1, image.shape[1:])).clamp(min=0)

@@ -1,0 +1,96 @@
+"""What every discovery of new objects shares, however it finds them: the statements of a slot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+
+from .. import checks
+from ..models.components.active_set import ActiveSet
+from ..models.components.attention import Size
+from ..models.components.networks import LocScale
+from ..models.components.provisional import Decision, Provisional
+from ..models.components.slots import Slots, slots_present
+from ..models.priors.counts import present_or_standard, slot_presence
+from .exploration import explore
+
+
+class SlotDiscovery(ActiveSet, nn.Module):
+    """Base of `Discovery` and `EvidenceDiscovery`: draws where, then what, and then whether it is there.
+
+    Args:
+        max_count: N.
+        what_size: W.
+        glimpse_size: height and width of the crops.
+        context_size: features of the summary of the propagated objects.
+        hold: whether `hold` may be other than zero.
+        exploration: whether `exploration` may be other than zero.
+
+    Attributes:
+        hold: share of decisions after the first frame that are taken for "nothing new" in training mode, in
+            [0, 1), see `SQAIRGuide`; a buffer, to be annealed, or None if it is always zero.
+        exploration: share of decisions that are taken by a fair coin in training mode, in [0, 1), so that no
+            number of objects is given up before the networks can tell; a buffer like `hold`.
+    """
+
+    hold: Tensor | None
+    exploration: Tensor | None
+    scale_bias: Tensor
+
+    def __init__(
+        self,
+        max_count: int,
+        what_size: int,
+        glimpse_size: Size,
+        context_size: int,
+        hold: bool,
+        exploration: bool,
+    ) -> None:
+        super().__init__()
+        checks.at_least(1, max_count=max_count, what_size=what_size, glimpse_size=glimpse_size)
+        checks.not_negative(context_size=context_size)
+        # They follow from the step, so checkpoints do not have them.
+        self.register_buffer("hold", torch.tensor(0.0) if hold else None, persistent=False)
+        self.register_buffer("exploration", torch.tensor(0.0) if exploration else None, persistent=False)
+        self.max_count = max_count
+        self.what_size = what_size
+        self.glimpse_size = glimpse_size
+        self.context_size = context_size
+
+    def _draw(
+        self,
+        name: str,
+        possible: Tensor,
+        place: LocScale,
+        look: Callable[[Tensor], LocScale],
+        decide: Callable[[Tensor, Tensor], Tensor],
+        hold: Tensor | None = None,
+    ) -> Slots:
+        """The statements of a slot.
+
+        Args:
+            name: of them, with `{}` for the variable.
+            possible: whether there can be an object, `(...)`.
+            place: parameters of `z_where`, `(..., D)`.
+            look: parameters of `z_what`, given `z_where`.
+            decide: logit of presence, `(..., 1)`, given both.
+            hold: share of decisions that are taken for "absent".
+        """
+        used = Decision(name.format("z_pres"))
+        with poutine.mask(mask=possible > 0):
+            where = present_or_standard(place, possible)
+            z_where = pyro.sample(name.format("z_where"), Provisional(where, used))
+            what = present_or_standard(look(z_where), possible)
+            z_what = pyro.sample(name.format("z_what"), Provisional(what, used))
+            logit = decide(z_where, z_what).squeeze(-1)
+            if self.training and self.exploration is not None:
+                logit = explore(logit, self.exploration)
+            if hold is not None:
+                logit = explore(logit, hold, towards=0.0)
+            z_pres = pyro.sample(name.format("z_pres"), slot_presence(logit, possible))
+        used.settle(z_pres > 0)
+        return slots_present(z_pres, z_where, z_what)
