@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from whatwhere.datasets import MovingDigitsRecipe, moving_digit_videos
 from whatwhere.examples.sqair import NetworkConfig, PriorConfig, Programs, build
-from whatwhere.guides import SQAIRGuide
+from whatwhere.guides import Discovery, SQAIRGuide
 from whatwhere.inference.evaluation import log_marginal
 from whatwhere.inference.local_parameters import local_parameters
 from whatwhere.inference.objectives import VIMCO
@@ -126,6 +126,7 @@ def find_one_object(guide: SQAIRGuide) -> None:
     three slots is found, if the one before was, with probability p, so their mean number is p + p^2 + p^3.
     """
     discovery = guide.discovery
+    assert isinstance(discovery, Discovery)
     discovery.image_encoder = FirstFrameFeature(discovery.image_encoder)
     rnn = discovery.rnn
     for layer in (rnn.from_early, rnn.from_late, rnn.from_hidden):

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from whatwhere.guides import Propagation, SQAIRGuide
+from whatwhere.guides import Discovery, Propagation, SQAIRGuide
 from whatwhere.models import SQAIR
 from whatwhere.models.components.attention import crop, sqair_squash
 from whatwhere.models.components.networks import LocScale
@@ -106,11 +106,11 @@ class SQAIRReference:
     def __init__(self, model: SQAIR, guide: SQAIRGuide, num_particles: int = 5) -> None:
         if model.latent_encoder is not guide.latent_encoder:
             raise ValueError("`SQAIRReference` expects `model` and `guide` to share one latent encoder.")
-        if not isinstance(guide.propagation, Propagation):
-            raise ValueError("`SQAIRReference` is that of the published propagation.")
+        if not isinstance(guide.propagation, Propagation) or not isinstance(guide.discovery, Discovery):
+            raise ValueError("`SQAIRReference` is that of the published propagation and discovery.")
         self.model = model
         self.guide = guide
-        self.propagation = guide.propagation
+        self.propagation, self.discovery = guide.propagation, guide.discovery
         self.num_particles = num_particles
 
     def __call__(self, video: Tensor) -> Tensor:
@@ -124,7 +124,7 @@ class SQAIRReference:
         log_weight = log_score = video.new_zeros(self.num_particles, len(video))
         full = torch.full_like(log_weight, model.max_count)
         context = Context(video.new_zeros(model.latent_encoder.size), video.new_full((1,), -0.5), full)
-        features = self.guide.discovery.image_encoder(video)
+        features = self.discovery.image_encoder(video)
         slots: Slots | None = None
         for t, image in enumerate(video.unbind(1)):
             if slots is None:
@@ -188,7 +188,7 @@ class SQAIRReference:
 
     def _discover(self, image: Tensor, features: Tensor, context: Context, first: bool) -> Phase:
         """Find new objects; `first` says whether the frame is the first."""
-        part, model, shape = self.guide.discovery, self.model, context.free.shape
+        part, model, shape = self.discovery, self.model, context.free.shape
         early = part.rnn.project(concatenate(features, context.summary))
         hidden, present = part.rnn.initial, torch.ones_like(context.free)
         latents = image.new_zeros(part.what_size + 5)
