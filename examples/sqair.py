@@ -186,11 +186,13 @@ def train(config: SQAIRConfig, process: Process) -> int:
     set_threads(config.threads)
     keep_freed_memory()
     run = prepare(config, process)
-    stages = WarmStart(run.config, run.programs, run.data, process).stages()
+    warm = WarmStart(run.config, run.programs, run.data, process)
+    stages = warm.stages()
     if stages:
         result = run_stages(stages, config.resume, print if process.is_main else lambda line: None)
         if result.reason != "completed":
             return result.exit_code
+        warm.explain(True)
     return run_to_end(run, process, report_held_out)
 
 

@@ -8,6 +8,7 @@ from .air import AIRBaseline, AIRGuide
 from .discovery import Discovery
 from .evidence_air import EvidenceAIRGuide
 from .evidence_discovery import EvidenceDiscovery
+from .explaining_away import ExplainingDiscovery
 from .looking import WhatEncoder
 from .looks import StaticLooks, StickyLooks
 from .propagation import Propagation
@@ -24,6 +25,7 @@ __all__ = [
     "Discovery",
     "EvidenceAIRGuide",
     "EvidenceDiscovery",
+    "ExplainingDiscovery",
     "Propagation",
     "SQAIRGuide",
     "SecondLook",

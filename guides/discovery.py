@@ -113,9 +113,7 @@ class Discovery(SlotDiscovery):
             propagated: these objects, of which only the summary is looked at.
         """
         early = self.rnn.project(concatenate(features, summary))
-        hidden = self.rnn.initial
-        start = early.new_zeros(*free.shape, 4 + self.what_size)
-        slot = Slots(torch.ones_like(free), start[..., :4], start[..., 4:])
+        hidden, slot = self.rnn.initial, self._before_first(free)
         hold = self.hold if t > 0 and self.training else None
         slots = []
         for j in range(self.max_count):
@@ -129,6 +127,11 @@ class Discovery(SlotDiscovery):
             slots.append(slot)
         return stack_slots(slots)
 
+    def _before_first(self, free: Tensor) -> Slots:
+        """What the first slot is told of its predecessor."""
+        start = free.new_zeros(*free.shape, 4 + self.what_size)
+        return Slots(torch.ones_like(free), start[..., :4], start[..., 4:])
+
     def place(self, images: Tensor) -> LocScale:
         """Where the first object of single frames `(B, C, H, W)` is: parameters of `z_where`, `(B, 4)`."""
         features = self.image_encoder(images)
@@ -139,12 +142,14 @@ class Discovery(SlotDiscovery):
 
     def _place(self, image: Tensor, early: Tensor, previous: Tensor, hidden: Tensor) -> Placed:
         hidden = self.rnn(early, previous, hidden)
-        place = self.where_head(hidden)
+        return Placed(hidden, self._placed(image, self.where_head(hidden)))
+
+    def _placed(self, image: Tensor, place: Tensor) -> LocScale:
+        """Parameters of `z_where` given the first look's mean and raw standard deviation, `(..., 8)`."""
         if self.second_look is not None:
             place = place + self.second_look(image, place[..., :4])
         loc, raw_scale = place.chunk(2, dim=-1)
-        scale = F.softplus(raw_scale + self.scale_bias) + self.where_floor
-        return Placed(hidden, LocScale(loc, scale))
+        return LocScale(loc, F.softplus(raw_scale + self.scale_bias) + self.where_floor)
 
     def looks(self, image: Tensor, present: Tensor, z_where: Tensor) -> LocScale:
         """Parameters of `z_what` of objects `(...)` at given places, harmless ones where they are absent."""

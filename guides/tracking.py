@@ -112,7 +112,8 @@ class TrackingPropagation(ActiveSet, nn.Module):
         looks: how appearance goes on; the model's prior must be of the same kind.
         scale: standard deviation of the pixels in search and alignment, the likelihood's.
         margin: how far objects are searched for, in samples of their glimpse, which are about as far from
-            each other as the pixels of a frame if the glimpse has as many as an object.
+            each other as the pixels of a frame if the glimpse has as many as an object: as far as an object
+            goes while it is out of sight.
         trust: factor of the gain in the search, in which sums over a coarse grid and other objects that are
             not placed yet say more than they know.
         steps: of alignment.
@@ -138,7 +139,7 @@ class TrackingPropagation(ActiveSet, nn.Module):
         features: int = 64,
         looks: StaticLooks | StickyLooks | None = None,
         scale: float = 0.3,
-        margin: int = 12,
+        margin: int = 24,
         trust: float = 0.5,
         steps: int = 3,
         where_floor: float = 0.001,

@@ -57,6 +57,10 @@ class NetworkConfig:
     """The mean image, which starts as that of the training frames: learned, kept, or left out."""
     second_look: bool = False
     """Whether discovery corrects places by a crop of them."""
+    explain_away: bool = False
+    """Whether discovery looks at each object in what the others have not drawn, see
+    `guides.ExplainingDiscovery`.
+    """
     looks: Literal["redrawn", "static", "sticky"] = "redrawn"
     """Appearance of known objects: drawn anew in every frame; drawn on discovery and kept; or small steps."""
     discovery: Literal["learned", "evidence"] = "learned"
@@ -197,6 +201,7 @@ _FAST = SQAIRConfig(
             size_logit=-0.4,
             size_scale=0.1,
             looks_rate=0.2,
+            explain_away=True,
         ),
         motion=MotionConfig(share=0.07, videos=8_000),
         held=HeldConfig(share=0.42),
@@ -207,6 +212,7 @@ _FAST = SQAIRConfig(
         clamp=True,
         background="none",
         second_look=True,
+        explain_away=True,
         looks="static",
         follow="tracked",
     ),

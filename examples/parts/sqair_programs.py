@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from whatwhere.examples.parts.sqair_config import NetworkConfig, PriorConfig, SQ
 from whatwhere.guides import (
     Discovery,
     EvidenceDiscovery,
+    ExplainingDiscovery,
     Propagation,
     SecondLook,
     SequenceAIRGuide,
@@ -153,7 +155,9 @@ def _discovery(
     second_look = None
     if network.second_look:
         second_look = SecondLook(model.decoder.mean_image.shape[0], size, network.hidden, windows=windows)
-    return Discovery(
+    explaining = partial(ExplainingDiscovery, decoder=model.decoder, scale=prior.likelihood_scale)
+    make = explaining if network.explain_away else Discovery
+    return make(
         image_encoder,
         what_encoder,
         network.hidden,

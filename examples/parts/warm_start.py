@@ -18,7 +18,7 @@ from whatwhere.examples.common.video_models import PerFrame, Split, batches_of
 from whatwhere.examples.parts.sqair_config import SQAIRConfig
 from whatwhere.examples.parts.sqair_programs import AIRPrograms, Programs, fixed_where_prior, size_logits
 from whatwhere.examples.parts.warm_start_config import FramesConfig, HeldConfig, LooksConfig, MotionConfig
-from whatwhere.guides import SequenceAIRGuide, hold_objects
+from whatwhere.guides import ExplainingDiscovery, SequenceAIRGuide, hold_objects
 from whatwhere.inference.evaluation import count_accuracy_of_videos
 from whatwhere.inference.objectives import (
     AppearanceELBO,
@@ -79,6 +79,12 @@ class WarmStart:
         )
         return [Stage(name, partial(make, name, of)) for name, of, make in every if of.share > 0]
 
+    def explain(self, explains: bool) -> None:
+        """Switch explaining away on or off, where discovery can."""
+        discovery = self.programs.guide.discovery
+        if isinstance(discovery, ExplainingDiscovery):
+            discovery.explains = explains
+
     def frames(self, name: str, options: FramesConfig) -> Trainer:
         """Learns to find objects in single frames of all times, their number summed out."""
         network = self.config.network
@@ -87,6 +93,7 @@ class WarmStart:
         single = SingleFrames.of(self.config, self.programs, where)
         single.model.to(self.process.device)
         discovery = self.programs.guide.discovery
+        self.explain(options.explain_away)
         steps = self._training(name, options.share).steps
         begin, end = (round(share * steps) for share in options.rise)
         weight = Linear(options.first_weight, options.weight, begin, max(1, end - begin))
@@ -123,6 +130,7 @@ class WarmStart:
 
     def looks(self, name: str, options: LooksConfig) -> Trainer:
         """Learns what objects look like, at places that discovery has found before."""
+        self.explain(True)
         discovery, decoder = self.programs.guide.discovery, self.programs.model.decoder
         likelihood_scale = self.config.prior.likelihood_scale / math.sqrt(options.weight)
         objective = AppearanceELBO(discovery, decoder, likelihood_scale)
@@ -137,6 +145,7 @@ class WarmStart:
 
     def motion(self, name: str, options: MotionConfig) -> Trainer:
         """Fits the prior of motion to tracks."""
+        self.explain(True)
         pool = _Tracks(self, name, options)
         of_step = self._schedule(name, range(options.videos), options.batch_size)
 
@@ -147,6 +156,7 @@ class WarmStart:
 
     def held(self, name: str, options: HeldConfig) -> Trainer:
         """Learns everything on whole videos, while the objects of the first frame are held on to."""
+        self.explain(True)
         model, guide = self.programs
         single = SingleFrames.of(self.config, self.programs, model.discovery_where_prior)
         single.model.to(self.process.device)

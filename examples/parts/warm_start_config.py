@@ -41,6 +41,10 @@ class FramesConfig:
     """Standard deviation of the prior of places."""
     looks_rate: float = 1.0
     """Learning rate of the encoder and decoder of glimpses, as a factor."""
+    explain_away: bool = False
+    """Whether objects are explained away, if `network.explain_away` says so: as long as none is found yet,
+    sketches of them explain away what is there.
+    """
 
     def __post_init__(self) -> None:
         checks.share(self, "share", "rise", "exploration")

@@ -226,12 +226,15 @@ def test_bad_calls_are_refused():
             program(torch.rand(2, 3, 1, 10, 12, dtype=torch.float64))
 
 
-def test_the_count_can_be_summed_out_of_the_first_frame_with_all_parts():
+@pytest.mark.parametrize("explain_away", [False, True])
+def test_the_count_can_be_summed_out_of_the_first_frame_with_all_parts(explain_away: bool):
     """Weights with the count summed out, and weights of a drawn count, have the same mean, p(x)."""
     torch.manual_seed(0)
     parts = replace(network(), reach=2.0, clamp=True, background="none", second_look=True)
     model, guide = build(
-        parts, PriorConfig(size_logit=-0.5, size_scale=0.4, shift_scale=0.4), exploration=True
+        replace(parts, explain_away=explain_away),
+        PriorConfig(size_logit=-0.5, size_scale=0.4, shift_scale=0.4),
+        exploration=True,
     )
     air = SequenceAIR(
         FixedCountPrior(GeometricCount(2, 0.4)), FixedWherePrior(-0.5, 0.3, 0.4), model.decoder, 8, 2, 3, 2.0
@@ -239,6 +242,8 @@ def test_the_count_can_be_summed_out_of_the_first_frame_with_all_parts():
     guide.discovery.where_head[-1].weight.data.zero_()
     guide.discovery.where_head[-1].bias.data.copy_(torch.tensor([-0.5, -0.5] + 6 * [0.0]))
     guide.discovery.scale_bias.data.fill_(-0.7)
+    if explain_away:
+        guide.discovery.least = 1.0
     guide.discovery.what_encoder.readout.bias.data[3:] = 1.0
     single = SequenceAIRGuide(guide.discovery, guide.image_shape).double()
     guide.discovery.exploration.fill_(0.2)

@@ -1,0 +1,208 @@
+r"""Discovery that explains away: each object is looked at in what the others have not drawn.
+
+Where objects touch or cover each other, what is seen at the place of one is in part another's, and looks that
+stay as they were drawn first, see `StaticLooks`, keep the other's pixels for the whole video. Given the
+pictures $o_k$ of the others, what an object has to explain is the remainder
+
+$$ r_j = \max(0, x - \sum_{k \ne j} o_k), $$
+
+and the posterior of its place and looks depends on the frame by it alone. Objects are drawn one after the
+other, so those before have been drawn already, and those after are *sketched*: in a few sweeps over the slots
+each finds its mean place and looks in the remainder of the others' last sketches (coordinate ascent, with
+`Discovery`'s own networks). A sketch is kept if it takes away enough of the squared error,
+
+$$ (|r_j|^2 - |r_j - o_j|^2) / 2 \sigma^2 > least. $$
+
+It does not depend on what the network says of presence: what was subtracted for an object that is not drawn
+would speak for drawing it, and objects would fall to pieces. Sketches are functions of the frame and of what
+was followed into it, and parameters of q like any network's output: weights are exact, and no gradient is
+taken through them.
+
+The term is Pearl's: causes that are independent become dependent when their effect is seen, and finding one
+lessens the belief in the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import checks
+from ..models.components.attention import paste
+from ..models.components.networks import LocScale
+from ..models.components.slots import Slots, TrackedSlots, concatenate, stack_slots
+from ..models.sqair import SceneDecoder
+from .discovery import Discovery
+from .looking import Placed
+
+
+class Sketch(NamedTuple):
+    """A slot before it is drawn."""
+
+    slot: Slots
+    """Mean place and looks, and whether it explains enough, `(..., .)`."""
+    drawn: Tensor
+    """Its picture in the frame, black where it is absent, `(..., C H W)`."""
+
+
+class ExplainingDiscovery(Discovery):
+    """Finds new objects in what the others do not explain, see the module; in place of `Discovery`.
+
+    Parameters are those of `Discovery`, so that either can go on from what the other has learned.
+
+    Args:
+        args: of `Discovery`.
+        decoder: the model's.
+        sweeps: over the slots, before they are drawn.
+        scale: standard deviation of the pixels, the likelihood's.
+        least: nats that a sketch must explain.
+        options: of `Discovery`.
+
+    Attributes:
+        explains: whether others are explained away at all. While networks are new, sketches explain away what
+            is there and not found yet: learning starts as `Discovery`.
+    """
+
+    explains: bool = True
+
+    def __init__(
+        self,
+        *args: Any,
+        decoder: SceneDecoder,
+        sweeps: int = 1,
+        scale: float = 0.3,
+        least: float = 60.0,
+        **options: Any,
+    ) -> None:
+        super().__init__(*args, **options)
+        checks.at_least(0, sweeps=sweeps)
+        checks.positive(scale=scale)
+        checks.not_negative(least=least)
+        self.decoder = decoder
+        self.sweeps = sweeps
+        self.scale = scale
+        self.least = least
+
+    def forward(
+        self,
+        t: int,
+        image: Tensor,
+        features: Tensor,
+        summary: Tensor,
+        free: Tensor,
+        propagated: Slots | TrackedSlots | None = None,
+    ) -> Slots:
+        """The statements of frame `t`, see `Discovery`."""
+        if not self.explains:
+            return super().forward(t, image, features, summary, free, propagated)
+        early = self.rnn.project(concatenate(features, summary))
+        explained = self._explained(image, free, propagated)
+        sketches = self._sketches(image, early, free, explained)
+        drawn = [sketch.drawn for sketch in sketches]
+        hidden, slot = self.rnn.initial, self._before_first(free)
+        hold = self.hold if t > 0 and self.training else None
+        slots = []
+        for j, sketch in enumerate(sketches):
+            possible = slot.z_pres * (free > j)
+            others = explained + _all_but(j, drawn)
+            hidden, place = self._find(image, possible, early, slot, hidden, others, sketch)
+            look = partial(self._look_beside, image, others, possible)
+            decide = partial(self._decided, possible, hidden)
+            slot = self._draw(f"discovery/{{}}/{t}/{j}", possible, place, look, decide, hold)
+            slots.append(slot)
+            drawn[j] = self._picture(slot)
+        return stack_slots(slots)
+
+    @torch.no_grad()
+    def _explained(self, image: Tensor, free: Tensor, propagated: Slots | TrackedSlots | None) -> Tensor:
+        """What the propagated objects draw, `(..., C H W)`."""
+        if propagated is None:
+            return image.new_zeros(image[0].numel()).expand(*free.shape, -1)
+        by_slot = Slots(propagated.z_pres.movedim(-1, 0), *(x.movedim(-2, 0) for x in propagated[1:3]))
+        return self._picture(by_slot).sum(0)
+
+    @torch.no_grad()
+    def _sketches(self, image: Tensor, early: Tensor, free: Tensor, explained: Tensor) -> list[Sketch]:
+        """All slots, found in what the others leave of the frame."""
+        nothing = self._before_first(free)
+        absent = Sketch(nothing._replace(z_pres=torch.zeros_like(free)), torch.zeros_like(explained))
+        sketches = [absent] * self.max_count
+        for _ in range(self.sweeps):
+            hidden, slot = self.rnn.initial, nothing
+            for j in range(self.max_count):
+                possible = slot.z_pres * (free > j)
+                others = explained + _all_but(j, [sketch.drawn for sketch in sketches])
+                hidden, place = self._find(image, possible, early, slot, hidden, others, sketches[j])
+                look = self._look_beside(image, others, possible, place.loc)
+                drawn = self._picture(Slots(possible, place.loc, look.loc))
+                rest = _remainder(image, others).flatten(-3)
+                gain = (2 * rest * drawn - drawn.square()).sum(-1) / (2 * self.scale**2)
+                here = possible * (gain > self.least)
+                slot = Slots(here, *(loc * here.unsqueeze(-1) for loc in (place.loc, look.loc)))
+                sketches[j] = Sketch(slot, drawn * here.unsqueeze(-1))
+        return sketches
+
+    def _find(
+        self,
+        image: Tensor,
+        possible: Tensor,
+        early: Tensor,
+        previous: Slots,
+        hidden: Tensor,
+        others: Tensor,
+        sketch: Sketch,
+    ) -> Placed:
+        known = sketch.slot.z_pres.unsqueeze(-1)
+        inputs = early, previous.features(), hidden, others, known, sketch.slot.z_where
+        found: Placed = self.rows_where_present(self._place_beside, possible, *inputs, images=image)
+        return found
+
+    def _place_beside(
+        self,
+        image: Tensor,
+        early: Tensor,
+        previous: Tensor,
+        hidden: Tensor,
+        others: Tensor,
+        known: Tensor,
+        where: Tensor,
+    ) -> Placed:
+        hidden = self.rnn(early, previous, hidden)
+        loc, raw_scale = self.where_head(hidden).chunk(2, dim=-1)
+        # The second look starts from the sketch, what the first look learns from stays its own place.
+        loc = loc + known * (where - loc).detach()
+        return Placed(hidden, self._placed(_remainder(image, others), torch.cat([loc, raw_scale], dim=-1)))
+
+    def _look_beside(self, image: Tensor, others: Tensor, present: Tensor, z_where: Tensor) -> LocScale:
+        seen: LocScale = self.rows_where_present(self._look_there, present, z_where, others, images=image)
+        return seen
+
+    def _look_there(self, image: Tensor, z_where: Tensor, others: Tensor) -> LocScale:
+        return self._look(_remainder(image, others), z_where)
+
+    @torch.no_grad()
+    def _picture(self, slot: Slots) -> Tensor:
+        drawn: Tensor = self.rows_where_present(self._paint, *slot)
+        return drawn * slot.z_pres.unsqueeze(-1)
+
+    def _paint(self, z_where: Tensor, z_what: Tensor) -> Tensor:
+        size = self.decoder.mean_image.shape[-2], self.decoder.mean_image.shape[-1]
+        return paste(self.decoder.glimpses(z_what), self.decoder.windows(z_where), size).flatten(-3)
+
+
+def _all_but(j: int, drawn: Sequence[Tensor]) -> Tensor:
+    """The sum of all pictures but one."""
+    total = torch.zeros_like(drawn[j])
+    for k, other in enumerate(drawn):
+        if k != j:
+            total = total + other
+    return total
+
+
+def _remainder(image: Tensor, others: Tensor) -> Tensor:
+    """What is left of each row's image."""
+    return (image - others.unflatten(-1, image.shape[1:])).clamp(min=0)

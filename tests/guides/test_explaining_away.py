@@ -1,0 +1,268 @@
+"""Discovery in what other objects leave: against a loop over slots, and where the answer is known."""
+
+from dataclasses import replace
+from typing import Any
+
+import pyro
+import pytest
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+
+from whatwhere.examples.sqair import NetworkConfig, PriorConfig, Programs, build
+from whatwhere.guides import Discovery, ExplainingDiscovery, SequenceAIRGuide
+from whatwhere.inference.objectives import VIMCO
+from whatwhere.models.components.active_set import use_active_set
+from whatwhere.models.components.attention import paste
+from whatwhere.models.components.networks import LocScale
+from whatwhere.models.components.slots import Slots
+
+SIDE, COUNT, WHAT = 12, 3, 3
+NETWORK = NetworkConfig(
+    image_shape=(1, SIDE, SIDE),
+    max_count=COUNT,
+    what_size=WHAT,
+    glimpse_size=5,
+    hidden=8,
+    narrow=6,
+    presence_hidden=6,
+    reach=2.0,
+    clamp=True,
+    background="none",
+    second_look=True,
+    explain_away=True,
+    looks="static",
+)
+
+
+def varied(**options: Any) -> Programs:
+    """Model and guide in which nothing is where it starts, and which are unsure of presence."""
+    torch.manual_seed(3)
+    programs = build(replace(NETWORK, **options), PriorConfig(size_logit=-0.6, size_scale=0.3))
+    for program in programs:
+        program.double()
+        for parameter in program.parameters():
+            parameter.data.add_(0.25 * torch.randn_like(parameter))
+    programs.guide.discovery.presence_head[-1].bias.data.fill_(0.1)
+    programs.model.decoder.output_scale.data.fill_(2.0)
+    return Programs(*(program.eval() for program in programs))
+
+
+class Loop:
+    """The statements' parameters for one frame, slot by slot, with the guide's own networks."""
+
+    def __init__(self, guide: Any, image: Tensor, summary: Tensor, explained: Tensor) -> None:
+        self.net: ExplainingDiscovery = guide.discovery
+        self.image, self.explained = image, explained
+        self.first = torch.cat([torch.zeros(WHAT + 4), torch.ones(1)]).double()
+        features = self.net.image_encoder(image.unsqueeze(0))[0]
+        self.early = self.net.rnn.project(torch.cat([features, summary]))
+
+    def picture(self, where: Tensor, what: Tensor) -> Tensor:
+        decoder = self.net.decoder
+        return paste(decoder.glimpses(what), decoder.windows(where), (SIDE, SIDE))
+
+    def place(self, hidden: Tensor, rest: Tensor, start: Tensor | None) -> LocScale:
+        loc, raw = self.net.where_head(hidden).chunk(2)
+        loc = loc if start is None else start
+        correction = self.net.second_look(rest.unsqueeze(0), loc.unsqueeze(0))[0]
+        scale = nn.functional.softplus(raw + correction[4:] + self.net.scale_bias) + self.net.where_floor
+        return LocScale(loc + correction[:4], scale)
+
+    def run(self, drawn: list[tuple[float, Tensor, Tensor]]) -> list[tuple[LocScale, LocScale, Tensor]]:
+        """Place, look and logit of each slot that is possible, given what was drawn."""
+        net = self.net
+        pictures: dict[int, Tensor] = {}
+        starts: dict[int, Tensor] = {}
+
+        def rest_of(j: int) -> Tensor:
+            others = [p for k, p in pictures.items() if k != j]
+            return (self.image - self.explained - sum(others, torch.zeros_like(self.image))).clamp(min=0)
+
+        for _ in range(net.sweeps):
+            hidden, previous, here = net.rnn.initial, self.first, True
+            found: dict[int, Tensor] = {}
+            for j in range(COUNT):
+                if not here:
+                    pictures.pop(j, None)
+                    continue
+                hidden = net.rnn(self.early, previous, hidden)
+                rest = rest_of(j)
+                where = self.place(hidden, rest, starts.get(j)).loc
+                look = net._look(rest.unsqueeze(0), where.unsqueeze(0)).loc[0]
+                picture = self.picture(where, look)
+                saved = rest.square().sum() - (rest - picture).square().sum()
+                here = bool(saved / (2 * 0.3**2) > net.least)
+                pictures.pop(j, None)
+                if here:
+                    pictures[j], found[j] = picture, where
+                    previous = torch.cat([look, where, torch.ones(1).double()])
+            starts = found
+        hidden, previous = net.rnn.initial, self.first
+        said = []
+        for j, (z_pres, z_where, z_what) in enumerate(drawn):
+            hidden = net.rnn(self.early, previous, hidden)
+            rest = rest_of(j)
+            look = net._look(rest.unsqueeze(0), z_where.unsqueeze(0))
+            said.append(
+                (
+                    self.place(hidden, rest, starts.get(j)),
+                    LocScale(look.loc[0], look.scale[0]),
+                    net.presence_head(torch.cat([hidden, z_what])),
+                )
+            )
+            pictures.pop(j, None)
+            if not z_pres:
+                break
+            pictures[j] = self.picture(z_where, z_what)
+            previous = torch.cat([z_what, z_where, torch.ones(1).double()])
+        return said
+
+
+@pytest.mark.parametrize("sweeps", [0, 1, 2])
+@pytest.mark.parametrize("active", [True, False])
+def test_every_statement_equals_the_loop(active: bool, sweeps: int):
+    programs = varied()
+    use_active_set(*programs, on=active)
+    guide = programs.guide
+    guide.discovery.sweeps, guide.discovery.least = sweeps, 5.0
+    images = torch.rand(6, 1, SIDE, SIDE).double()
+    summary = torch.randn(guide.discovery.context_size).double()
+    features = guide.discovery.image_encoder(images)
+    free = torch.full((6,), float(COUNT)).double()
+    with torch.no_grad():
+        trace = poutine.trace(guide.discovery).get_trace(0, images, features, summary.expand(6, -1), free)
+    black = torch.zeros(1, SIDE, SIDE).double()
+    several = 0
+    for b in range(6):
+        names = "z_pres", "z_where", "z_what"
+        sites = [[trace.nodes[f"discovery/{name}/0/{j}"] for name in names] for j in range(COUNT)]
+        drawn = [tuple(site["value"][b] for site in slot) for slot in sites]
+        with torch.no_grad():
+            said = Loop(guide, images[b], summary, black).run(drawn)
+        several += len(said) > 1
+        for (z_pres, z_where, z_what), (place, look, logit) in zip(sites, said, strict=False):
+            torch.testing.assert_close(z_where["fn"].mean[b], place.loc)
+            torch.testing.assert_close(z_where["fn"].stddev[b], place.scale)
+            torch.testing.assert_close(z_what["fn"].mean[b], look.loc)
+            torch.testing.assert_close(z_what["fn"].stddev[b], look.scale)
+            log_present = z_pres["fn"].log_prob(torch.ones(6).double())[b]
+            torch.testing.assert_close(log_present, nn.functional.logsigmoid(logit[0]))
+    assert several >= 2
+
+
+class Blob(nn.Module):
+    """A decoder of one picture, whose brightness is `z_what`."""
+
+    def forward(self, z_what: Tensor) -> Tensor:
+        return z_what[..., :1, None, None].expand(*z_what.shape[:-1], 1, 5, 5)
+
+
+class Brightness(nn.Module):
+    """An encoder that is sure of the mean brightness of what it sees."""
+
+    def forward(self, glimpses: Tensor) -> LocScale:
+        mean = glimpses.flatten(-3).mean(-1, keepdim=True).expand(*glimpses.shape[:-3], WHAT)
+        return LocScale(mean, torch.full_like(mean, 1e-3))
+
+
+class TwoPlaces(nn.Module):
+    """A first look that knows where two objects are."""
+
+    def __init__(self, places: Tensor) -> None:
+        super().__init__()
+        self.places = places
+        self.calls = 0
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        place = self.places[self.calls % len(self.places)]
+        self.calls += 1
+        return torch.cat([place, torch.full_like(place, -20.0)]).expand(*hidden.shape[:-1], 8)
+
+
+def test_two_squares_that_overlap_are_told_apart():
+    """Half of each square is the other's too; seen apart, each is as bright as it is."""
+    programs = varied(second_look=False, max_count=2)
+    discovery = programs.guide.discovery
+    windows = programs.model.decoder.windows
+    coords = torch.tensor([[0.4, 0.4, -0.25, 0.0], [0.4, 0.4, 0.15, 0.0]]).double()
+    places = torch.stack([windows.inverse(each) for each in coords])
+    programs.model.decoder.glimpse_decoder = Blob()
+    programs.model.decoder.output_scale.data.fill_(1.0)
+    discovery.what_encoder = Brightness()
+    discovery.where_head = TwoPlaces(places)
+    discovery.presence_head[-1].bias.data.fill_(30.0)
+    what = torch.tensor([[0.45, 0.0, 0.0], [0.35, 0.0, 0.0]]).double()
+    with torch.no_grad():
+        image = programs.model.decoder(torch.ones(2).double(), places, what).unsqueeze(0)
+    bright = {}
+    for explains, sweeps in ((False, 0), (True, 0), (True, 8)):
+        discovery.explains, discovery.sweeps, discovery.least = explains, sweeps, 1.0
+        with torch.no_grad():
+            found = SequenceAIRGuide(discovery, (1, SIDE, SIDE))(image.unsqueeze(1))[0]
+        bright[explains, sweeps] = found.z_what[0, :, 0]
+    off = {key: (value - what[:, 0]).abs().max().item() for key, value in bright.items()}
+    assert off[False, 0] > 0.08  # each with what it shares with the other
+    assert off[True, 8] < 0.5 * off[True, 0]
+
+
+def test_it_starts_from_what_discovery_has_learned_and_can_be_switched_off():
+    explaining, plain = varied(), varied(explain_away=False)
+    assert isinstance(explaining.guide.discovery, ExplainingDiscovery)
+    assert type(plain.guide.discovery) is Discovery
+    own = plain.guide.state_dict()
+    plain.guide.load_state_dict({k: v for k, v in explaining.guide.state_dict().items() if k in own})
+    plain.model.load_state_dict(explaining.model.state_dict())
+    explaining.guide.discovery.explains = False
+    video = torch.rand(4, 2, 1, SIDE, SIDE).double()
+    trace = poutine.trace(plain.guide).get_trace(video)
+    again = poutine.trace(poutine.replay(explaining.guide, trace=trace)).get_trace(video)
+    torch.testing.assert_close(again.log_prob_sum(), trace.log_prob_sum())
+
+
+def test_what_was_followed_is_explained_already():
+    """A frame that the followed object draws leaves nothing: discovery sees black."""
+    programs = varied(max_count=2)
+    discovery = programs.guide.discovery
+    seen: list[Tensor] = []
+    discovery.what_encoder.features.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    where, what = torch.tensor([[-0.4, -0.4, 0.1, 0.0]]).double(), torch.ones(1, WHAT).double()
+    here = torch.ones(1, 1).double()
+    followed = Slots(here, where.unsqueeze(0), what.unsqueeze(0))
+    with torch.no_grad():
+        image = programs.model.decoder(*followed)
+        summary = programs.model.latent_encoder(*followed)
+        for drawn in (followed, None):
+            seen.clear()
+            discovery(1, image, discovery.image_encoder(image), summary, torch.ones(1).double(), drawn)
+            brightest = max(each.max().item() for each in seen[:1])
+            assert (brightest < 1e-9) == (drawn is not None)
+
+
+@pytest.mark.parametrize("follow", ["learned", "tracked"])
+def test_the_active_set_changes_neither_weights_nor_gradients(follow: Any):
+    prior = PriorConfig(size_logit=-0.6, size_scale=0.3, propagation="motion")
+    results = []
+    for on in (False, True):
+        torch.manual_seed(3)
+        network = replace(NETWORK, follow=follow, glimpse_size=6)
+        model, guide = (program.double() for program in build(network, prior))
+        guide.discovery.presence_head[-1].bias.data.fill_(0.2)
+        use_active_set(model, guide, on=on)
+        objective = VIMCO(3)(model, guide)
+        torch.manual_seed(5)
+        video = torch.rand(4, 3, 1, SIDE, SIDE).double()
+        loss, _ = objective(video)
+        loss.backward()
+        results.append([loss.detach(), *(p.grad for p in objective.parameters() if p.grad is not None)])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_shapes_follow_from_shapes_without_the_active_set():
+    """On the meta device there are no values to read back."""
+    model, guide = (program.float().to("meta") for program in varied(follow="learned"))
+    with pyro.validation_enabled(False):
+        loss, _ = VIMCO(3)(model, guide)(torch.empty(2, 3, 1, SIDE, SIDE, device="meta"))
+        loss.backward()
+    assert loss.device.type == "meta"
