@@ -6,6 +6,7 @@
         checks.share(self, "exploration", "dropout")
         checks.within("(0, 1]", self, "count_ratio")
         checks.ordered(self, "first_frames", "frames")
+        checks.literals(self)
 
 Every check takes an object and names of its fields, or values by name: `checks.positive(steps=steps)`. A
 field that is None is not given, and passes; of a tuple or list every element must pass. NaN never passes,
@@ -19,7 +20,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 __all__ = [
     "FieldError",
@@ -27,6 +28,7 @@ __all__ = [
     "UserError",
     "at_least",
     "finite",
+    "literals",
     "not_empty",
     "not_negative",
     "one_of",
@@ -121,6 +123,13 @@ def one_of(choices: Collection[object], of: object = None, /, *names: str, **val
             raise FieldError(name, f"must be one of {', '.join(map(str, choices))}", whole)
 
 
+def literals(of: object) -> None:
+    """Require of every field of a dataclass that is declared as a `Literal`, or several, one of its values."""
+    for name, annotation in get_type_hints(type(of)).items():
+        if choices := [value for literal in _literals(annotation) for value in get_args(literal)]:
+            one_of(choices, of, name)
+
+
 def not_empty(of: object = None, /, *names: str, **values: Any) -> None:
     """Require at least one element, or one character."""
     for name, value in _named(of, names, values).items():
@@ -142,6 +151,13 @@ def ordered(of: object = None, /, *names: str, **values: Any) -> None:
     for (name, value), (following, limit) in itertools.pairwise(given):
         if not value <= limit:
             raise FieldError(name, f"must be at most `{following}` = {limit}", value)
+
+
+def _literals(annotation: Any) -> list[Any]:
+    """The `Literal`s that a type is, or consists of: `tuple[Literal["a"], ...] | None`."""
+    if get_origin(annotation) is Literal:
+        return [annotation]
+    return [literal for part in get_args(annotation) for literal in _literals(part)]
 
 
 def _named(of: object, names: tuple[str, ...], values: Mapping[str, Any]) -> dict[str, Any]:

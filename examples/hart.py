@@ -114,6 +114,7 @@ class NetworkConfig:
     """Sizes by steps from frame to frame, as published; or near the first ones, for `units` = window."""
 
     def __post_init__(self) -> None:
+        checks.literals(self)
         checks.positive(self, "image_shape", "glimpse_size", "hidden")
         checks.not_negative(self, "margin")
 
@@ -138,6 +139,7 @@ class LossConfig:
     """Coefficient of half the squares of weights and dynamic filters."""
 
     def __post_init__(self) -> None:
+        checks.literals(self)
         checks.within("(0, 1)", self, "floor")
         checks.not_negative(self, "decay")
 

@@ -138,6 +138,7 @@ class Table1Config:
     """The classifier."""
 
     def __post_init__(self) -> None:
+        checks.literals(self)
         check_device(self.device)
         checks.positive(self, "budget", "first_frames", "frames", "videos", "iwae_particles")
         checks.positive(self, "iwae_videos", "probe_videos", "threads")

@@ -3,6 +3,7 @@ import pickle
 import subprocess
 import sys
 from dataclasses import dataclass
+from typing import Literal
 
 import pytest
 
@@ -48,6 +49,26 @@ def test_what_belongs_passes_and_what_does_not_is_refused(name: str):
             check(Field(value), "size")
         assert caught.value.field == "size"
         assert caught.value.given == value or value != value
+
+
+@dataclass(frozen=True)
+class Choices:
+    kind: Literal["a", "b"] | None = "a"
+    sides: tuple[Literal[1, 2], ...] = ()
+    either: Literal["x"] | Literal["y"] = "x"
+    free: str = "anything"
+
+
+def test_literals_are_checked_wherever_they_stand_in_a_type():
+    checks.literals(Choices(None, (2, 1), "y"))
+    for wrong, field in (
+        (Choices(kind="c"), "kind"),
+        (Choices(sides=(1, 3)), "sides"),
+        (Choices(either="a"), "either"),
+    ):
+        with pytest.raises(FieldError, match=f"^`{field}` must be one of .*, got ") as caught:
+            checks.literals(wrong)
+        assert caught.value.field == field
 
 
 @pytest.mark.parametrize("value", ["1", True, object(), [None]])

@@ -77,6 +77,7 @@ class RunConfig:
     """Threads of the CPU a process uses; by default what PyTorch chooses."""
 
     def __post_init__(self) -> None:
+        checks.literals(self)
         check_device(self.device)
         checks.positive(self, "threads")
         if self.resume and self.overwrite:

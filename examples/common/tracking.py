@@ -62,6 +62,7 @@ class TrackConfig:
     """`cpu`, `cuda`, or `auto`."""
 
     def __post_init__(self) -> None:
+        checks.literals(self)
         check_device(self.device)
         checks.positive(self, "frames")
         checks.within("[0.1, 50]" if self.animation == "gif" else "[0.1, 1000]", self, "fps")

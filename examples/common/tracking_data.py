@@ -106,6 +106,7 @@ class TrackingDataConfig:
     """Seed of generated videos; it is not the seed of training, so that all runs see the same data."""
 
     def __post_init__(self) -> None:
+        checks.literals(self)
         settle_sources(self, GENERATED)
         checks.share(self, "difficulty", "parts", "faded")
         checks.positive(self, "objects", "image_size", "min_frames", "train_videos", "test_videos", "sides")

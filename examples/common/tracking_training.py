@@ -295,6 +295,7 @@ class EvaluateConfig:
     """Threads of the CPU."""
 
     def __post_init__(self) -> None:
+        checks.literals(self)
         check_device(self.device)
         checks.positive(self, "videos", "frames", "objects", "threads")
         checks.share(self, "difficulty")

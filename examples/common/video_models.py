@@ -171,6 +171,7 @@ class GenerateConfig:
     """`cpu`, `cuda`, or `auto`."""
 
     def __post_init__(self) -> None:
+        checks.literals(self)
         check_device(self.device)
         checks.positive(self, "count", "frames", "given")
         checks.within("[0.1, 50]", self, "fps")

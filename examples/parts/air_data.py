@@ -50,6 +50,7 @@ class DataConfig:
     """Seed of generated images; it is not the seed of training, so that all runs see the same data."""
 
     def __post_init__(self) -> None:
+        checks.literals(self)
         settle_sources(self, GENERATED)
         checks.positive(self, "max_objects", "image_size", "train_images", "test_images")
         checks.seed(self, "seed")

@@ -46,6 +46,7 @@ class NetworkConfig:
     """Units of the recurrent cell."""
 
     def __post_init__(self) -> None:
+        checks.literals(self)
         checks.positive(self, "image_shape", "enlargement", "hidden")
         checks.at_least(2, self, "glimpse_size")
 
@@ -76,6 +77,7 @@ class LossConfig:
     """Nothing: `RATMConfig.classifier` is the checkpoint."""
 
     def __post_init__(self) -> None:
+        checks.literals(self)
         checks.not_negative(self, *LOSSES, "decay")
         if self.classifier is not None:
             expected = "is not an option of the losses: give `classifier`"

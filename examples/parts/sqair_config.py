@@ -82,6 +82,7 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         checks.at_least(2, self, "measured_in")
+        checks.literals(self)
         checks.positive(self, "image_shape", "max_count", "what_size", "glimpse_size")
         checks.positive(self, "hidden", "narrow", "presence_hidden", "what_hidden")
         checks.positive(self, "reach", "where_floor")
@@ -119,6 +120,7 @@ class PriorConfig:
     """Whether no more is discovered than there are free slots; in the authors' code it is not so."""
 
     def __post_init__(self) -> None:
+        checks.literals(self)
         checks.finite(self, "stay_logit", "size_logit")
         checks.positive(self, "object_size", "size_scale", "shift_scale", "likelihood_scale")
         checks.not_negative(self, "price")

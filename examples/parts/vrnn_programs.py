@@ -45,6 +45,7 @@ class NetworkConfig:
     """Of the convolutions."""
 
     def __post_init__(self) -> None:
+        checks.literals(self)
         checks.positive(self, "image_shape", "latent_size", "hidden", "recurrent", "layers")
         checks.positive(self, "channels", "strides")
         if len(self.channels) != len(self.strides):

@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,11 +25,15 @@ from .report_file import json_ready
 __all__ = ["LikelihoodReport", "evaluate_likelihood", "single_frames"]
 
 
-class LikelihoodReport(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class LikelihoodReport:
     """Held-out numbers of a model of videos: means over videos, nats of whole sequences.
 
-    Fields are those of the same names of `videos.VideoReport`, where *weighted* is explained. Where the data
-    are impossible under a particle, likelihood and bounds are minus infinity, and the KL terms NaN.
+    *Weighted* numbers average the K particles of a video with their self-normalised importance weights
+    instead of equally, as the code of SQAIR's authors does. Weighted, reconstruction minus KL is no evidence
+    lower bound: it exceeds `iwae` by the divergence of the weights from uniform ones, which is in
+    `[0, log K]`. Where the data are impossible under a particle, likelihood and bounds are minus infinity, and
+    the KL terms NaN.
     """
 
     videos: int

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -22,9 +23,14 @@ from ..objectives.base import Program
 from ..objectives.frame_weights import FrameLogWeights, frame_log_weights
 from .images import object_boxes
 from .labels import check_filled, check_shape, checked_boxes, checked_counts, checked_mask, settled
-from .likelihood import likelihood_report, log_marginal_of_videos, weight_shares, weighted_parts
+from .likelihood import (
+    LikelihoodReport,
+    likelihood_report,
+    log_marginal_of_videos,
+    weight_shares,
+    weighted_parts,
+)
 from .metrics import count_report
-from .report_file import json_ready
 from .tracking_metrics import TrackingCounts, TrackingReport, Tracks, tracking_counts, tracks_by_slot
 
 DrawObjects = Callable[[TrackedSlots], Tensor]
@@ -63,41 +69,10 @@ class VideoCountReport(NamedTuple):
     """Accuracy of K posterior samples, averaged with the importance weights of their videos."""
 
 
-class VideoReport(NamedTuple):
-    """Held-out numbers of a model of videos: means over videos, nats of whole sequences.
+@dataclass(frozen=True, kw_only=True)
+class VideoReport(LikelihoodReport):
+    """Held-out numbers of a model of videos of objects: those of its likelihood, and what it found."""
 
-    *Weighted* numbers average the K particles of a video with their self-normalised importance weights
-    instead of equally, as the code of SQAIR's authors does. Weighted, reconstruction minus KL is no evidence
-    lower bound: it exceeds `iwae` by the divergence of the weights from uniform ones, which is in
-    `[0, log K]`.
-    """
-
-    videos: int
-    """Number of videos."""
-    frames: int
-    """T, the number of frames of each."""
-    particles: int
-    """K, the particles of all numbers but `log_marginal`."""
-    log_marginal: float
-    """Estimate of log p(x): importance-weighted bound with `iwae_particles` particles."""
-    iwae_particles: int
-    """Number of particles of `log_marginal`."""
-    iwae_videos: int
-    """Number of videos that `log_marginal` is a mean of, the first ones."""
-    iwae: float
-    """Importance-weighted bound with K particles."""
-    elbo: float
-    """Single-sample evidence lower bound: `log_likelihood - kl`."""
-    log_likelihood: float
-    """Reconstruction term `E_q[log p(x | z)]`."""
-    kl: float
-    """`E_q[log q(z | x) - log p(z)]`, estimated with the same samples."""
-    weighted_log_likelihood: float
-    """Reconstruction term under the weighted particles."""
-    weighted_kl: float
-    """KL term under the weighted particles."""
-    effective_sample_size: list[float]
-    """Of the weights of the frames up to each of T, or, where they are independent, of each; from 1 to K."""
     counting: VideoCountReport | None
     """Against the number of objects."""
     visible_counting: VideoCountReport | None
@@ -113,11 +88,6 @@ class VideoReport(NamedTuple):
     """Of the boxes around the drawn objects of one posterior sample. None also where SciPy is missing."""
     iou_threshold: float = 0.5
     """The least intersection over union of a match of `tracking`."""
-
-    def numbers(self) -> dict[str, Any]:
-        """The report as nested primitives, for JSON; what is not finite becomes None."""
-        numbers: dict[str, Any] = json_ready(self)
-        return numbers
 
 
 class CountMonitor(NamedTuple):
@@ -292,7 +262,7 @@ def evaluate_videos(
                 )
             parts.append(_measured(batch, drawn, estimate, draw_objects, iou_threshold))
     report = _report(_joined(parts), slots, iwae_particles, independent_frames)
-    return report._replace(iou_threshold=iou_threshold)
+    return replace(report, iou_threshold=iou_threshold)
 
 
 def _draw(model: Program, guide: Program, video: Tensor, particles: int, chunk_size: int) -> _Particles:
@@ -423,7 +393,7 @@ def _report(measured: _Measured, slots: int, iwae_particles: int, independent_fr
         for true in (measured.true_counts, measured.true_visible_counts)
     )
     return VideoReport(
-        **likelihood._asdict(),
+        **vars(likelihood),
         counting=counting,
         visible_counting=visible_counting,
         propagated=measured.propagated.double().mean(-1).tolist(),

@@ -54,6 +54,7 @@ class TrainingConfig:
     """Write the log for TensorBoard too."""
 
     def __post_init__(self) -> None:
+        checks.literals(self)
         checks.positive(self, "steps", "minutes", "clip_norm", "max_nonfinite_steps", "log_every")
         checks.positive(self, "evaluate_every", "checkpoint_every", "checkpoint_minutes", "max_minutes")
         checks.seed(self, "seed")

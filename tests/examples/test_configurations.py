@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
@@ -36,23 +36,32 @@ def made(command: str) -> Any:
     return cls(**{name: REQUIRED[name] for name in names})
 
 
-def numbers(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The names of the fields that are numbers, or several, and their types."""
+def scalars(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The dotted names of the fields that are no dataclasses, and their types."""
     hints = get_type_hints(type(config))
     for field in fields(config):
         value, hint = getattr(config, field.name), hints[field.name]
         if is_dataclass(value):
-            yield from numbers(value, f"{prefix}{field.name}.")
-        elif {int, float} & leaves(hint):
+            yield from scalars(value, f"{prefix}{field.name}.")
+        else:
             yield prefix + field.name, hint
+
+
+def numbers(config: Any) -> Iterator[tuple[str, Any]]:
+    """Those that are numbers, or several."""
+    return ((name, hint) for name, hint in scalars(config) if {int, float} & leaves(hint))
+
+
+def is_literal(hint: Any) -> bool:
+    return get_origin(hint) is Literal or any(map(is_literal, get_args(hint)))
 
 
 def leaves(hint: Any) -> set[Any]:
     return set().union(*map(leaves, get_args(hint))) if get_args(hint) else {hint}
 
 
-def changed(config: Any, name: str, hint: Any, value: float) -> Any:
-    """The configuration with a number in a field, as often as the field has it."""
+def changed(config: Any, name: str, hint: Any, value: Any) -> Any:
+    """The configuration with a value in a field, as often as the field has it."""
     first, _, rest = name.partition(".")
     if rest:
         return replace(config, **{first: changed(getattr(config, first), rest, hint, value)})
@@ -80,8 +89,20 @@ def test_what_no_number_can_be_is_refused_by_name(command: str):
     assert not wrong
 
 
-def refusal(config: Any, name: str, hint: Any, value: float) -> str | None:
-    """What a configuration says against a number; None if it takes it."""
+@pytest.mark.parametrize("command", CONFIGURATIONS)
+def test_what_is_no_choice_is_refused_by_name_also_from_python(command: str):
+    config = made(command)
+    wrong = []
+    for name, hint in scalars(config):
+        if is_literal(hint):
+            message = refusal(config, name, hint, "of no kind")
+            if message is None or name.rpartition(".")[2] not in message or "of no kind" not in message:
+                wrong.append((name, message))
+    assert not wrong
+
+
+def refusal(config: Any, name: str, hint: Any, value: Any) -> str | None:
+    """What a configuration says against a value; None if it takes it."""
     try:
         changed(config, name, hint, value)
     except ValueError as error:

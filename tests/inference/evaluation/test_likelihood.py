@@ -140,7 +140,7 @@ def test_numbers_are_those_of_the_evaluation_of_objects(model_name: Literal["sqa
     )
     torch.manual_seed(4)
     report = evaluate_likelihood(*pair, videos.split(4), **options)
-    for name, value in report._asdict().items():
+    for name, value in vars(report).items():
         assert getattr(full, name) == pytest.approx(value, rel=1e-9), name
 
 
