@@ -124,7 +124,7 @@ def one_of(choices: Collection[object], of: object = None, /, *names: str, **val
 
 
 def literals(of: object) -> None:
-    """Require of every field of a dataclass that is declared as a `Literal`, or several, one of its values."""
+    """Require one of its values of every field of a dataclass that is declared as a `Literal`, or several."""
     for name, annotation in get_type_hints(type(of)).items():
         if choices := [value for literal in _literals(annotation) for value in get_args(literal)]:
             one_of(choices, of, name)

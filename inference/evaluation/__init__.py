@@ -5,6 +5,7 @@ May import `objectives`, `supervised` and `training`. A metric is added to `metr
 a report of another kind of model in a file of its own.
 """
 
+from .coco_file import COCOImage, COCOWriter, coco_writer
 from .connected_components import ConnectedComponents, FoundComponents
 from .images import Images, SceneReport, count_accuracy, evaluate_scenes, infer_scene, object_boxes
 from .likelihood import (
@@ -27,6 +28,7 @@ from .metrics import (
     match_boxes,
     mean_iou,
 )
+from .mot_file import MOTWriter, mot_writer
 from .overlaps import SUCCESS_THRESHOLDS, Overlaps, success_curve
 from .probe import (
     LabelledLatents,
@@ -39,6 +41,7 @@ from .probe import (
     train_probe,
 )
 from .report_file import json_ready, write_json
+from .tracked_objects import ObjectsWriter, TrackedObjects, tracked_objects
 from .tracker_baselines import constant_velocity_boxes, previous_boxes, static_boxes
 from .trackers import Clips, HasBoxes, Tracker, TrackerReport, evaluate_tracker, spread_frames
 from .tracking_metrics import (
@@ -63,6 +66,8 @@ from .videos import (
 )
 
 __all__ = [
+    "COCOImage",
+    "COCOWriter",
     "Clips",
     "ConnectedComponents",
     "CountMonitor",
@@ -75,11 +80,14 @@ __all__ = [
     "InferredPart",
     "LabelledLatents",
     "LikelihoodReport",
+    "MOTWriter",
     "Matches",
+    "ObjectsWriter",
     "Overlaps",
     "ProbeConfig",
     "SUCCESS_THRESHOLDS",
     "SceneReport",
+    "TrackedObjects",
     "Tracker",
     "TrackerReport",
     "TrackingCounts",
@@ -94,6 +102,7 @@ __all__ = [
     "Videos",
     "appearance_features",
     "average_precision",
+    "coco_writer",
     "constant_velocity_boxes",
     "count_accuracy",
     "count_accuracy_of_videos",
@@ -115,6 +124,7 @@ __all__ = [
     "log_marginal_of_videos",
     "match_boxes",
     "mean_iou",
+    "mot_writer",
     "object_boxes",
     "previous_boxes",
     "probe_accuracy",
@@ -123,6 +133,7 @@ __all__ = [
     "spread_frames",
     "static_boxes",
     "success_curve",
+    "tracked_objects",
     "tracking_counts",
     "tracks_by_slot",
     "train_probe",

@@ -32,8 +32,8 @@ class LikelihoodReport:
     *Weighted* numbers average the K particles of a video with their self-normalised importance weights
     instead of equally, as the code of SQAIR's authors does. Weighted, reconstruction minus KL is no evidence
     lower bound: it exceeds `iwae` by the divergence of the weights from uniform ones, which is in
-    `[0, log K]`. Where the data are impossible under a particle, likelihood and bounds are minus infinity, and
-    the KL terms NaN.
+    `[0, log K]`. Where the data are impossible under a particle, likelihood and bounds are minus infinity,
+    and the KL terms NaN.
     """
 
     videos: int

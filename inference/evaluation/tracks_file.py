@@ -6,8 +6,8 @@ The first line names the columns
 
 and every other line is one object in one frame. Frames count from 0. Boxes are in pixels of the frame,
 0-based: the first pixel covers [0, 1), see `models.components.boxes`. Equal identities are the same object.
-Where there are several videos, a column `video`, which counts from 0, comes first; a column `score` may come
-last. Lines are in the order of videos, frames and identities.
+Where there are several videos, a column `video`, which counts from 0, comes first; columns `score` and `file`
+may come last. Lines are in the order of videos, frames and identities.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import csv
 import io
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,10 +29,10 @@ from torch import Tensor
 from ...checks import UserError, at_least
 from ...files import atomic_write
 from ...models.components.slots import ABSENT
-from .labels import checked_identities, checked_mask
+from .tracked_objects import ObjectsWriter, tracked_objects
 from .tracking_metrics import Tracks
 
-__all__ = ["TracksFileError", "TracksWriter", "read_tracks", "tracks_writer", "write_tracks"]
+__all__ = ["TracksFileError", "TracksWriter", "read_tracks", "shortest", "tracks_writer", "write_tracks"]
 
 _BOX = ("left", "top", "width", "height")
 _COLUMNS = ("frame", "identity", *_BOX)
@@ -66,8 +66,7 @@ def write_tracks(
 
     Raises:
         OSError: if the file cannot be written.
-        ValueError: if shapes or types do not agree, an identity is twice in a frame, or the box or score of
-            an object is not finite or its size is negative.
+        ValueError: see `tracked_objects`.
     """
     with tracks_writer(path, videos=present.dim() == 3, scores=scores is not None) as writer:
         writer.write(boxes, present, identities, scores)
@@ -75,7 +74,11 @@ def write_tracks(
 
 @contextmanager
 def tracks_writer(
-    path: str | os.PathLike[str], *, videos: bool = False, scores: bool = False
+    path: str | os.PathLike[str],
+    *,
+    videos: bool = False,
+    scores: bool = False,
+    file_name: Callable[[int, int], str] | None = None,
 ) -> Iterator[TracksWriter]:
     """Write tracks part by part, so that those of a long video need not be in memory; atomically.
 
@@ -87,65 +90,39 @@ def tracks_writer(
         path: the file; its folder is created where it is missing. It changes when the block succeeds.
         videos: whether there is a column `video`.
         scores: whether there is a column `score`.
+        file_name: the name of the file that a frame is from, given the numbers of video and frame; it stands
+            in a column `file` at the end.
 
     Raises:
         OSError: if the file cannot be written.
     """
-    header = ["video"] * videos + [*_COLUMNS] + ["score"] * scores
+    header = ["video"] * videos + [*_COLUMNS] + ["score"] * scores + ["file"] * (file_name is not None)
     with atomic_write(path) as file:
         file.write(",".join(header).encode() + b"\n")
-        yield TracksWriter(file, videos)
+        yield TracksWriter(file, videos, file_name)
 
 
-class TracksWriter:
-    """What `tracks_writer` gives: parts come in the order of videos and frames."""
+class TracksWriter(ObjectsWriter):
+    """What `tracks_writer` gives."""
 
-    def __init__(self, file: BinaryIO, videos: bool) -> None:
-        self._file, self._videos = file, videos
-
-    def write(
-        self,
-        boxes: Tensor,
-        present: Tensor,
-        identities: Tensor,
-        scores: Tensor | None = None,
-        *,
-        video: int = 0,
-        frame: int = 0,
+    def __init__(
+        self, file: BinaryIO, videos: bool, file_name: Callable[[int, int], str] | None = None
     ) -> None:
-        """Write a part of a video, or whole videos.
+        self._file, self._videos, self._file_name = file, videos, file_name
 
-        Args:
-            boxes: see `write_tracks`.
-            present: see there.
-            identities: see there.
-            scores: see there.
-            video: number of the video, or of the first one.
-            frame: number of the first frame.
-
-        Raises:
-            ValueError: see `write_tracks`.
-        """
-        _check_layout(boxes, present, identities, scores)
-        here = checked_mask("present", present)
-        places = here.nonzero()[:, :-1].numpy()  # ([video], frame) of each object
-        names = checked_identities("identities", identities)[here].numpy()
-        columns = [boxes.detach().cpu().float()[here].numpy()]
-        if scores is not None:
-            columns.append(scores.detach().cpu().float()[here].numpy()[:, None])
-        numbers = np.concatenate(columns, axis=1)
-        order = np.lexsort((names, *places.T[::-1]))
-        keys, numbers = np.column_stack([places, names])[order], numbers[order]
-        keys[:, -2] += frame
-        if present.dim() == 3:
-            keys[:, 0] += video
-        elif self._videos:
-            keys = np.insert(keys, 0, video, axis=1)
-        _check_objects(keys, numbers)
-        lines = [
-            key + number for key, number in zip(keys.astype(str).tolist(), _shortest(numbers), strict=True)
-        ]
-        self._file.write("".join(",".join(line) + "\n" for line in lines).encode())
+    def write(self, *args: Any, **kwargs: Any) -> None:
+        """Write a part of a video, or whole videos, see `ObjectsWriter`."""
+        found = tracked_objects(*args, **kwargs)
+        keys = np.column_stack(found[:3] if self._videos else found[1:3])
+        numbers = found.boxes if found.scores is None else np.column_stack(found[3:])
+        names: list[list[str]] = [[]] * len(keys)
+        if self._file_name is not None:
+            places = zip(found.videos.tolist(), found.frames.tolist(), strict=True)
+            names = [[self._file_name(*place)] for place in places]
+        rows = zip(keys.astype(str).tolist(), shortest(numbers), names, strict=True)
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\n").writerows(key + number + name for key, number, name in rows)
+        self._file.write(text.getvalue().encode())
 
 
 def read_tracks(
@@ -296,30 +273,6 @@ def _slots(objects: list[_Object], videos: int | None, frames: int | None, limit
     return tracks
 
 
-def _shortest(numbers: npt.NDArray[np.float32]) -> list[list[str]]:
-    """Numbers with the fewest digits that give them back, without exponents."""
+def shortest(numbers: npt.NDArray[np.float32]) -> list[list[str]]:
+    """Rows of numbers with the fewest digits that give them back, without exponents."""
     return [[np.format_float_positional(number, trim="-") for number in row] for row in numbers]
-
-
-def _check_layout(boxes: Tensor, present: Tensor, identities: Tensor, scores: Tensor | None) -> None:
-    shapes = [tuple(x.shape) for x in (boxes, present, identities, *([] if scores is None else [scores]))]
-    if present.dim() not in (2, 3) or shapes != [(*present.shape, 4)] + [present.shape] * (len(shapes) - 1):
-        raise ValueError(
-            "`boxes` must have shape ([B,] T, N, 4), and `present`, `identities` and `scores` ([B,] T, N), "
-            f"but have {', '.join(map(str, shapes))}."
-        )
-
-
-def _check_objects(keys: npt.NDArray[np.int64], numbers: npt.NDArray[np.float32]) -> None:
-    """Check sorted objects: `keys` are ([video], frame, identity), `numbers` box and score."""
-    twice = np.zeros(len(keys), dtype=bool)
-    twice[1:] = (keys[1:] == keys[:-1]).all(1)
-    for problem, where in (
-        ("is there twice", twice),
-        ("has a box or score that is not finite", ~np.isfinite(numbers).all(1)),
-        ("has a box of negative size", (numbers[:, 2:4] < 0).any(1)),
-    ):
-        if where.any():
-            *place, identity = keys[where.argmax()].tolist()
-            names = [f"frame {place[-1]}", *(f"video {video}" for video in place[:-1])]
-            raise ValueError(f"identity {identity} in {' of '.join(names)} {problem}.")
