@@ -7,7 +7,7 @@ of the model is a crisp square, and boxes are drawn exactly on its grid: pixel `
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import matplotlib
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -92,8 +93,8 @@ def upscale(image: Tensor, factor: int) -> Image.Image:
     """Show an image, each of its pixels as a square of `factor` pixels.
 
     Args:
-        image: `(C, H, W)`, grey (C = 1) or red, green and blue (C = 3), in [0, 1]; what lies outside is
-            shown as the nearer of 0 and 1, NaN as 0.
+        image: `(C, H, W)`, grey (C = 1) or red, green and blue (C = 3), uint8, or in [0, 1]; what lies
+            outside is shown as the nearer of 0 and 1, NaN as 0.
         factor: at least 1.
 
     Returns:
@@ -108,9 +109,12 @@ def upscale(image: Tensor, factor: int) -> Image.Image:
         )
     if factor < 1:
         raise ValueError(f"`factor` must be a whole number of at least 1, but got {factor}.")
-    values = image.detach().cpu().float().nan_to_num(0, 1, 0).clamp(0, 1)
-    pixels = (values * 255).round().byte().permute(1, 2, 0).numpy()
-    pixels = pixels.repeat(factor, axis=0).repeat(factor, axis=1)
+    image = image.detach().cpu()
+    if image.dtype != torch.uint8:
+        image = (image.float().nan_to_num(0, 1, 0).clamp(0, 1) * 255).round().byte()
+    pixels = image.permute(1, 2, 0).numpy()
+    if factor > 1:
+        pixels = pixels.repeat(factor, axis=0).repeat(factor, axis=1)
     return Image.fromarray(pixels[..., 0] if len(image) == 1 else pixels)
 
 
@@ -157,7 +161,8 @@ def draw_boxes(
     here = [True] * len(boxes) if present is None else (present > 0).tolist()
     for slot, box in enumerate(boxes.detach().cpu().double().numpy()):
         if here[slot] and np.isfinite(box).all() and (box[2:] > 0).all():
-            pixels[_outline(box * factor, picture.size, line)] = colours[slot % len(colours)]
+            for strip in _outline(box * factor, picture.size, line):
+                pixels[strip] = colours[slot % len(colours)]
     return Image.fromarray(pixels)
 
 
@@ -261,17 +266,24 @@ def stack(parts: Sequence[Image.Image | Caption], padding: int = 4) -> Image.Ima
     return page
 
 
-def _outline(box: npt.NDArray[np.float64], size: tuple[int, int], line: int) -> npt.NDArray[np.bool_]:
-    """Which pixels of a picture of `size` (width, height) the outline of a box covers; one of a tiny box."""
-    left, top = np.floor(box[:2] + 0.5)
-    right, bottom = np.maximum(np.floor(box[:2] + box[2:] + 0.5), (left + 1, top + 1))
-    ys, xs = np.ogrid[: size[1], : size[0]]
+def _outline(
+    box: npt.NDArray[np.float64], size: tuple[int, int], line: int
+) -> Iterator[tuple[slice, slice]]:
+    """Rows and columns of the four sides of a box in a picture of `size` (width, height); a tiny one is a dot."""
+    left, top = np.floor(box[:2] + 0.5).tolist()
+    right, bottom = np.maximum(np.floor(box[:2] + box[2:] + 0.5), (left + 1, top + 1)).tolist()
+    for first_row, last_row, first_column, last_column in (
+        (top, min(top + line, bottom), left, right),
+        (max(bottom - line, top), bottom, left, right),
+        (top, bottom, left, min(left + line, right)),
+        (top, bottom, max(right - line, left), right),
+    ):
+        yield _inside(first_row, last_row, size[1]), _inside(first_column, last_column, size[0])
 
-    def within(inset: int) -> npt.NDArray[np.bool_]:
-        columns = (xs >= left + inset) & (xs < right - inset)
-        return columns & (ys >= top + inset) & (ys < bottom - inset)
 
-    return within(0) & ~within(line)
+def _inside(start: float, stop: float, length: int) -> slice:
+    """What of a range is from 0 to `length`."""
+    return slice(int(min(max(start, 0), length)), int(min(max(stop, 0), length)))
 
 
 def _tile_size(rows: Sequence[Sequence[Image.Image | None]]) -> tuple[int, int]:

@@ -19,6 +19,9 @@ PICTURE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 """Endings of the names of pictures, in small letters, and what they stand for."""
 
 
+_OPTIONS = {"libx264": {"preset": "veryfast"}}  # a third of the time, files hardly larger
+
+
 def save_picture(path: str | Path, picture: Image.Image) -> None:
     """Write a picture, atomically, in the format of its name; its folder is created where it is missing.
 
@@ -81,7 +84,8 @@ def save_mp4(path: str | Path, frames: Iterable[Image.Image], fps: float) -> Non
     codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
     try:
         with atomic_write(path) as file, av.open(file, "w", format="mp4") as container:
-            stream: Any = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1000))
+            rate = Fraction(fps).limit_denominator(1000)
+            stream: Any = container.add_stream(codec, rate=rate, options=_OPTIONS.get(codec, {}))
             for number, frame in enumerate(_of_one_size(frames, largest=16384)):
                 width, height = (side + side % 2 for side in frame.size)
                 if number == 0:

@@ -227,7 +227,7 @@ def _tile(tracked: TrackedVideo, t: int, factor: int) -> Image.Image:
 
 
 def _frame(tracked: TrackedVideo, t: int, factor: int) -> Image.Image:
-    picture = upscale(_grey_values(tracked.video[t]), factor)
+    picture = upscale(tracked.video[t], factor)
     if tracked.attention is not None:
         window = tracked.attention[t : t + 1]
         picture = draw_boxes(picture, window, colours=[ATTENTION], factor=factor, line=_THIN_LINE)
@@ -248,7 +248,7 @@ def _seen(tracked: TrackedVideo, t: int, size: tuple[int, int]) -> list[Image.Im
         seen.append(_framed(shades, _HEAT, size))
     if tracked.glimpses is not None:
         colour = PREDICTED if tracked.attention is None else ATTENTION
-        seen.append(_framed(_grey_values(tracked.glimpses[t]), colour, size))
+        seen.append(_framed(tracked.glimpses[t], colour, size))
     return seen
 
 
@@ -297,10 +297,6 @@ def _padded(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
     left = (width - picture.width) // 2
     border = (left, 0, width - picture.width - left, height - picture.height)
     return ImageOps.expand(picture, border, "white")
-
-
-def _grey_values(image: Tensor) -> Tensor:
-    return image / 255 if image.dtype == torch.uint8 else image
 
 
 def _check(name: str, tracked: TrackedVideo) -> None:

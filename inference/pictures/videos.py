@@ -24,7 +24,7 @@ from .drawing import (
     upscale,
 )
 
-__all__ = ["draw_tracks", "film_strip", "tracking_pictures"]
+__all__ = ["draw_tracks", "film_strip", "overlay_pictures", "tracking_pictures"]
 
 _TILE_SIZE = 240  # about the side of a frame that is shown alone
 _LEAST_SIDE_WITH_NUMBERS = 96
@@ -72,6 +72,27 @@ def draw_tracks(
             corner = place[0] - extent[0], place[1] - extent[1]
             pen.text(corner, str(name), colour, font(bold=True), stroke_width=1, stroke_fill=_OUTLINE)
     return drawn
+
+
+def overlay_pictures(
+    video: Tensor, boxes: Tensor, present: Tensor, identities: Tensor, factor: int | None = None
+) -> Iterator[Image.Image]:
+    """The frames themselves with their objects, for a film: see `draw_tracks`, and `tracking_pictures`.
+
+    Args:
+        video: `(T, C, H, W)`, C = 1 or 3, in [0, 1], or uint8.
+        boxes: `(T, N, 4)`, `(left, top, width, height)` in pixels.
+        present: `(T, N)`, which slots hold an object.
+        identities: `(T, N)`, integers; ignored where there is no object.
+        factor: by which frames are enlarged; by default small ones are, to about 240 pixels.
+
+    Raises:
+        ValueError: if shapes do not agree, or there is no frame.
+    """
+    _check_video("video", video)
+    tracks = Tracks(boxes, present, identities)
+    _check_tracks("boxes", tracks, len(video))
+    return _overlaid(video, tracks, factor or default_factor(video, _TILE_SIZE))
 
 
 def tracking_pictures(
@@ -192,11 +213,14 @@ def _title(number: int | str, count: int, remark: str) -> str:
 
 def _frames(video: Tensor, tracks: Tracks | None, factor: int) -> list[Image.Image]:
     """The frames of a video, enlarged, with objects if there are any to be drawn."""
-    pictures = [upscale(frame, factor) for frame in video]
     if tracks is None:
-        return pictures
-    found = zip(pictures, tracks.boxes, tracks.present, tracks.identities, strict=True)
-    return [draw_tracks(picture, boxes, here, names, factor) for picture, boxes, here, names in found]
+        return [upscale(frame, factor) for frame in video]
+    return list(_overlaid(video, tracks, factor))
+
+
+def _overlaid(video: Tensor, tracks: Tracks, factor: int) -> Iterator[Image.Image]:
+    for frame, boxes, here, names in zip(video, *tracks, strict=True):
+        yield draw_tracks(upscale(frame, factor), boxes, here, names, factor)
 
 
 def _is_visible(box: list[float], size: tuple[int, int]) -> bool:
