@@ -1,7 +1,8 @@
-"""Attend, Infer, Repeat from the command line: train, evaluate, sample.
+"""Attend, Infer, Repeat from the command line: train, evaluate, detect, sample.
 
     whatwhere-air train --preset demo --output runs/demo
     whatwhere-air evaluate --checkpoint runs/demo/checkpoint.pt
+    whatwhere-air detect path/to/pictures --checkpoint runs/demo/checkpoint.pt
     whatwhere-air sample --checkpoint runs/demo/checkpoint.pt
 
 Also `python -m whatwhere.examples.air`, and `torchrun --nproc-per-node 2 -m whatwhere.examples.air train ...`
@@ -15,6 +16,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,9 +24,11 @@ import pyro
 import torch
 from pyro import poutine
 from torch import nn
+from tqdm import tqdm
 
 from whatwhere import checks
 from whatwhere.datasets import BatchSchedule, VideoData
+from whatwhere.examples.common.assessment import known_of, print_assessment
 from whatwhere.examples.common.data_records import records_of, require_recorded
 from whatwhere.examples.common.program import (
     Command,
@@ -43,15 +47,20 @@ from whatwhere.examples.parts.air_data import (
     load_data,
     load_still_images,
 )
+from whatwhere.examples.parts.air_detection import DetectConfig, Detector
 from whatwhere.examples.parts.air_objective import COMPARING, CONTINUOUS, Estimator, make_objective
 from whatwhere.guides import AIRGuide
 from whatwhere.inference.evaluation import (
+    Assessor,
     SceneReport,
     count_accuracy,
     evaluate_scenes,
+    infer_best_scene,
     infer_scene,
     log_marginal,
+    no_better_than_empty,
     object_boxes,
+    watched_metrics,
     write_json,
 )
 from whatwhere.inference.objectives import Reinforce
@@ -95,6 +104,12 @@ __all__ = [
     "train",
     "with_image_shape",
 ]
+
+
+_WATCHED = 100
+"""Images by which it is watched how a model does on training data, and on none at all."""
+_ASSESSED = 2
+"""So many times as many by which it is assessed."""
 
 
 class Programs(NamedTuple):
@@ -183,6 +198,17 @@ def train(config: AIRConfig, process: Process) -> int:
             numbers["count_accuracy"] = count_accuracy(*programs, held_out(monitor, process.device))
         if config.monitor_particles is not None:
             numbers["iwae"] = held_out_bound(config.monitor_particles)
+        numbers |= watched(step)
+        return numbers
+
+    def watched(step: int) -> dict[str, float]:
+        held_out_images, training = (
+            next(held_out(source, process.device, _WATCHED)).images for source in (monitor, data.train)
+        )
+        bound = log_marginal(*programs, held_out_images, num_particles=1).mean().item()
+        numbers = {"bound_per_frame": bound, **watched_metrics(*programs, held_out_images, training)}
+        if process.is_main and (remark := no_better_than_empty(numbers)):
+            tqdm.write(f"step {step}: {remark}")
         return numbers
 
     trainer = Trainer(
@@ -201,7 +227,15 @@ def train(config: AIRConfig, process: Process) -> int:
         data=records_of(config.data, *data),
         accept_changed_data=config.accept_changed_data,
     )
-    report = partial(report_held_out, config, programs, data.test, process.device, config.output)
+    report = partial(
+        report_held_out,
+        config,
+        programs,
+        data.test,
+        process.device,
+        config.output,
+        config.output / "checkpoint.pt",
+    )
     return train_to_end(trainer, config.resume, process, report)
 
 
@@ -229,14 +263,25 @@ def compile_networks(programs: Programs) -> None:
 
 
 def report_held_out(
-    config: AIRConfig, programs: Programs, data: VideoData, device: torch.device, folder: Path
+    config: AIRConfig,
+    programs: Programs,
+    data: VideoData,
+    device: torch.device,
+    folder: Path,
+    checkpoint: Path,
 ) -> SceneReport:
     """Evaluate on held-out images; write and print `metrics.json` and two pictures."""
+    known = known_of(checkpoint, config.network.image_shape)
     torch.manual_seed(config.training.seed)
     elbo = make_objective("marginal", 1) if config.estimator == "marginal" else Reinforce(reduction="mean")
     report = evaluate_scenes(*programs, elbo, held_out(data, device), iwae_particles=config.iwae_particles)
+    assessor = Assessor(programs.model)
+    for batch in islice(held_out(data, device, _WATCHED), _ASSESSED):
+        scene = infer_best_scene(*programs, batch.images)
+        assessor.add(batch.images, scene.bound, scene.present)
+    assessment = assessor.assessment(known)
     metrics = folder / "metrics.json"
-    write_json(metrics, report.numbers())
+    write_json(metrics, report.numbers() | {"assessment": assessment})
     first = next(held_out(data, device, batch_size=10))
     scene = infer_scene(*programs, first.images)
     picture = reconstruction_picture(
@@ -258,7 +303,8 @@ def report_held_out(
         print(f"count accuracy   {report.counting.accuracy:.2%}")
         print(f"confusion        {report.counting.confusion}  (rows: true count)")
     if report.average_precision is not None:
-        print(f"boxes, AP50      {report.average_precision:.3f}")
+        print(f"boxes, AP{100 * report.iou_threshold:<8.0f}{report.average_precision:.3f}")
+    print_assessment(assessment, assessment.remarks())
     print(f"metrics:         {metrics}")
     print(f"pictures:        {folder / 'reconstructions.png'}, {folder / 'samples.png'}")
     return report
@@ -344,7 +390,7 @@ def evaluate(options: EvaluateConfig) -> int:
     if options.images is not None:
         data = data.subset(range(min(options.images, len(data))))
     folder = options.output or options.checkpoint.parent / "evaluation"
-    report_held_out(config, programs, data, device, folder)
+    report_held_out(config, programs, data, device, folder, options.checkpoint)
     return 0
 
 
@@ -357,6 +403,17 @@ def sample(options: SampleConfig) -> int:
     return 0
 
 
+def detect(options: DetectConfig) -> int:
+    """Find the objects of a user's pictures."""
+    device = select_device(options.device)
+    config, (model, guide) = restore(options.checkpoint, device)
+    torch.manual_seed(options.seed)
+    image_shape = config.network.image_shape
+    detector = Detector(options, image_shape, model, guide, device)
+    detector.run(known_of(options.checkpoint, image_shape))
+    return 0
+
+
 def run_training(config: AIRConfig) -> int:
     """Train in this process, or with the others that `torchrun` has started."""
     with join_processes(config.device) as process, pyro.validation_enabled(config.validate):
@@ -366,6 +423,7 @@ def run_training(config: AIRConfig) -> int:
 COMMANDS = {
     "train": Command(AIRConfig, run_training, PRESETS),
     "evaluate": Command(EvaluateConfig, evaluate),
+    "detect": Command(DetectConfig, detect),
     "sample": Command(SampleConfig, sample),
 }
 

@@ -55,6 +55,7 @@ from whatwhere.inference.training import (
     TriggeredCurriculum,
     join_processes,
     keep_freed_memory,
+    positional_field,
     rms_clip_norm,
     runtime_field,
     select_device,
@@ -333,13 +334,13 @@ def restore(path: Path, device: torch.device) -> tuple[HARTConfig, HART]:
 
 @dataclass(frozen=True)
 class HARTTrackConfig(TrackConfig):
-    """Follow one object through a video: boxes as CSV, and an annotated animation.
+    """Follow one object through a video: a table of boxes, and an annotated film.
 
     Frames may have any size.
     """
 
     checkpoint: Path = PRETRAINED
-    video: Path = EXAMPLE
+    video: Path = positional_field(EXAMPLE)
     output: Path = Path("tracks/hart")
 
 

@@ -63,6 +63,7 @@ from whatwhere.inference.training import (
     Process,
     join_processes,
     keep_freed_memory,
+    positional_field,
     select_device,
 )
 from whatwhere.models.components.feature_extractors import (
@@ -238,7 +239,7 @@ class RATMTrackConfig(TrackConfig):
 
     checkpoint: Path = PRETRAINED
     """The checkpoint of a training run; by default that of the package, trained on bouncing balls."""
-    video: Path = EXAMPLE
+    video: Path = positional_field(EXAMPLE)
     output: Path = Path("tracks/ratm")
 
 

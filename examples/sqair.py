@@ -3,7 +3,7 @@
     whatwhere-sqair track
     whatwhere-sqair train --preset glyphs --output runs/sqair
     whatwhere-sqair evaluate --checkpoint runs/sqair/checkpoint.pt
-    whatwhere-sqair track --checkpoint runs/sqair/checkpoint.pt --video clip.gif
+    whatwhere-sqair track clip.mp4 --checkpoint runs/sqair/checkpoint.pt
     whatwhere-sqair generate --checkpoint runs/sqair/checkpoint.pt
 
 Also `python -m whatwhere.examples.sqair`, and with several processes
@@ -21,7 +21,9 @@ from pathlib import Path
 import pyro
 import torch
 from pyro import poutine
+from torch import Tensor
 
+from whatwhere.examples.common.assessment import known_of, print_assessment
 from whatwhere.examples.common.program import (
     Command,
     ExportConfig,
@@ -62,12 +64,16 @@ from whatwhere.examples.parts.sqair_tracking import TrackConfig, track_objects
 from whatwhere.examples.parts.warm_start import WarmStart
 from whatwhere.guides import Discovery, Propagation, TrackingPropagation
 from whatwhere.inference.evaluation import (
+    Assessment,
+    Assessor,
     VideoReport,
     Videos,
     count_accuracy_of_videos,
     evaluate_videos,
     found_tracks,
     infer_video,
+    log_marginal,
+    watched_metrics,
     write_json,
 )
 from whatwhere.inference.objectives import VIMCO, SQAIRSignal
@@ -79,6 +85,7 @@ from whatwhere.inference.training import (
     join_processes,
     keep_freed_memory,
     load_checkpoint,
+    positional_field,
     run_stages,
     select_device,
 )
@@ -108,6 +115,10 @@ PRETRAINED = Path(__file__).parent / "pretrained" / "sqair-glyphs.pt"
 """A checkpoint that comes with the package; how it was made and how good it is stands beside it."""
 EXAMPLE = Path(__file__).parent / "pretrained" / "glyphs.npz"
 """A held-out video for it."""
+
+
+_ASSESSED = 100
+"""Held-out videos by which a model is assessed without labels."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +174,9 @@ def prepare(
             return count_accuracy_of_videos(model, guide, videos)._asdict()
         return held_out_bound(objective, videos)
 
+    def watch(held_out: Tensor, training: Tensor) -> dict[str, float]:
+        return watched_metrics(model, guide, held_out, training)
+
     return make_run(
         config,
         programs,
@@ -170,6 +184,7 @@ def prepare(
         data,
         process,
         evaluate,
+        watch,
         config.training.part(1 - config.warm_start.share),
         on_step=[
             Annealed(phase.hold, Hold(config.length, config.hold_steps))
@@ -220,16 +235,36 @@ def report_held_out(
         iwae_particles=options.iwae_particles,
         iwae_videos=options.iwae_videos,
     )
-    write_json(folder / "metrics.json", report.numbers())
+    assessment = assess_held_out(options, config, programs, data, device)
+    write_json(folder / "metrics.json", report.numbers() | {"assessment": assessment})
     example = next(batches_of(data, min(4, len(data)), frames, device)).video
     found = infer_video(model, guide, example)
     canvas = torch.stack([frame.canvas for frame in found], dim=1)
     tracks = found_tracks([frame.slots for frame in found], model.decoder.objects)
     save_picture(folder / "reconstructions.png", reconstruction_strip(example, canvas, tracks))
     print_report(report)
+    print_assessment(assessment, assessment.remarks())
     print(f"metrics:         {folder / 'metrics.json'}")
     print(f"pictures:        {folder / 'reconstructions.png'}")
     return report
+
+
+def assess_held_out(
+    options: EvaluateConfig,
+    config: SQAIRConfig,
+    programs: Programs | AIRPrograms,
+    data: VideoSource,
+    device: torch.device,
+) -> Assessment:
+    """How good the model is on some held-out videos, beside what its checkpoint knows of training."""
+    model, guide = programs
+    assessor = Assessor(model)
+    size = min(_ASSESSED, options.videos, len(data))
+    for batch in batches_of(data, size, options.frames or config.frames, device):
+        found = infer_video(model, guide, batch.video)
+        bound = log_marginal(model, guide, batch.video, num_particles=1)
+        assessor.add(batch.video, bound, torch.stack([frame.slots.z_pres for frame in found], dim=1))
+    return assessor.assessment(known_of(options.checkpoint, config.network.image_shape))
 
 
 def print_report(report: VideoReport) -> None:
@@ -263,20 +298,20 @@ def restore(path: Path, device: torch.device) -> tuple[SQAIRConfig, Programs | A
 
 @dataclass(frozen=True)
 class SQAIRTrackConfig(TrackConfig):
-    """Follow the objects of videos: boxes with identities as CSV, and an annotated GIF."""
+    """Follow the objects of videos: a table of boxes with identities, and films with them."""
 
     checkpoint: Path = PRETRAINED
     """The checkpoint of a training run; by default that of the package, trained on glyphs."""
-    video: Path = EXAMPLE
+    video: Path = positional_field(EXAMPLE)
 
 
 def track(options: SQAIRTrackConfig) -> int:
     """Track the objects of a user's videos."""
     device = select_device(options.device)
     config, programs = restore(options.checkpoint, device)
-    usual = load_checkpoint(options.checkpoint).metrics.get("bound_per_frame")
+    known = known_of(options.checkpoint, config.network.image_shape)
     torch.manual_seed(options.seed)
-    track_objects(options, config, programs, device, usual)
+    track_objects(options, config, programs, device, known)
     return 0
 
 

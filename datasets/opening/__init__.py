@@ -8,7 +8,7 @@ one that is meant, and whatever is wrong becomes a `DataError` that names the fi
 from .animation import ANIMATION_RATIO, ANIMATION_SUFFIXES, animation_pictures
 from .archive import Archive, open_archive, read_archive
 from .claims import LIMIT, as_data_error, check_claim, naming
-from .film import VIDEO_SUFFIXES, FilmIndex, film_index, film_pictures
+from .film import VIDEO_SUFFIXES, FilmIndex, film_index, film_pictures, frame_rate
 from .hdf5 import HDF5_SUFFIXES, find_dataset, open_file, read_attributes, read_values
 from .picture import (
     IMAGE_KINDS,
@@ -45,6 +45,7 @@ __all__ = [
     "read_attributes",
     "read_values",
     "film_pictures",
+    "frame_rate",
     "grey_by_mode",
     "image_array",
     "is_image",

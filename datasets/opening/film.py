@@ -160,3 +160,22 @@ def _picture(frame: Any) -> Image.Image:
     pixels = frame.to_ndarray(format="rgba" if transparent else "rgb24")
     turns = round(frame.rotation / 90)  # counter-clockwise
     return Image.fromarray(np.ascontiguousarray(np.rot90(pixels, turns)))
+
+
+def frame_rate(path: str | os.PathLike[str]) -> float | None:
+    """Frames per second of the first video of a file; None if it is no video file, or does not say.
+
+    Raises:
+        RuntimeError: if it is one and PyAV is not installed.
+    """
+    found = user_path(path)
+    if found.suffix.lower() not in VIDEO_SUFFIXES or not found.is_file():
+        return None
+    av = import_av()
+    with (
+        as_data_error(f"{path}: cannot be read as a video"),
+        open(found, "rb") as stream,
+        av.open(stream, options=_OPTIONS, metadata_errors="replace") as container,
+    ):
+        rate = container.streams.video[0].average_rate if container.streams.video else None
+    return float(rate) if rate else None

@@ -5,7 +5,7 @@ what a model is trained on; each other file reads one published layout. All yiel
 `VideoData` or parts of it. May import `feeding` and `storage`. A reader of another data set is a file here.
 """
 
-from ..opening import VIDEO_SUFFIXES
+from ..opening import VIDEO_SUFFIXES, frame_rate
 from .boxes_file import by_frame, read_table
 from .clips import load_clips
 from .fitted import FrameRecipe, open_fitted, prepared, sample_frames
@@ -25,6 +25,7 @@ from .kitti_labels import (
 )
 from .kth import KTH_ACTIONS, LOCOMOTION, KTHClip, KTHVideos, kth_parts, load_kth, read_kth_annotation
 from .otb import OTB_RANGES, load_otb, otb_parts
+from .own_frames import frame_names, own_frames, video_name
 from .scene_clips import SceneRecipe, load_scenes, scene_parts
 from .target_clips import TargetClips
 from .target_folders import load_target_folders, target_folder_parts
@@ -63,6 +64,8 @@ __all__ = [
     "WEIZMANN_ACTIONS",
     "count_videos",
     "drive_split",
+    "frame_names",
+    "frame_rate",
     "kitti_parts",
     "kitti_tracks",
     "kitti_windows",
@@ -79,6 +82,7 @@ __all__ = [
     "load_tld",
     "load_weizmann",
     "open_frames",
+    "own_frames",
     "otb_parts",
     "read_kitti_labels",
     "read_kth_annotation",
@@ -87,5 +91,6 @@ __all__ = [
     "temporal_split",
     "target_folder_parts",
     "tld_parts",
+    "video_name",
     "window_starts",
 ]

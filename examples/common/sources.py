@@ -7,9 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import torch
+from torch import Tensor
+
 from whatwhere import checks
 from whatwhere.checks import FieldError
-from whatwhere.datasets import DataError
+from whatwhere.datasets import DataError, Frames
 from whatwhere.datasets.recorded.archive_clips import find_array
 from whatwhere.inference.training import whole_source
 
@@ -99,6 +102,15 @@ def with_image_shape(config: Config, train: Sequence[int], test: Sequence[int] |
         return config
     changed: Config = replace(config, network=replace(config.network, image_shape=(channels, height, width)))
     return changed
+
+
+def in_stored(frames: Frames, boxes: Tensor) -> Tensor:
+    """Boxes `(..., 4)` in frames that may be resized, in pixels of those that are stored.
+
+    `Frames.in_source` gives those of the user's own frames, of which clips that were cut show a part.
+    """
+    height, width = (old / new for old, new in zip(frames.stored_size, frames.size, strict=True))
+    return boxes * torch.tensor([width, height], dtype=boxes.dtype).repeat(2)
 
 
 def existing_path(source: str, generated: Collection[str]) -> Path:

@@ -4,23 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
 
 from whatwhere import checks
 from whatwhere.checks import FieldError
-from whatwhere.datasets import DataError, Frames, open_frames
+from whatwhere.datasets import DataError, Frames, frame_names, open_frames, own_frames, video_name
+from whatwhere.examples.common.films import Animation, require_rate, write_film
 from whatwhere.examples.common.program import UsageError, usage_errors
+from whatwhere.examples.common.results import (
+    Format,
+    Results,
+    print_summary,
+    results,
+    table_path,
+    write_summary,
+)
+from whatwhere.examples.common.sources import in_stored
 from whatwhere.examples.common.tracking_data import present
 from whatwhere.examples.common.tracking_report import described, for_frames
-from whatwhere.inference.evaluation import TracksWriter, tracks_writer
-from whatwhere.inference.pictures import annotated_frames, save_gif, save_mp4
+from whatwhere.inference.evaluation import COCOImage
+from whatwhere.inference.pictures import TrackedVideo, annotated_frames
 from whatwhere.inference.training import check_device
 from whatwhere.models.components.inputs import require_first_boxes
 
@@ -47,25 +57,31 @@ class TrackConfig:
     the file, where it has one.
     """
     output: Path = Path("tracks")
-    """Folder for `tracks.csv`, with boxes in the video's pixels, and the animation."""
-    animation: Literal["gif", "mp4"] = "gif"
-    """Format of the animation; `mp4` needs PyAV, `pip install whatwhere[video]`."""
+    """Folder for the table `tracks`, with boxes in the video's pixels, the film, and `summary.json`."""
+    format: Format = "csv"
+    """Of the table: CSV, see `inference.evaluation.tracks_file`; or what the MOTChallenge's or COCO's
+    programs read.
+    """
+    animation: Animation = "auto"
+    """Format of the film: GIF, or MP4, which needs PyAV, `pip install whatwhere[video]`. By default a short
+    one is a GIF, and another one MP4 where that is installed.
+    """
     resize: bool = False
     """Resize frames to what the tracker was trained on, and make them grey where it was trained on grey. HART
     takes frames of any size without.
     """
     frames: int | None = None
     """Frames that are tracked, the first ones; by default all."""
-    fps: float = 8.0
-    """Frames per second of the animation."""
+    fps: float | None = None
+    """Frames per second of the film; by default those of the video, or 8."""
     device: str = "cpu"
     """`cpu`, `cuda`, or `auto`."""
 
     def __post_init__(self) -> None:
         checks.literals(self)
         check_device(self.device)
-        checks.positive(self, "frames")
-        checks.within("[0.1, 50]" if self.animation == "gif" else "[0.1, 1000]", self, "fps")
+        checks.positive(self, "frames", "fps")
+        require_rate(self.animation, self.fps)
         if self.box is not None:
             checks.finite(self, "box")
             if min(self.box[2:]) <= 0:
@@ -94,12 +110,28 @@ def track_clip(options: TrackConfig, model: Any, device: torch.device, needs_box
         with usage_errors():
             require_first_boxes(first_box[None], 1, model.image_size)
         first_box = first_box.to(device)[None]
-    save = save_gif if options.animation == "gif" else save_mp4
-    film, boxes = options.output / f"tracks.{options.animation}", options.output / "tracks.csv"
-    with tracks_writer(boxes, scores=getattr(model, "scored", False)) as writer:
-        save(film, _pages(frames, model, first_box, device, writer), options.fps)
-    print(f"boxes:     {boxes}")
-    print(f"animation: {film}")
+    path = options.output / "tracks"
+    name = frame_names(options.video)
+
+    def image(video: int, frame: int) -> COCOImage:
+        return COCOImage(name(frame), *frames.stored_size)
+
+    with results(
+        path,
+        options.format,
+        image,
+        videos=(video_name(options.video),),
+        scores=getattr(model, "scored", False),
+        frames=frames.length,
+    ) as table:
+        parts = _parts(options, frames, model, first_box, device, table)
+        write_film(path, _pages(parts), frames, options.animation, options.fps)
+        for _ in parts:
+            pass
+        summary = table.summary()
+    write_summary(options.output, summary)
+    print(f"boxes:     {table_path(path, options.format)}")
+    print_summary(summary)
     return 0
 
 
@@ -142,27 +174,41 @@ def _truth(frames: Frames) -> Tensor | None:
     return None if boxes is None or not boxes.shape[1] else torch.from_numpy(boxes[:, 0])
 
 
-def _pages(
-    frames: Frames, model: Any, first_box: Tensor | None, device: torch.device, writer: TracksWriter
-) -> Iterator[Image.Image]:
-    """The pages of an animation; the boxes of each part are written before its pages are drawn."""
-    part: npt.NDArray[np.uint8] | None = None
+def _parts(
+    options: TrackConfig,
+    frames: Frames,
+    model: Any,
+    first_box: Tensor | None,
+    device: torch.device,
+    table: Results,
+) -> Iterator[tuple[int, TrackedVideo]]:
+    """The video, part by part, each with its first frame; the boxes are written before it is given."""
 
-    def parts() -> Iterator[Tensor]:
-        nonlocal part
+    def given() -> Iterator[Tensor]:
         for part in frames.blocks(_PART):
             yield torch.from_numpy(part).to(device)[None]
 
+    own = own_frames(options.video, stop=options.frames)
     truth, start = _truth(frames), 0
-    for tracks in model.follow(parts(), first_box):
-        video = torch.from_numpy(part)[None]
+    for tracks in model.follow(given(), first_box):
+        video = torch.from_numpy(np.stack(list(islice(own, tracks.boxes.shape[1]))))[None]
         stop = start + video.shape[1]
         known = None if truth is None else truth[None, start:stop]
-        shown = described(video, tracks, known, None if known is None else present(known))
-        boxes = torch.from_numpy(frames.in_source(shown.boxes)).float().unsqueeze(1)
+        found = described(video, tracks, known, None if known is None else present(known))
+        shown = found._replace(
+            boxes=in_stored(frames, found.boxes),
+            truth=None if found.truth is None else in_stored(frames, found.truth),
+            attention=None if found.attention is None else in_stored(frames, found.attention),
+        )
+        boxes = torch.from_numpy(frames.in_source(found.boxes)).float().unsqueeze(1)
         lost, scores = (getattr(tracks, name, None) for name in ("lost", "scores"))
         there = torch.ones(boxes.shape[:2], dtype=torch.bool) if lost is None else ~lost.cpu().T
         identities = torch.zeros(boxes.shape[:2], dtype=torch.int64)
-        writer.write(boxes, there, identities, None if scores is None else scores.T, frame=start)
-        yield from annotated_frames(shown, first=start)
+        table.write(boxes, there, identities, None if scores is None else scores.T, frame=start)
+        yield start, shown
         start = stop
+
+
+def _pages(parts: Iterator[tuple[int, TrackedVideo]]) -> Iterator[Image.Image]:
+    for start, shown in parts:
+        yield from annotated_frames(shown, first=start)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from whatwhere import checks
 from whatwhere.datasets import GeneratedVideos, VideoWindows, schedule_for
@@ -22,10 +23,11 @@ from whatwhere.examples.common.video_models import (
     DataConfig,
     EvaluateConfig,
     Split,
+    VideoSource,
     batches_of,
     held_out_videos,
 )
-from whatwhere.inference.evaluation import Videos
+from whatwhere.inference.evaluation import Videos, no_better_than_empty
 from whatwhere.inference.objectives.diagnostics import Diagnostics
 from whatwhere.inference.training import (
     Curriculum,
@@ -39,6 +41,9 @@ from whatwhere.inference.training import (
     runtime_field,
     select_device,
 )
+
+_WATCHED = 50
+"""Videos by which it is watched how a model does on training data, and on none at all."""
 
 Config = TypeVar("Config", bound="VideoModelConfig")
 Programs = TypeVar("Programs", bound=NamedTuple)
@@ -119,6 +124,7 @@ def make_run(
     data: Split,
     process: Process,
     evaluate: Callable[[Iterator[Videos]], Mapping[str, float]],
+    watch: Callable[[Tensor, Tensor], Mapping[str, float]] | None = None,
     training: TrainingConfig | None = None,
     **options: Any,
 ) -> Run[Config, Programs]:
@@ -131,6 +137,7 @@ def make_run(
         data: the videos.
         process: this process's place among several.
         evaluate: measures held-out videos, which are as long as those of training at the time.
+        watch: measures some held-out videos and some that are trained on, as `watched_metrics`.
         training: of the trainer, where it has not all of the run's.
         options: further arguments of `Trainer`.
     """
@@ -157,6 +164,18 @@ def make_run(
         size = min(config.monitor_videos, len(data.test))
         return batches_of(data.test, size, length(trainer.position), process.device)
 
+    def some(source: VideoSource) -> Tensor:
+        size = min(_WATCHED, config.monitor_videos, len(source))
+        return next(batches_of(source, size, length(trainer.position), process.device)).video
+
+    def measured(step: int) -> dict[str, float]:
+        numbers = dict(evaluate(held_out()))
+        if watch is not None:
+            numbers |= watch(some(data.test), some(data.train))
+        if process.is_main and (remark := no_better_than_empty(numbers)):
+            tqdm.write(f"step {step}: {remark}")
+        return numbers
+
     groups = parameter_groups(objective, config.learning_rate)
     trainer = Trainer(
         objective,
@@ -166,7 +185,7 @@ def make_run(
         folder=config.output,
         configuration=config,
         schedule=PiecewiseConstant.in_proportion(training.steps, config.decay_parts, config.decay),
-        evaluate=lambda step: evaluate(held_out()),
+        evaluate=measured,
         modules=programs._asdict(),
         process=process,
         data=records_of(config.data, *data),

@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
-import math
-import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from whatwhere import checks
-from whatwhere.datasets import Frames, count_videos
-from whatwhere.examples.common.video_models import user_frames
+from whatwhere.datasets import Frames, count_videos, frame_names, own_frames, video_name
+from whatwhere.examples.common.assessment import print_assessment, warn_of_unknown
+from whatwhere.examples.common.films import Animation, require_rate, write_film
+from whatwhere.examples.common.results import (
+    Format,
+    Results,
+    print_summary,
+    results,
+    table_path,
+    write_summary,
+)
+from whatwhere.examples.common.sources import in_stored
+from whatwhere.examples.common.video_models import reconstruction_strip, user_frames
 from whatwhere.examples.parts.sqair_config import SQAIRConfig
 from whatwhere.examples.parts.sqair_programs import AIRPrograms, Programs
-from whatwhere.inference.evaluation import Tracks, TracksWriter, found_tracks, infer_parts, tracks_writer
-from whatwhere.inference.pictures import save_gif, tracking_pictures
+from whatwhere.inference.evaluation import Assessor, COCOImage, Known, Tracks, infer_parts, scored_tracks
+from whatwhere.inference.pictures import overlay_pictures, save_picture
 from whatwhere.inference.training import check_device
 
 _PART = 20
 """Frames of a video that are in memory at a time."""
-_UNUSUAL = 0.1
-"""Nats a pixel by which the bound of frames that a model knows is never below that of its own data."""
-_BRIGHT = 0.25
-"""Grey value that more than half of the pixels of a dark background do not exceed."""
+_STRIP = 10
+"""Frames of the picture of what a model makes of a video."""
+_ASSESSED = 10
+"""The model is assessed on one part of so many."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +55,25 @@ class TrackConfig:
     `whatwhere.datasets.load_clips`; by default an example that comes with the package.
     """
     output: Path = Path("tracks/sqair")
-    """Folder for `tracks.csv`, whose boxes are in pixels of the video, and `tracks.gif`."""
+    """Folder for the table `tracks`, whose boxes are in pixels of the video, films of the video with what was
+    found, `reconstructions.png` with what the model makes of its first frames, and `summary.json`.
+    """
+    format: Format = "csv"
+    """Of the table: CSV, see `inference.evaluation.tracks_file`; or what the MOTChallenge's or COCO's
+    programs read.
+    """
     resize: bool = False
     """Resize frames to what the model was trained on, and make them grey where it was trained on grey."""
     particles: int = 10
     """Posterior samples of each video, 20 frames at a time; the one of greatest weight is taken."""
-    gifs: int = 1
-    """Number of videos that a GIF is made of, the first ones."""
-    fps: float = 4.0
-    """Frames per second of the GIF."""
+    animation: Animation = "auto"
+    """Format of the films: GIF, or MP4, which needs PyAV, `pip install whatwhere[video]`. By default short
+    ones are GIFs, and others MP4 where that is installed.
+    """
+    films: int = 1
+    """Number of videos of which there is a film, the first ones."""
+    fps: float | None = None
+    """Frames per second of the films; by default those of the video, or 8."""
     seed: int = 0
     """Seed of the posterior samples."""
     device: str = "cpu"
@@ -59,9 +81,10 @@ class TrackConfig:
 
     def __post_init__(self) -> None:
         check_device(self.device)
-        checks.positive(self, "particles")
-        checks.not_negative(self, "gifs")
-        checks.within("[0.1, 50]", self, "fps")
+        checks.literals(self)
+        checks.positive(self, "particles", "fps")
+        checks.not_negative(self, "films")
+        require_rate(self.animation, self.fps)
         checks.seed(self, "seed")
 
 
@@ -70,105 +93,115 @@ def track_objects(
     config: SQAIRConfig,
     programs: Programs | AIRPrograms,
     device: torch.device,
-    usual: float | None,
+    known: Known,
 ) -> None:
-    """Track the objects of a user's videos; write boxes and animations as it goes.
+    """Track the objects of a user's videos; write boxes and films as it goes.
 
     Args:
         options: of the command.
         config: of the training run.
         programs: model and guide, on the device.
         device: where they are.
-        usual: the bound of a frame of its own data, in nats, where that is known.
+        known: of its training.
 
     Raises:
         DataError: if the videos cannot be read, or have another shape.
     """
-    count, path = count_videos(options.video), options.output / "tracks.csv"
-    unknown: dict[int, str] = {}
-    with tracks_writer(path, videos=count > 1) as writer:
+    count, path = count_videos(options.video), options.output / "tracks"
+    assessors: list[Assessor] = []
+    followed: _Followed
+
+    def image(video: int, frame: int) -> COCOImage:
+        return COCOImage(followed.frame_name(frame), *followed.frames.stored_size)
+
+    names = tuple(video_name(options.video, number) for number in range(count))
+    with results(path, options.format, image, videos=names, scores=True) as table:
         for number in range(count):
             frames = user_frames(
                 options.video, config.network.image_shape, options.resize, number, data=config.data
             )
-            followed = _Followed(frames, number, programs, options.particles, device)
-            pages = followed.pages(writer)
-            if number < options.gifs:
-                film = options.output / ("tracks.gif" if options.gifs == 1 else f"tracks-{number}.gif")
-                save_gif(film, pages, options.fps)
-                print(f"animation: {film}")
-            for _ in pages:
+            followed = _Followed(options, frames, number, programs, device)
+            parts = followed.parts(table)
+            if number == 0:
+                first = next(parts)
+                strip = reconstruction_strip(
+                    first.given[None], first.canvas[None], Tracks(*(x[None] for x in first.in_given))
+                )
+                save_picture(options.output / "reconstructions.png", strip)
+                parts = chain([first], parts)
+            if number < options.films:
+                name = "tracks" if options.films == 1 else f"tracks-{number}"
+                write_film(options.output / name, _pages(parts), frames, options.animation, options.fps)
+            for _ in parts:
                 pass
-            if reason := followed.unknown(config, usual):
-                unknown[number] = reason
-    print(f"boxes:     {path}")
-    if unknown:
-        number, reason = next(iter(unknown.items()))
-        which = f"; of video {number}, {reason}" if count > 1 else f": {reason}"
-        name = (
-            f"`{options.video}` is"
-            if count == 1
-            else f"{len(unknown)} of {count} videos of `{options.video}` are"
-        )
-        warnings.warn(f"{name} not what the model knows, so tracks mean little{which}", stacklevel=2)
+            assessors.append(followed.assessor)
+        summary = table.summary()
+    assessment = Assessor.joined(assessors).assessment(known)
+    write_summary(options.output, summary, assessment=assessment)
+    print(f"boxes:     {table_path(path, options.format)}")
+    print_summary(summary)
+    print_assessment(assessment, assessment.of_model())
+    warn_of_unknown(options.video, [each.assessment(known).unknown() for each in assessors])
+
+
+class _Part(NamedTuple):
+    """Some frames of a video, and what was found in them."""
+
+    frames: Tensor
+    """The user's own, `(n, C, H, W)`, uint8."""
+    tracks: Tracks
+    """In their pixels, `(n, N)`."""
+    given: Tensor
+    """What the model sees of the first of them, in [0, 1]."""
+    canvas: Tensor
+    """What it makes of these."""
+    in_given: Tracks
+    """What was found, in their pixels."""
 
 
 @dataclass
 class _Followed:
     """One video, and how well the model explains it."""
 
+    options: TrackConfig
     frames: Frames
     number: int
     programs: Programs | AIRPrograms
-    particles: int
     device: torch.device
-    bound: float = 0.0
     seen: int = 0
-    bright: list[bool] = field(default_factory=list)
 
-    def parts(self) -> Iterator[Tensor]:
-        """The video `(1, n, C, H, W)` in [0, 1], part by part."""
+    def __post_init__(self) -> None:
+        self.frame_name = frame_names(self.options.video, self.number)
+        self.assessor = Assessor(self.programs.model)
+
+    def parts(self, table: Results) -> Iterator[_Part]:
+        """The video, part by part; the boxes of each are written before it is given."""
+        (model, guide), particles = self.programs, self.options.particles
+        own = own_frames(self.options.video, self.number)
+        for found in infer_parts(model, guide, self._given(), particles):
+            frames = torch.from_numpy(np.stack(list(islice(own, len(found.frames)))))
+            tracks, scores = scored_tracks(found.frames, self.given, model.decoder.objects)
+            in_given = Tracks(*(x[0].cpu() for x in tracks))
+            shown = in_given._replace(boxes=in_stored(self.frames, in_given.boxes))
+            boxes = torch.from_numpy(self.frames.in_source(in_given.boxes)).float()
+            table.write(boxes, *in_given[1:], scores[0], video=self.number, frame=self.seen)
+            if self.seen % (_ASSESSED * _PART) == 0:
+                self.assessor.add(self.given, found.bound, tracks.present)
+            else:
+                self.assessor.count(tracks.present)
+            self.seen += len(frames)
+            canvas = torch.cat([frame.canvas for frame in found.frames[:_STRIP]]).cpu()
+            few = Tracks(*(x[:_STRIP] for x in in_given))
+            yield _Part(frames, shown, self.given[0, :_STRIP].cpu(), canvas, few)
+
+    def _given(self) -> Iterator[Tensor]:
+        """What the model is given, `(1, n, C, H, W)` in [0, 1]."""
         for part in self.frames.blocks(_PART):
-            self.bright.append(float(torch.from_numpy(part).median()) > 255 * _BRIGHT)
-            self.shown = torch.from_numpy(part)[None].to(self.device).float() / 255
-            yield self.shown
-
-    def pages(self, writer: TracksWriter) -> Iterator[Image.Image]:
-        """The pages of an animation; the boxes of each part are written before its pages are drawn."""
-        model, guide = self.programs
-        for found in infer_parts(model, guide, self.parts(), self.particles):
-            slots = [frame.slots for frame in found.frames]
-            tracks = Tracks(*(x[0].cpu() for x in found_tracks(slots, model.decoder.objects)))
-            boxes = torch.from_numpy(self.frames.in_source(tracks.boxes)).float()
-            writer.write(boxes, *tracks[1:], video=self.number, frame=self.seen)
-            canvas = torch.cat([frame.canvas for frame in found.frames]).cpu()
-            first = self.seen
-            self.seen += len(canvas)
-            self.bound += float(found.bound)
-            yield from tracking_pictures(self.shown[0].cpu(), *tracks, canvas=canvas, first=first)
-
-    def unknown(self, config: SQAIRConfig, usual: float | None) -> str:
-        """Why the frames are not what the model knows; empty where they are."""
-        pixels = math.prod((self.frames.channels, *self.frames.size))
-        least = least_bound(usual, pixels, config.prior.likelihood_scale)
-        bound = self.bound / self.seen
-        reasons = []
-        if bound < least:
-            reasons.append(f"the bound is {bound:.0f} nats a frame, that of known ones at least {least:.0f}")
-        if any(self.bright):
-            reasons.append("the background is bright, and objects are drawn on a dark one")
-        return ", and ".join(reasons)
+            self.given = torch.from_numpy(part)[None].to(self.device).float() / 255
+            yield self.given
 
 
-def least_bound(usual: float | None, pixels: int, scale: float) -> float:
-    """The bound of a frame, in nats, below which it is not what a model knows.
-
-    Args:
-        usual: the bound of a frame of the model's own data; without it, that of pixels that are as far from
-            the mean as the model allows for, one standard deviation.
-        pixels: numbers of a frame.
-        scale: that standard deviation.
-    """
-    if usual is None:
-        return -pixels * (0.5 + math.log(scale * math.sqrt(2 * math.pi)))
-    return usual - _UNUSUAL * pixels
+def _pages(parts: Iterator[_Part]) -> Iterator[Image.Image]:
+    """The user's frames with what was found, one by one."""
+    for part in parts:
+        yield from overlay_pictures(part.frames, *part.tracks)

@@ -5,9 +5,21 @@ May import `objectives`, `supervised` and `training`. A metric is added to `metr
 a report of another kind of model in a file of its own.
 """
 
+from .assessment import Assessment, Assessor, Known, no_better_than_empty, watched_metrics
 from .coco_file import COCOImage, COCOWriter, coco_writer
 from .connected_components import ConnectedComponents, FoundComponents
-from .images import Images, SceneReport, count_accuracy, evaluate_scenes, infer_scene, object_boxes
+from .empty_scene import empty_scene_bound
+from .frame_look import FrameLook, frame_look
+from .images import (
+    BestScene,
+    Images,
+    SceneReport,
+    count_accuracy,
+    evaluate_scenes,
+    infer_best_scene,
+    infer_scene,
+    object_boxes,
+)
 from .likelihood import (
     LikelihoodReport,
     evaluate_likelihood,
@@ -29,6 +41,7 @@ from .metrics import (
     mean_iou,
 )
 from .mot_file import MOTWriter, mot_writer
+from .object_scores import explained_shares, scored_tracks
 from .overlaps import SUCCESS_THRESHOLDS, Overlaps, success_curve
 from .probe import (
     LabelledLatents,
@@ -66,6 +79,9 @@ from .videos import (
 )
 
 __all__ = [
+    "Assessment",
+    "Assessor",
+    "BestScene",
     "COCOImage",
     "COCOWriter",
     "Clips",
@@ -75,9 +91,11 @@ __all__ = [
     "Detections",
     "Discoveries",
     "FoundComponents",
+    "FrameLook",
     "HasBoxes",
     "Images",
     "InferredPart",
+    "Known",
     "LabelledLatents",
     "LikelihoodReport",
     "MOTWriter",
@@ -109,12 +127,16 @@ __all__ = [
     "count_report",
     "digit_sums",
     "discoveries",
+    "empty_scene_bound",
     "encode_frames",
+    "explained_shares",
     "evaluate_likelihood",
     "evaluate_scenes",
     "evaluate_tracker",
     "evaluate_videos",
     "found_tracks",
+    "frame_look",
+    "infer_best_scene",
     "infer_parts",
     "infer_scene",
     "infer_video",
@@ -125,10 +147,12 @@ __all__ = [
     "match_boxes",
     "mean_iou",
     "mot_writer",
+    "no_better_than_empty",
     "object_boxes",
     "previous_boxes",
     "probe_accuracy",
     "read_tracks",
+    "scored_tracks",
     "single_frames",
     "spread_frames",
     "static_boxes",
@@ -137,6 +161,7 @@ __all__ = [
     "tracking_counts",
     "tracks_by_slot",
     "train_probe",
+    "watched_metrics",
     "weighted_parts",
     "write_json",
     "tracks_writer",

@@ -6,6 +6,7 @@ with `z_pres`, and the model, replayed, a scene with `slots`, `objects` and `can
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -76,6 +77,55 @@ def infer_scene(model: Program, guide: Program, images: Tensor) -> Any:
     with local_parameters(model, guide):
         trace = poutine.trace(guide).get_trace(images)
         return poutine.replay(model, trace=trace)(images)
+
+
+class BestScene(NamedTuple):
+    """What was found in images: of several posterior samples of each, the one of greatest weight."""
+
+    present: Tensor
+    """Which slots hold an object, `(B, N)`, boolean."""
+    objects: Tensor
+    """What is drawn of each, `(B, N, C, H, W)`."""
+    canvas: Tensor
+    """All of it, `(B, C, H, W)`."""
+    bound: Tensor
+    """Importance-weighted bound on log p(x) with all samples, `(B,)`, in nats."""
+
+
+@torch.no_grad()
+def infer_best_scene(model: Program, guide: Program, images: Tensor, particles: int = 1) -> BestScene:
+    """Find the objects of images `(B, C, H, W)` by some posterior samples of each.
+
+    Raises:
+        ValueError: if there is no particle.
+        NonFiniteError: if a weight is NaN or infinite.
+    """
+    at_least(1, particles=particles)
+    weights: list[Tensor] = []
+    best: BestScene | None = None
+    for _ in range(particles):
+        with local_parameters(model, guide):
+            of_guide = poutine.trace(guide).get_trace(images)
+            of_model = poutine.trace(poutine.replay(model, trace=of_guide)).get_trace(images)
+        weights.append(settled("log_weight", _log_probability(of_model) - _log_probability(of_guide)))
+        scene = of_model.nodes["_RETURN"]["value"]
+        found = BestScene(scene.slots.z_pres > 0, scene.objects, scene.canvas, weights[-1])
+        best = found if best is None else _where(found.bound > best.bound, found, best)
+    assert best is not None
+    return best._replace(bound=torch.stack(weights).logsumexp(0) - math.log(particles))
+
+
+def _log_probability(trace: poutine.Trace) -> Tensor:
+    """Of all statements, `(B,)`."""
+    trace.compute_log_prob()
+    total: Tensor = sum(site["log_prob"] for site in trace.nodes.values() if "log_prob" in site)
+    return total
+
+
+def _where(better: Tensor, one: BestScene, other: BestScene) -> BestScene:
+    """One where it is better, and else the other."""
+    pairs = zip(one, other, strict=True)
+    return BestScene(*(torch.where(better.reshape(-1, *[1] * (a.dim() - 1)), a, b) for a, b in pairs))
 
 
 def object_boxes(objects: Tensor) -> Tensor:

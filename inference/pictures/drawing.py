@@ -266,10 +266,8 @@ def stack(parts: Sequence[Image.Image | Caption], padding: int = 4) -> Image.Ima
     return page
 
 
-def _outline(
-    box: npt.NDArray[np.float64], size: tuple[int, int], line: int
-) -> Iterator[tuple[slice, slice]]:
-    """Rows and columns of the four sides of a box in a picture of `size` (width, height); a tiny one is a dot."""
+def _outline(box: npt.NDArray[np.float64], size: tuple[int, int], line: int) -> Iterator[tuple[slice, slice]]:
+    """Rows and columns of a box's four sides in a picture of `size` (width, height); a tiny box is a dot."""
     left, top = np.floor(box[:2] + 0.5).tolist()
     right, bottom = np.maximum(np.floor(box[:2] + box[2:] + 0.5), (left + 1, top + 1)).tolist()
     for first_row, last_row, first_column, last_column in (

@@ -46,6 +46,7 @@ __all__ = [
     "from_primitives",
     "make_parser",
     "parse_config",
+    "positional_field",
     "runtime_field",
     "source_field",
     "source_names",
@@ -56,6 +57,7 @@ T = TypeVar("T")
 
 _MISSING = dataclasses.MISSING
 _NAMED = 3
+_POSITIONAL = " alone"  # ends the parser's name of a value without its option
 _SCALARS = (bool, int, float, str, Path)
 _NEGATIVE_NUMBER = re.compile(r"-(\d[\d_]*\.?\d*|\.\d+)(e[-+]?\d+)?$|-inf(inity)?$|-nan$", re.IGNORECASE)
 
@@ -81,6 +83,15 @@ def source_field(default: Any) -> Any:
         default: the field's default value.
     """
     return dataclasses.field(default=default, metadata={"source": True})
+
+
+def positional_field(default: Any = _MISSING) -> Any:
+    """Declare a field whose value may stand on the command line without its option: `track clip.mp4`.
+
+    Args:
+        default: the field's default value; none by default.
+    """
+    return dataclasses.field(default=default, metadata={"positional": True})
 
 
 def field_docs(cls: type) -> dict[str, str]:
@@ -126,6 +137,8 @@ class _Leaf(NamedTuple):
     runtime: bool
     about: str
     """What the dataclass that it is in is about."""
+    positional: bool
+    """Whether the value may stand alone, without the option."""
 
     @property
     def name(self) -> str:
@@ -156,8 +169,8 @@ def _leaves(
             yield from _leaves(annotation, default, path, docs.get(field.name, ""))
         else:
             _check_supported(annotation, ".".join(path))
-            runtime = bool(field.metadata.get("runtime"))
-            yield _Leaf(path, annotation, default, docs.get(field.name, ""), runtime, about)
+            runtime, positional = (bool(field.metadata.get(mark)) for mark in ("runtime", "positional"))
+            yield _Leaf(path, annotation, default, docs.get(field.name, ""), runtime, about, positional)
 
 
 def _optional(annotation: Any) -> tuple[Any, bool]:
@@ -292,7 +305,11 @@ def make_parser(
     """
     text = description or (inspect.getdoc(cls) or "").partition("\n\n")[0]
     leaves = list(_leaves(cls))
-    needed = [f"{leaf.option} {_metavar(leaf.annotation)} " for leaf in leaves if leaf.default is _MISSING]
+    needed = [
+        f"{leaf.name.upper()} " if leaf.positional else f"{leaf.option} {_metavar(leaf.annotation)} "
+        for leaf in leaves
+        if leaf.default is _MISSING
+    ]
     parser = _Parser(
         prog=prog,
         usage=f"%(prog)s {''.join(needed)}[options]",
@@ -307,6 +324,10 @@ def make_parser(
         next(iter(groups.values()), parser).add_argument(
             "--preset", choices=sorted(presets), help="named defaults; options given beside it override them"
         )
+    for leaf in leaves:
+        if leaf.positional:
+            again = f"as {leaf.option}"
+            parser.add_argument(leaf.name + _POSITIONAL, nargs="?", metavar=leaf.name.upper(), help=again)
     for title, parts in sections.items():
         for leaf in parts:
             _add_option(groups[title], leaf)
@@ -364,6 +385,10 @@ def parse_config(
     values: dict[tuple[str, ...], Any] = {}
     for leaf in _leaves(cls, preset):
         text = given[leaf.name]
+        if leaf.positional and (alone := given[leaf.name + _POSITIONAL]) is not None:
+            if text is not None:
+                parser.error(f"option {leaf.option} is given twice, also as {alone!r}")
+            text = alone
         if text is None and leaf.default is _MISSING:
             parser.error(f"option {leaf.option} is required")
         try:

@@ -20,7 +20,7 @@ REQUIRED = {"checkpoint": Path("checkpoint.pt"), "output": Path("small.pt"), "vi
 
 MAY_BE_ZERO = {
     "black",
-    *("seed", "fold", "gifs", "hold_steps", "stay_logit", "size_logit", "momentum", "margin", "noise_std"),
+    *("seed", "fold", "films", "hold_steps", "stay_logit", "size_logit", "momentum", "margin", "noise_std"),
     *("anneal_from", "anneal_to", "exploration", "exploration_end", "return_probability"),
     *("difficulty", "parts", "faded", "first", "share", "rise", "price", "looks_rate"),
     *("most_jitter", "imitation", "first_frame"),
@@ -149,6 +149,8 @@ def refused(config: type, options: list[str], capsys: pytest.CaptureFixture[str]
         ("sqair train", ["--data.return-probability=.5"], "return_probability"),
         ("sqair train", ["--first-frames=4", "--frames=3"], "first_frames"),
         ("sqair track", ["--fps=51"], "fps"),
+        ("sqair track", ["--animation=gif", "--fps=51"], "fps"),
+        ("sqair track", ["--animation=mp4", "--fps=1001"], "fps"),
         ("vrnn train", ["--network.strides", "1", "2"], "strides"),
         ("vrnn train", ["--device=banana"], "device"),
         ("vrnn generate", ["--device=mps"], "device"),

@@ -120,7 +120,7 @@ def test_track_writes_boxes_with_identities_and_an_animation(trained: Path, vide
         )
     rows = list(csv.DictReader((tmp_path / "tracks.csv").read_text().splitlines()))
     assert rows
-    assert set(rows[0]) == {"video", "frame", "identity", "left", "top", "width", "height"}
+    assert set(rows[0]) == {"video", "frame", "identity", "left", "top", "width", "height", "score"}
     assert {int(row["video"]) for row in rows} <= set(range(40))
     with Image.open(tmp_path / "tracks.gif") as animation:
         assert animation.n_frames == 4
