@@ -56,6 +56,7 @@ MAY_IMPORT = {
         "inference.local_parameters",
         "models.components",
         "files",
+        "_version",
     },
     "inference.pictures": {"inference.evaluation", "models.components", "files"},
     "inference": set(),

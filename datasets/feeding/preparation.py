@@ -65,6 +65,7 @@ class Preparation:
     """Grey value of d that becomes white; by default found if `normalise`, and else 255."""
 
     def __post_init__(self) -> None:
+        checks.literals(self)
         checks.within("[0, 255)", self, "black")
         checks.within("(0, 255]", self, "white")
         if self.black is not None and self.white is not None and self.white <= self.black:

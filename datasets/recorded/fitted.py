@@ -87,7 +87,7 @@ def open_fitted(
         channels = 1 if (sample == sample[:, :1]).all() else 3
     opened = opened_as(channels=channels)
     size = recipe.size(opened.size)
-    if size != opened.size:
+    if recipe.resize is not None or size != opened.size:  # others need not have the first one's size
         opened = opened_as(channels=channels, size=size)
     return prepared(opened, recipe.prepare, ground_stop)
 

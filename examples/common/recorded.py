@@ -78,6 +78,7 @@ class RecordedConfig:
     """What is done to pixels, so that objects are bright on black."""
 
     def __post_init__(self) -> None:
+        checks.literals(self)
         checks.within("(0, 1)", self, "held_out")
         checks.positive(self, "every")
         self.frame_recipe()

@@ -84,7 +84,7 @@ class MOTWriter(ObjectsWriter):
 def _lines(found: TrackedObjects, here: np.ndarray) -> str:
     """The lines of those objects that are `here`."""
     keys = np.column_stack([found.frames[here], found.identities[here]]) + _FIRST
-    boxes = found.boxes[here] + np.float32([_FIRST, _FIRST, 0, 0])
+    boxes = found.boxes[here] + np.array([_FIRST, _FIRST, 0, 0], np.float32)
     scores = np.ones(len(boxes), np.float32) if found.scores is None else found.scores[here]
     numbers = shortest(np.column_stack([boxes, scores]))
     rows = zip(keys.astype(str).tolist(), numbers, strict=True)

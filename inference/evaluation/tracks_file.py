@@ -114,7 +114,8 @@ class TracksWriter(ObjectsWriter):
         """Write a part of a video, or whole videos, see `ObjectsWriter`."""
         found = tracked_objects(*args, **kwargs)
         keys = np.column_stack(found[:3] if self._videos else found[1:3])
-        numbers = found.boxes if found.scores is None else np.column_stack(found[3:])
+        scores = [] if found.scores is None else [found.scores]
+        numbers = np.column_stack([found.boxes, *scores])
         names: list[list[str]] = [[]] * len(keys)
         if self._file_name is not None:
             places = zip(found.videos.tolist(), found.frames.tolist(), strict=True)

@@ -16,11 +16,25 @@ CONFIGURATIONS: Mapping[str, type] = {
     for program in (air, sqair, vrnn, ratm, hart)
     for name, command in program.COMMANDS.items()
 } | {"table1": table1.Table1Config}
-REQUIRED = {"checkpoint": Path("checkpoint.pt"), "output": Path("small.pt"), "video": Path("clip.gif")}
+REQUIRED = {
+    **{"checkpoint": Path("checkpoint.pt"), "output": Path("small.pt")},
+    **{"video": Path("clip.gif"), "source": Path("pictures")},
+}
 
 MAY_BE_ZERO = {
     "black",
-    *("seed", "fold", "films", "hold_steps", "stay_logit", "size_logit", "momentum", "margin", "noise_std"),
+    *(
+        "seed",
+        "fold",
+        "films",
+        "pictures",
+        "hold_steps",
+        "stay_logit",
+        "size_logit",
+        "momentum",
+        "margin",
+        "noise_std",
+    ),
     *("anneal_from", "anneal_to", "exploration", "exploration_end", "return_probability"),
     *("difficulty", "parts", "faded", "first", "share", "rise", "price", "looks_rate"),
     *("most_jitter", "imitation", "first_frame"),
