@@ -39,6 +39,9 @@ PROGRAMS = {
         {
             "train": f"Train AIR to count, locate and draw the objects of images{_HELD_OUT}",
             "evaluate": "Evaluate a trained model on held-out images.",
+            "detect": (
+                "Find the objects of pictures, or of every frame of videos: a table of boxes, and pictures of them."
+            ),
             "sample": "Draw scenes from a trained model's prior.",
         },
     ),
@@ -47,7 +50,7 @@ PROGRAMS = {
         {
             "train": f"Train SQAIR to find and follow the objects of videos{_HELD_OUT}",
             "evaluate": "Evaluate a trained model on held-out videos.",
-            "track": "Follow the objects of videos: boxes with identities as CSV, and an annotated GIF.",
+            "track": "Follow the objects of videos: a table of boxes with identities, and films with them.",
             "generate": _GENERATE,
             "export": _EXPORT,
         },
@@ -58,7 +61,7 @@ PROGRAMS = {
             "train": f"Train HART to follow one object through videos{_HELD_OUT}",
             "cross-validate": "Train HART leaving out one person after another, and evaluate it on that one.",
             "evaluate": "Evaluate a trained tracker on held-out videos.",
-            "track": "Follow one object through a video: boxes as CSV, and an annotated animation.",
+            "track": "Follow one object through a video: a table of boxes, and an annotated film.",
             "export": _EXPORT,
         },
     ),
