@@ -40,7 +40,7 @@ PROGRAMS = {
             "train": f"Train AIR to count, locate and draw the objects of images{_HELD_OUT}",
             "evaluate": "Evaluate a trained model on held-out images.",
             "detect": (
-                "Find the objects of pictures, or of every frame of videos: a table of boxes, and pictures of them."
+                "Find the objects of pictures, or of the frames of videos: a table of boxes, and pictures."
             ),
             "sample": "Draw scenes from a trained model's prior.",
         },
@@ -72,7 +72,7 @@ PROGRAMS = {
             "cross-validate": "Train RATM leaving out one person after another, and evaluate it on that one.",
             "pretrain": "Train the classifier whose features, or whose opinion, a tracker is trained with.",
             "evaluate": "Evaluate a trained tracker on held-out videos.",
-            "track": "Follow one object through a video: boxes as CSV, and an annotated GIF.",
+            "track": "Follow one object through a video: a table of boxes, and an annotated film.",
             "export": _EXPORT,
         },
     ),

@@ -232,7 +232,7 @@ def restore(path: Path, device: torch.device) -> tuple[RATMConfig, RATM]:
 
 @dataclass(frozen=True)
 class RATMTrackConfig(TrackConfig):
-    """Follow one object through a video: boxes as CSV, and an annotated GIF.
+    """Follow one object through a video: a table of boxes, and an annotated film.
 
     Trackers whose first window is learned need no box.
     """

@@ -46,7 +46,7 @@ _SHOWN = 10
 
 @dataclass(frozen=True)
 class DetectConfig:
-    """Find the objects of pictures, or of every frame of videos: a table of boxes, and pictures of them."""
+    """Find the objects of pictures, or of the frames of videos: a table of boxes, and pictures."""
 
     checkpoint: Path
     """The checkpoint of a training run."""
