@@ -49,7 +49,7 @@ from whatwhere.examples.parts.air_data import (
 )
 from whatwhere.examples.parts.air_detection import DetectConfig, Detector
 from whatwhere.examples.parts.air_objective import COMPARING, CONTINUOUS, Estimator, make_objective
-from whatwhere.guides import AIRGuide
+from whatwhere.guides import AIRGuide, EvidenceAIRGuide
 from whatwhere.inference.evaluation import (
     Assessor,
     SceneReport,
@@ -116,7 +116,7 @@ class Programs(NamedTuple):
     """Model and guide."""
 
     model: AIR
-    guide: AIRGuide
+    guide: AIRGuide | EvidenceAIRGuide
 
 
 def build(config: AIRConfig) -> Programs:
@@ -135,9 +135,23 @@ def build(config: AIRConfig) -> Programs:
         image_shape,
         prior.likelihood_scale,
     )
+    encoder = GlimpseEncoder(glimpse_shape, network.what_size, network.encoder_hidden)
+    if network.discovery == "evidence":
+        by_evidence = EvidenceAIRGuide(
+            model.decoder,
+            where_prior,
+            encoder,
+            glimpse_shape[1:],
+            network.what_size,
+            image_shape,
+            network.max_count,
+            scale=prior.likelihood_scale,
+            exploration=config.exploration,
+        )
+        return Programs(model, by_evidence)
     guide = AIRGuide(
         where_prior,
-        GlimpseEncoder(glimpse_shape, network.what_size, network.encoder_hidden),
+        encoder,
         glimpse_shape[1:],
         network.what_size,
         image_shape,
@@ -173,7 +187,7 @@ def train(config: AIRConfig, process: Process) -> int:
     if config.compile:
         compile_networks(programs)
     objective = make_objective(config.estimator, config.particles, config.continuous)(*programs)
-    own_rates = {} if programs.guide.baseline is None else {"guide.baseline": config.baseline_learning_rate}
+    own_rates = {"guide.baseline": config.baseline_learning_rate} if config.estimator == "nvil" else {}
     groups = parameter_groups(objective, config.learning_rate, own_rates)
     schedule = BatchSchedule(len(data.train), config.batch_size, config.training.seed).shard(
         process.rank, process.world_size
@@ -257,7 +271,11 @@ def annealing(config: AIRConfig, programs: Programs) -> list[Callable[[int], Non
 def compile_networks(programs: Programs) -> None:
     """Compile the pure network functions of model and guide; Pyro's statements stay outside."""
     model, guide = programs
-    networks: list[nn.Module] = [model.decoder, guide.rnn, guide.head, guide.encoder]
+    networks: list[nn.Module] = [model.decoder]
+    if isinstance(guide, AIRGuide):
+        networks += [guide.rnn, guide.head, guide.encoder]
+    else:
+        networks += [guide.discovery.what_encoder, guide.discovery.second_look, guide.discovery.presence_head]
     for network in networks:
         network.compile(dynamic=False)
 

@@ -36,3 +36,8 @@ def evidence(observed: Tensor, picture: Tensor, coords: Tensor, scale: float) ->
         ],
         dim=-1,
     )
+
+
+def explained_nats(found: Tensor) -> Tensor:
+    """The nats that are in `evidence`, as they were, `(R, 1)`."""
+    return 10 * found[..., :1].sinh()

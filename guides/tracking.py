@@ -41,6 +41,7 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
+from .. import checks
 from ..models.components.active_set import ActiveSet
 from ..models.components.alignment import Aligned, align
 from ..models.components.attention import Size, crop, paste
@@ -54,7 +55,7 @@ from ..models.priors.looks import WithLooks
 from ..models.priors.motion import MotionPrior
 from ..models.priors.propagation import RecurrentPropagationPrior
 from ..models.sqair import SceneDecoder
-from .evidence import EVIDENCE, evidence
+from .evidence import EVIDENCE, evidence, explained_nats
 from .exploration import explore
 from .looking import WhatEncoder
 from .looks import StaticLooks, StickyLooks, draw_look
@@ -67,6 +68,10 @@ SURE_WEIGHT, SURE_SCALE = 0.7, 0.05
 
 CORRECTION = (0.003, 0.003, 0.01, 0.01)
 """Units of the learned correction of a place: it is small, or search would be for nothing."""
+
+
+STAY_SLOPE, MOST_STAY = 5.0, 8.0
+"""How steeply logits of staying rise where as much is explained as must be, see `stay_nats`, and how far."""
 
 
 class Expected(NamedTuple):
@@ -118,9 +123,12 @@ class TrackingPropagation(ActiveSet, nn.Module):
             not placed yet say more than they know.
         steps: of alignment.
         where_floor: added to the standard deviations of places.
-        presence_bias: initial logit of staying.
+        presence_bias: initial logit of staying, of the network alone.
         hold: whether `hold` may be other than zero.
         anywhere: whether objects are followed alike wherever they are: the networks are not told the shifts.
+        stay_nats: what an object's picture must explain of a frame for it to stay, in nats, at first:
+            `STAY_SLOPE * (nats / stay_nats - 1)`, within `MOST_STAY`, is added to the network's logit, which
+            then starts at `presence_bias` 0. By default objects stay at first whatever they explain.
 
     Attributes:
         hold: as of `Propagation`.
@@ -146,8 +154,10 @@ class TrackingPropagation(ActiveSet, nn.Module):
         presence_bias: float = 5.0,
         hold: bool = False,
         anywhere: bool = False,
+        stay_nats: float | None = None,
     ) -> None:
         super().__init__()
+        checks.positive(stay_nats=stay_nats)
         self.prior = prior
         self.decoder = decoder
         self.what_encoder = what_encoder
@@ -172,6 +182,7 @@ class TrackingPropagation(ActiveSet, nn.Module):
         self.steps = steps
         self.where_floor = where_floor
         self.anywhere = anywhere
+        self.stay_nats = stay_nats
 
     @property
     def initial_memory(self) -> Tensor:
@@ -349,7 +360,11 @@ class TrackingPropagation(ActiveSet, nn.Module):
         with torch.no_grad():
             observed, coords = self._observe(image, explained), self.decoder.windows(where)
             found = evidence(observed, self._glimpse(picture), coords, self.scale)
-        return self.presence_head(torch.cat([features, found, self._told(where), what], dim=-1))
+            nats = explained_nats(found)
+        logit: Tensor = self.presence_head(torch.cat([features, found, self._told(where), what], dim=-1))
+        if self.stay_nats is None:
+            return logit
+        return logit + (STAY_SLOPE * (nats / self.stay_nats - 1)).clamp(-MOST_STAY, MOST_STAY)
 
     def _look(self, image: Tensor, where: Tensor, explained: Tensor, what: Tensor) -> LocScale | None:
         rest = (image - explained.unflatten(-1, image.shape[1:])).clamp(min=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from whatwhere import checks
 from whatwhere.examples.common.program import RunConfig
@@ -20,6 +20,10 @@ class NetworkConfig:
 
     image_shape: tuple[int, int, int] | None = None
     """Channels, height and width of the images; by default those of the training images."""
+    discovery: Literal["learned", "evidence"] = "learned"
+    """How the guide finds objects: by a network that sees the whole image, as published; or where something
+    is left to explain, see `guides.EvidenceAIRGuide`. The latter has no image encoder and no LSTM.
+    """
     max_count: int = 3
     """Slots: most objects the model can see in an image."""
     what_size: int = 50
@@ -149,6 +153,10 @@ class AIRConfig(RunConfig):
                 "for example 5"
             )
         check_continuous(self.estimator, self.continuous)
+        if self.estimator == "nvil" and self.network.discovery == "evidence":
+            raise ValueError(
+                "`estimator` nvil has a baseline that goes with `network.discovery` learned, got evidence"
+            )
 
 
 PRESETS = {

@@ -75,6 +75,10 @@ class NetworkConfig:
     """Whether objects move and are followed alike wherever they are in a frame: the networks of `motion` and
     `tracked` are not told. In parts of a larger scene a place means nothing.
     """
+    stay: float | None = None
+    """Share of `prior.price` that an object must explain of a frame for `tracked` to keep it, at first, see
+    `guides.TrackingPropagation`; by default it is kept at first whatever it explains.
+    """
     measured_in: tuple[int, int] | None = None
     """Height and width of the frames in whose units places and sizes are measured; by default those of
     `image_shape`. A model of crops is one of whole frames, see `fitted_to`.
@@ -85,7 +89,7 @@ class NetworkConfig:
         checks.literals(self)
         checks.positive(self, "image_shape", "max_count", "what_size", "glimpse_size")
         checks.positive(self, "hidden", "narrow", "presence_hidden", "what_hidden")
-        checks.positive(self, "reach", "where_floor")
+        checks.positive(self, "reach", "where_floor", "stay")
 
 
 @dataclass(frozen=True)
@@ -225,6 +229,57 @@ _FAST = SQAIRConfig(
 )
 
 
+_VIDEO = SQAIRConfig(
+    output=Path("runs/sqair-video"),
+    threads=1,
+    batch_size=16,
+    first_frames=3,
+    frames=3,
+    optimizer="adam",
+    learning_rate=3e-4,
+    decay_parts=(1, 1, 1),
+    monitor_videos=100,
+    warm_start=WarmStartConfig(
+        frames=FramesConfig(
+            share=0.6,
+            learning_rate=1.5e-3,
+            final_learning_rate=1.5e-4,
+            first_weight=0.2,
+            weight=1.0,
+            price=None,
+            exploration=0.1,
+            exploration_decay=0.2,
+            size_logit=None,
+            size_scale=None,
+        ),
+    ),
+    network=NetworkConfig(
+        glimpse_size=16,
+        reach=4.0,
+        where_floor=0.001,
+        clamp=True,
+        background="none",
+        discovery="evidence",
+        looks="sticky",
+        follow="tracked",
+        anywhere=True,
+        stay=0.5,
+    ),
+    prior=PriorConfig(
+        propagation="motion",
+        where="fixed",
+        price=80.0,
+        object_size=(16.0, 16.0),
+        size_scale=0.2,
+        shift_scale=0.7,
+        likelihood_scale=0.1,
+    ),
+    training=TrainingConfig(
+        steps=100_000, minutes=5.0, clock="cpu", clip_factor=2.0, evaluate_every=500, checkpoint_minutes=1.0
+    ),
+)
+
+
 PRESETS = {
     # Adam learns in thousands of steps what RMSProp at the published learning rate does in hundreds of
     # thousands. Three frames from the start: a guide that has seen two at most gives up propagation when the
@@ -249,6 +304,8 @@ PRESETS = {
         training=replace(_GLYPHS.training, steps=9_000),
     ),
     "mnist-fast": _FAST,
+    # Objects of a few pixels on black: `prior` and slots are to be fitted to them, as `auto` does.
+    "video": _VIDEO,
     "paper": _PAPER,
     "authors": replace(
         _PAPER,

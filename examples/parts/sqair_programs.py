@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from whatwhere.guides import (
     TrackingPropagation,
     WhatEncoder,
 )
+from whatwhere.models.components.active_set import ActiveSet, use_active_set
 from whatwhere.models.components.networks import ConvFeatures, SubPixelGlimpseDecoder, convolutions, mlp
 from whatwhere.models.components.windows import SquashedWindows
 from whatwhere.models.priors import (
@@ -86,6 +88,74 @@ def programs_of(config: SQAIRConfig, mean_image: Tensor | None = None) -> Progra
         config.prior.likelihood_scale,
     )
     return AIRPrograms(single, SequenceAIRGuide(guide.discovery, guide.image_shape))
+
+
+def fitted_to(
+    config: SQAIRConfig, image_shape: tuple[int, int, int], max_count: int | None = None
+) -> SQAIRConfig:
+    """The configuration of a model with the same parameters for frames of another size, with other slots.
+
+    Args:
+        config: with the shape of the images.
+        image_shape: channels, height and width of the frames.
+        max_count: number of slots, by default as many as before.
+
+    Raises:
+        ValueError: if parameters depend on what is to change.
+    """
+    network, prior = config.network, config.prior
+    assert network.image_shape is not None  # a trained model has one
+    changed = replace(
+        network,
+        image_shape=image_shape,
+        measured_in=network.measured_in or network.image_shape[1:],
+        max_count=max_count or network.max_count,
+    )
+    reasons = []
+    if image_shape != network.image_shape:
+        reasons += [
+            ("frames of another size", f"{field} is not {value!r}")
+            for field, value, given in (
+                ("network.discovery", "evidence", network.discovery),
+                ("network.background", "none", network.background),
+                ("prior.where", "fixed", prior.where),
+            )
+            if given != value
+        ]
+    if image_shape[0] != network.image_shape[0]:
+        reasons.append(("frames of other channels", f"glimpses have {network.image_shape[0]}"))
+    if changed.max_count != network.max_count and prior.price is None:
+        reasons.append(
+            ("other slots", "the prior of the number of objects is learned: `prior.price` is none")
+        )
+    if reasons:
+        raise ValueError("the model is not one for " + "; ".join(": ".join(reason) for reason in reasons))
+    return replace(config, network=changed)
+
+
+def refitted(
+    config: SQAIRConfig,
+    programs: Programs | AIRPrograms,
+    image_shape: tuple[int, int, int],
+    max_count: int | None = None,
+) -> tuple[SQAIRConfig, Programs | AIRPrograms]:
+    """A trained model and guide for frames of another size, or with another number of slots, see `fitted_to`.
+
+    A model that was trained on parts of frames becomes one of whole frames.
+
+    Args:
+        config: of the programs.
+        programs: trained.
+        image_shape: channels, height and width of the frames.
+        max_count: number of slots.
+    """
+    config = fitted_to(config, image_shape, max_count)
+    changed = programs_of(config)
+    for new, old in zip(changed, programs, strict=True):
+        new.load_state_dict(old.state_dict())
+        new.to(next(old.parameters()).device).train(old.training)
+        use_active_set(new, on=any(each.active_set for each in old.modules() if isinstance(each, ActiveSet)))
+    return config, changed
 
 
 def build(
@@ -234,6 +304,11 @@ def _propagation(
             '`network.follow` "tracked" searches for what objects looked like: set `network.looks` to '
             '"static" or "sticky", got "redrawn"'
         )
+    stay_nats = None
+    if network.stay is not None:
+        if not prior.price:
+            raise ValueError("`network.stay` is a share of `prior.price`, which is not given")
+        stay_nats = network.stay * prior.price
     return TrackingPropagation(
         model.propagation_prior,
         model.decoder,
@@ -244,8 +319,10 @@ def _propagation(
         looks=looks,
         scale=prior.likelihood_scale,
         where_floor=network.where_floor,
+        presence_bias=5.0 if stay_nats is None else 0.0,
         hold=hold,
         anywhere=network.anywhere,
+        stay_nats=stay_nats,
     )
 
 

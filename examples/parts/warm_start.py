@@ -44,7 +44,7 @@ from whatwhere.inference.training import (
     preserve_random_state,
     seed_generators,
 )
-from whatwhere.models.priors import FixedCountPrior, GeometricCount
+from whatwhere.models.priors import FixedCountPrior, FixedWherePrior, GeometricCount
 from whatwhere.models.sequence_air import SequenceAIR
 
 WARM_UP = 0.02
@@ -87,9 +87,7 @@ class WarmStart:
 
     def frames(self, name: str, options: FramesConfig) -> Trainer:
         """Learns to find objects in single frames of all times, their number summed out."""
-        network = self.config.network
-        size = size_logits(network, self.config.prior) if options.size_logit is None else options.size_logit
-        where = fixed_where_prior(network, size, options.size_scale, options.shift_scale)
+        where, price = self._priors_of_frames(options)
         single = SingleFrames.of(self.config, self.programs, where)
         single.model.to(self.process.device)
         discovery = self.programs.guide.discovery
@@ -104,7 +102,7 @@ class WarmStart:
         likelihood_scale = self.config.prior.likelihood_scale
         hooks = [
             Annealed(single.model.likelihood_scale, lambda step: likelihood_scale / math.sqrt(weight(step))),
-            Annealed(single.counts.log_ratio, lambda step: -options.price * weight(step) * dear(step)),
+            Annealed(single.counts.log_ratio, lambda step: -price * weight(step) * dear(step)),
         ]
         if discovery.exploration is not None:
             hooks.append(Annealed(discovery.exploration, fall))
@@ -127,6 +125,14 @@ class WarmStart:
             on_step=hooks,
             evaluate=evaluate,
         )
+
+    def _priors_of_frames(self, options: FramesConfig) -> tuple[FixedWherePrior, float]:
+        """Prior of places in single frames, and the price of an object: the model's, or the stage's own."""
+        network, prior = self.config.network, self.config.prior
+        size = size_logits(network, prior) if options.size_logit is None else options.size_logit
+        scale = (prior.size_scale or 1.0) if options.size_scale is None else options.size_scale
+        price = (prior.price or 0.0) if options.price is None else options.price
+        return fixed_where_prior(network, size, scale, options.shift_scale), price
 
     def looks(self, name: str, options: LooksConfig) -> Trainer:
         """Learns what objects look like, at places that discovery has found before."""

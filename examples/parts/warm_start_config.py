@@ -25,8 +25,10 @@ class FramesConfig:
     """Weight at the end: in how many frames an object is drawn with the looks that are paid for once."""
     rise: tuple[float, float] = (0.15, 0.5)
     """Between which shares of the stage the weight rises."""
-    price: float = 8.0
-    """What an object costs in nats, for each unit of the weight; it rises from 0 until `rise` begins."""
+    price: float | None = 8.0
+    """What an object costs in nats, for each unit of the weight; it rises from 0 until `rise` begins. With
+    `none` it is that of the model, `prior.price`.
+    """
     exploration: float = 0.9
     """Share of presence that a fair coin decides at the start."""
     exploration_decay: float = 0.1
@@ -35,8 +37,10 @@ class FramesConfig:
     """Mean of the prior of size logits: -0.35 is a window of 0.41 of the frame. With `none` it is that of the
     model, see `prior.object_size`.
     """
-    size_scale: float = 0.15
-    """Its standard deviation; a narrow one keeps a window from holding two objects."""
+    size_scale: float | None = 0.15
+    """Its standard deviation; a narrow one keeps a window from holding two objects. With `none` it is that of
+    the model, `prior.size_scale`.
+    """
     shift_scale: float = 0.7
     """Standard deviation of the prior of places."""
     looks_rate: float = 1.0

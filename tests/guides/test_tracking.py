@@ -482,3 +482,20 @@ def test_sizes_that_are_odd_are_searched_without_pooling():
     )
     assert propagation.pool == 1
     assert programs.guide.propagation.pool == 2
+
+
+def test_what_must_be_explained_to_stay():
+    """An object stays at first if it explains as much as it must, and goes if it does not."""
+    programs = tracker(count=1)
+    propagation = programs.guide.propagation
+    propagation.presence_head[-1].bias.data.zero_()
+    video, where, _ = film([[(12.0, 12.0)]], programs)
+    nats = float(video.square().sum()) / (2 * 0.3**2)
+    logits = []
+    for propagation.stay_nats in (0.5 * nats, nats, 2 * nats):
+        pyro.set_rng_seed(0)
+        trace = poutine.trace(propagation).get_trace(1, video[:, 0], one_object(programs, where[0]))
+        logits.append(trace.nodes["propagation/z_pres/1/0"]["fn"].logits.item())
+    share = 1 + logits[1] / 5  # a bit less than 1, since the place that is drawn is not the best
+    assert 0.8 < share <= 1.0
+    assert logits == pytest.approx([5 * (2 * share - 1), 5 * (share - 1), 5 * (share / 2 - 1)], abs=0.1)

@@ -1,0 +1,83 @@
+"""A trained model for frames of another size, or with other slots."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from whatwhere.examples.parts.sqair_config import PRESETS, SQAIRConfig
+from whatwhere.examples.parts.sqair_programs import fitted_to, programs_of, refitted
+from whatwhere.models.components.active_set import use_active_set
+
+VIDEO = PRESETS["video"]
+SMALL = replace(
+    VIDEO,
+    network=replace(
+        VIDEO.network,
+        image_shape=(1, 24, 20),
+        max_count=2,
+        what_size=2,
+        glimpse_size=6,
+        hidden=8,
+        narrow=6,
+        presence_hidden=6,
+    ),
+    prior=replace(VIDEO.prior, object_size=(8.0, 5.0)),
+)
+
+
+@pytest.mark.parametrize("model", ["sqair", "air"])
+def test_all_parameters_of_a_model_of_crops_are_those_of_one_of_whole_frames(model: str):
+    config = replace(SMALL, model=model)
+    programs = programs_of(config)
+    use_active_set(*programs)
+    fitted, large = refitted(config, programs, (1, 40, 61), 4)
+    for mine, theirs in zip(large, programs, strict=True):
+        old = dict(theirs.named_parameters())
+        assert all(torch.equal(value, old[name]) for name, value in mine.named_parameters())
+    assert large.guide.discovery.active_set
+    assert fitted.network.max_count == large.model.max_count == 4
+    assert fitted.network.measured_in == (24, 20)
+    frames = large.guide(torch.rand(2, 2, 1, 40, 61))
+    assert frames[0].z_pres.shape == (2, 4)
+    # From there on to a third size: what places are measured in stays.
+    assert refitted(fitted, large, (1, 30, 30))[0].network.measured_in == (24, 20)
+
+
+def test_windows_of_expected_objects_have_as_many_pixels_in_any_frame():
+    _, large = refitted(SMALL, programs_of(SMALL), (1, 40, 61))
+    width, height = large.guide.discovery.size
+    assert width * 60 == pytest.approx(5 / 20 * 19)
+    assert height * 39 == pytest.approx(8 / 24 * 23)
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value", "message"),
+    [
+        ("network", "discovery", "learned", "network.discovery is not 'evidence'"),
+        ("network", "background", "learned", "network.background is not 'none'"),
+        ("prior", "where", "recurrent", "prior.where is not 'fixed'"),
+    ],
+)
+def test_what_depends_on_the_size_is_named(part: str, field: str, value: str, message: str):
+    config = replace(SMALL, **{part: replace(getattr(SMALL, part), **{field: value})})
+    assert fitted_to(config, (1, 24, 20)).network.image_shape == (1, 24, 20)
+    with pytest.raises(ValueError, match=f"frames of another size: {message}"):
+        fitted_to(config, (1, 40, 61))
+
+
+def test_other_slots_need_a_price_and_other_channels_another_model():
+    config = replace(SMALL, prior=replace(SMALL.prior, price=None), network=replace(SMALL.network, stay=None))
+    with pytest.raises(ValueError, match="other slots: the prior of the number of objects is learned"):
+        fitted_to(config, (1, 24, 20), 5)
+    with pytest.raises(ValueError, match="frames of other channels: glimpses have 1"):
+        fitted_to(SMALL, (3, 40, 61))
+
+
+def test_objects_are_smaller_than_frames():
+    config: SQAIRConfig = replace(SMALL, prior=replace(SMALL.prior, object_size=(24.0, 5.0)))
+    with pytest.raises(ValueError, match=r"`prior.object_size` must be less than the frames of \(24, 20\)"):
+        programs_of(config)
+    config = replace(SMALL, prior=replace(SMALL.prior, price=None))
+    with pytest.raises(ValueError, match=r"`network.stay` is a share of `prior.price`, which is not given"):
+        programs_of(config)
