@@ -15,7 +15,7 @@ from .. import checks
 from ..models.components.attention import Size, crop
 from ..models.components.networks import LocScale, fill_output_bias, initialise, mlp
 from ..models.components.recurrent import VanillaRNN
-from ..models.components.slots import Slots, concatenate, stack_slots
+from ..models.components.slots import Slots, TrackedSlots, concatenate, stack_slots
 from ..models.components.windows import SquashedWindows
 from ..models.priors.counts import harmless
 from ..models.priors.discovery import MIN_SCALE, pair
@@ -100,7 +100,7 @@ class Discovery(SlotDiscovery):
         features: Tensor,
         summary: Tensor,
         free: Tensor,
-        propagated: Slots | None = None,
+        propagated: Slots | TrackedSlots | None = None,
     ) -> Slots:
         """The statements of frame `t`.
 

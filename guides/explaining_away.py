@@ -103,7 +103,8 @@ class ExplainingDiscovery(Discovery):
         explained = self._explained(image, free, propagated)
         sketches = self._sketches(image, early, free, explained)
         drawn = [sketch.drawn for sketch in sketches]
-        hidden, slot = self.rnn.initial, self._before_first(free)
+        hidden: Tensor = self.rnn.initial
+        slot = self._before_first(free)
         hold = self.hold if t > 0 and self.training else None
         slots = []
         for j, sketch in enumerate(sketches):
@@ -132,7 +133,8 @@ class ExplainingDiscovery(Discovery):
         absent = Sketch(nothing._replace(z_pres=torch.zeros_like(free)), torch.zeros_like(explained))
         sketches = [absent] * self.max_count
         for _ in range(self.sweeps):
-            hidden, slot = self.rnn.initial, nothing
+            hidden: Tensor = self.rnn.initial
+            slot = nothing
             for j in range(self.max_count):
                 possible = slot.z_pres * (free > j)
                 others = explained + _all_but(j, [sketch.drawn for sketch in sketches])
