@@ -6,6 +6,15 @@ A new model is a file here, its inference half one of the same name in `guides`.
 
 from .air import AIR, Scene, Slots, sum_present
 from .correlation_filter import CorrelationFilterTracker, FilterTracks
+from .glimpse_clouds import (
+    Clouds,
+    Glance,
+    GlimpseClouds,
+    PoseHead,
+    location_gate,
+    ntu_glimpse_clouds,
+    small_glimpse_clouds,
+)
 from .hart import HART, HARTTracks, kitti_hart, kth_hart, small_hart
 from .hart_cell import HARTCell, HARTFrame, HARTState
 from .ratm import (
@@ -41,10 +50,13 @@ __all__ = [
     "AIR",
     "AbsoluteAttention",
     "BoxStart",
+    "Clouds",
     "CorrelationFilterTracker",
     "FilterTracks",
     "Frame",
     "FrameShareStart",
+    "Glance",
+    "GlimpseClouds",
     "HART",
     "HARTCell",
     "HARTFrame",
@@ -56,6 +68,7 @@ __all__ = [
     "LinearGlimpseDecoder",
     "NormalHead",
     "PaperWindows",
+    "PoseHead",
     "RATM",
     "RATMAttention",
     "RATMTracks",
@@ -79,9 +92,12 @@ __all__ = [
     "glorot_weights",
     "kitti_hart",
     "kth_hart",
+    "location_gate",
+    "ntu_glimpse_clouds",
     "of_one_frame",
     "random_box",
     "sizes_of_videos",
+    "small_glimpse_clouds",
     "small_hart",
     "sum_present",
 ]

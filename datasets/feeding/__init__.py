@@ -3,6 +3,7 @@
 May import `opening` and `storage`. A new way of drawing batches is a file here.
 """
 
+from .action_clips import ActionBatch, ActionClips, ActionFrames, ActionSource, normalised_joints
 from .augmentation import random_fading, random_parts
 from .clip_windows import ClipWindows, mirrored_boxes
 from .group_split import GroupSplit, leave_group_out, split_by_group
@@ -15,6 +16,10 @@ __all__ = [
     "Preparation",
     "PreparedVideo",
     "ReadInPieces",
+    "ActionBatch",
+    "ActionClips",
+    "ActionFrames",
+    "ActionSource",
     "BatchSchedule",
     "ClipWindows",
     "GroupSplit",
@@ -22,6 +27,7 @@ __all__ = [
     "TargetPatches",
     "leave_group_out",
     "mirrored_boxes",
+    "normalised_joints",
     "random_fading",
     "random_parts",
     "schedule_for",

@@ -23,6 +23,7 @@ from .moving_digits import (
 from .multi_object import RECIPES, PyroRecipe, Recipe, StaticSqairRecipe, compose, multi_object_images
 from .pasted import PastedRecipe, PastedVideos, pasted_videos
 from .ratm_digits import MOTIONS, Billiard, DigitMotion, MomentumWalk, RatmDigitsRecipe, ReleasedWalk
+from .relay import Relay, RelayRecipe, relay_videos
 from .textures import SILHOUETTES, make_silhouettes, make_textures
 from .trajectories import Motion, MotionState
 
@@ -46,6 +47,8 @@ __all__ = [
     "RECIPES",
     "RatmDigitsRecipe",
     "Recipe",
+    "Relay",
+    "RelayRecipe",
     "ReleasedWalk",
     "SILHOUETTES",
     "StaticSqairRecipe",
@@ -62,5 +65,6 @@ __all__ = [
     "multi_object_images",
     "pasted_videos",
     "present",
+    "relay_videos",
     "visible_count",
 ]

@@ -24,9 +24,12 @@ from .kitti_labels import (
     window_starts,
 )
 from .kth import KTH_ACTIONS, LOCOMOTION, KTHClip, KTHVideos, kth_parts, load_kth, read_kth_annotation
+from .ntu import CROSS_SUBJECT, CROSS_VIEW, NTU_JOINTS, NTUActions, read_ntu_skeleton
+from .nucla import NUCLA_ACTIONS, NUCLA_JOINTS, NUCLAActions, read_nucla_skeleton
 from .otb import OTB_RANGES, load_otb, otb_parts
 from .own_frames import frame_names, own_frames, video_name
 from .scene_clips import SceneRecipe, load_scenes, scene_parts
+from .silhouette_actions import SILHOUETTE_ENDS, SilhouetteActions
 from .target_clips import TargetClips
 from .target_folders import load_target_folders, target_folder_parts
 from .tld import load_tld, tld_parts
@@ -93,4 +96,15 @@ __all__ = [
     "tld_parts",
     "video_name",
     "window_starts",
+    "CROSS_SUBJECT",
+    "CROSS_VIEW",
+    "NTU_JOINTS",
+    "NTUActions",
+    "read_ntu_skeleton",
+    "NUCLA_ACTIONS",
+    "NUCLA_JOINTS",
+    "NUCLAActions",
+    "read_nucla_skeleton",
+    "SILHOUETTE_ENDS",
+    "SilhouetteActions",
 ]

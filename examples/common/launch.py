@@ -19,6 +19,7 @@ __all__ = [
     "reader_has_gone",
     "air",
     "data",
+    "glimpse_clouds",
     "hart",
     "launch",
     "ratm",
@@ -47,7 +48,7 @@ def launch(name: str, argv: Sequence[str] | None = None) -> int:
     try:
         code: int = import_module(f"whatwhere.examples.{name}").main(argv)
     except KeyboardInterrupt:
-        _say_interrupted(f"whatwhere-{name}")
+        _say_interrupted(f"whatwhere-{name.replace('_', '-')}")
         return INTERRUPTED
     except BrokenPipeError:
         return reader_has_gone()
@@ -66,6 +67,7 @@ def reader_has_gone() -> int:
 
 air = partial(launch, "air")
 data = partial(launch, "data")
+glimpse_clouds = partial(launch, "glimpse_clouds")
 hart = partial(launch, "hart")
 ratm = partial(launch, "ratm")
 sqair = partial(launch, "sqair")

@@ -1,12 +1,13 @@
 """Numbers about a trained model on held-out data: bounds, counting, boxes, tracks, probes, and files of them.
 
-One file for each kind of model (`images`, `videos`, `likelihood`, `trackers`), and the metrics they share.
-May import `objectives`, `supervised` and `training`. A metric is added to `metrics` or `tracking_metrics`,
-a report of another kind of model in a file of its own.
+One file for each kind of model (`images`, `videos`, `likelihood`, `trackers`, `actions`), and the metrics
+they share. May import `objectives`, `supervised` and `training`. A metric is added to `metrics` or
+`tracking_metrics`, a report of another kind of model in a file of its own.
 """
 
 from .assessment import Assessment, Assessor, Known, no_better_than_empty, watched_metrics
 from .coco_file import COCOImage, COCOWriter, coco_writer
+from .actions import ActionReport, LabelledClips, evaluate_actions
 from .connected_components import ConnectedComponents, FoundComponents
 from .empty_scene import empty_scene_bound
 from .frame_look import FrameLook, frame_look
@@ -166,4 +167,7 @@ __all__ = [
     "write_json",
     "tracks_writer",
     "write_tracks",
+    "ActionReport",
+    "LabelledClips",
+    "evaluate_actions",
 ]

@@ -4,6 +4,7 @@ May import `evaluation`. Pictures are `PIL` images until `picture_files` writes 
 of model is a file here.
 """
 
+from .clouds import CloudVideo, cloud_pages, cloud_strip
 from .drawing import (
     Caption,
     default_factor,
@@ -21,9 +22,12 @@ from .videos import draw_tracks, film_strip, overlay_pictures, tracking_pictures
 
 __all__ = [
     "Caption",
+    "CloudVideo",
     "PICTURE_FORMATS",
     "TrackedVideo",
     "annotated_frames",
+    "cloud_pages",
+    "cloud_strip",
     "default_factor",
     "draw_boxes",
     "draw_tracks",

@@ -1,9 +1,23 @@
 """Losses of labelled videos: trackers' boxes, places, appearances, and classes.
 
 `objective` makes an objective of a tracker and its losses, in the form that `training` drives;
-`tracking_losses` has HART's. May import `training`. A loss that needs a label is added here.
+`tracking_losses` has HART's, `glimpse_losses`
+those of Glimpse Clouds. May import `training`. A loss that needs a label is added here.
 """
 
+from .glimpse_losses import (
+    PUBLISHED_WEIGHTS,
+    CloudDiagnostics,
+    GlanceDiagnostics,
+    GlanceObjective,
+    GlimpseCloudsObjective,
+    ReadingDiagnostics,
+    ReadingObjective,
+    attraction,
+    diversity,
+    nearest_joints,
+    pose_error,
+)
 from .objective import (
     ClassificationLoss,
     ClassifierDiagnostics,
@@ -39,23 +53,34 @@ __all__ = [
     "ClassificationLoss",
     "ClassifierDiagnostics",
     "ClassifierObjective",
+    "CloudDiagnostics",
     "FeatureLoss",
     "FixedWeights",
     "FrameLoss",
     "GeneralizedOverlapLoss",
+    "GlanceDiagnostics",
+    "GlanceObjective",
+    "GlimpseCloudsObjective",
     "HARTObjective",
     "LocalisationLoss",
     "MaskLoss",
     "OverlapLoss",
+    "PUBLISHED_WEIGHTS",
     "PixelLoss",
+    "ReadingDiagnostics",
+    "ReadingObjective",
     "SupervisedObjective",
     "Tracks",
     "Truth",
     "WeightDecay",
     "WindowLoss",
+    "attraction",
     "coverage",
+    "diversity",
     "hart_losses",
+    "nearest_joints",
     "negative_log",
+    "pose_error",
     "time_means",
     "video_means",
 ]

@@ -30,6 +30,7 @@ from .boxes import (
     iou,
     middles,
 )
+from .clip_features import ClipFeatures, CoarseFrames, ConvClip, FeatureMaps, MeanContext, PlacesContext
 from .correlation import normalised_cross_correlation
 from .dynamic_filters import DynamicFilterLayer, DynamicFilters, dynamic_convolution
 from .feature_extractors import (
@@ -61,6 +62,8 @@ from .gaussian_windows import (
     window_within_image,
 )
 from .glimpse_evidence import Found, GlimpseEvidence, Memory
+from .glimpse_locator import Clue, JointLocator, Place, RecurrentLocator
+from .inflated_resnet import InflatedResNet, inflated
 from .initialisers import glorot_uniform, glorot_vector
 from .inputs import require_first_boxes, require_pixels
 from .likelihood import GaussianImage, pixel_scale
@@ -92,6 +95,17 @@ from .slots import (
     slots_present,
     stack_slots,
 )
+from .soft_assignment import (
+    Assignment,
+    GlimpseMemory,
+    LearnedSimilarity,
+    OverGlimpses,
+    OverWorkers,
+    ScaledSimilarity,
+    Similarity,
+    Uniform,
+    gathered,
+)
 from .template_matching import Fit, SearchMap, fit, observe, sample_area, search
 from .triangular_normal import Triangle, TriangularNormal
 from .visual_cortex import (
@@ -106,6 +120,7 @@ from .visual_cortex import (
     group_normalisation,
 )
 from .windows import InverseScaleWindows, SquashedWindows
+from .workers import Workers
 
 __all__ = [
     "normalised_cross_correlation",
@@ -223,4 +238,26 @@ __all__ = [
     "use_active_set",
     "window_to_boxes",
     "window_within_image",
+    "ClipFeatures",
+    "CoarseFrames",
+    "ConvClip",
+    "FeatureMaps",
+    "MeanContext",
+    "PlacesContext",
+    "Clue",
+    "JointLocator",
+    "Place",
+    "RecurrentLocator",
+    "InflatedResNet",
+    "inflated",
+    "Assignment",
+    "GlimpseMemory",
+    "LearnedSimilarity",
+    "OverGlimpses",
+    "OverWorkers",
+    "ScaledSimilarity",
+    "Similarity",
+    "Uniform",
+    "gathered",
+    "Workers",
 ]

@@ -1,0 +1,119 @@
+"""Glimpse Clouds on held-out videos and on a user's own: numbers and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from whatwhere.datasets import ActionBatch
+from whatwhere.examples.parts.action_data import ActionVideos
+from whatwhere.inference.evaluation import ActionReport, evaluate_actions, write_json
+from whatwhere.inference.local_parameters import local_parameters
+from whatwhere.inference.pictures import CloudVideo, cloud_strip, save_picture
+from whatwhere.models import GlimpseClouds
+from whatwhere.models.components import crop
+
+_SHOWN = 4
+_BATCH = 50
+
+
+def report_held_out(
+    folder: Path,
+    model: GlimpseClouds,
+    videos: ActionVideos,
+    names: tuple[str, ...],
+    device: torch.device,
+    samples: int,
+    glimpses: bool = True,
+    count: int | None = None,
+) -> ActionReport:
+    """Tell what goes on in held-out videos; write and print numbers and pictures.
+
+    Args:
+        folder: where they are written.
+        model: on the device.
+        videos: held-out ones.
+        names: of the classes.
+        device: where the model is.
+        samples: clips of each video whose answers are averaged.
+        glimpses: look; otherwise there is the global path alone.
+        count: number of videos, the first ones; all by default.
+    """
+    model.eval()
+    report = measure(model, videos, device, samples, glimpses, count)
+    write_json(folder / "metrics.json", report.numbers() | {"classes": list(names)})
+    print_report(report, glimpses)
+    print(f"metrics:         {folder / 'metrics.json'}")
+    if glimpses:
+        clips = videos.batch(range(min(_SHOWN, len(videos))), "test/0", 0, 0).to(device)
+        save_picture(folder / "glimpses.png", cloud_strip(looks(model, clips, names)))
+        print(f"pictures:        {folder / 'glimpses.png'}")
+    return report
+
+
+def measure(
+    model: GlimpseClouds,
+    videos: ActionVideos,
+    device: torch.device,
+    samples: int,
+    glimpses: bool = True,
+    count: int | None = None,
+) -> ActionReport:
+    """The numbers of `report_held_out` alone."""
+    size = min(count or len(videos), len(videos))
+    model.eval()
+
+    def batches() -> Iterator[list[ActionBatch]]:
+        for start in range(0, size, _BATCH):
+            rows = range(start, min(start + _BATCH, size))
+            yield [videos.batch(rows, f"test/{start}", 0, sample).to(device) for sample in range(samples)]
+
+    return evaluate_actions(model, batches(), glimpses)
+
+
+def print_report(report: ActionReport, glimpses: bool = True) -> None:
+    """The numbers that matter most."""
+    print(f"held-out videos  {report.videos}")
+    if glimpses:
+        print(f"accuracy         {report.accuracy:.2%}")
+    print(f"global path      {report.overview_accuracy:.2%}")
+    if report.distance is not None:
+        print(f"glimpse to joint {report.distance:.3f} of half the frame's sides")
+
+
+@torch.no_grad()
+def looks(
+    model: GlimpseClouds, clips: ActionBatch, names: tuple[str, ...], known: bool = True
+) -> list[CloudVideo]:
+    """What a model makes of clips, for pictures.
+
+    Args:
+        model: in evaluation mode.
+        clips: on its device.
+        names: of the classes.
+        known: whether the labels are true.
+    """
+    with local_parameters(model):
+        found = model(clips.video, clips.joints if model.locator.needs_joints else None)
+    video, coords, weights, votes = (x.cpu() for x in (clips.video, found.coords, found.weights, found.votes))
+    boxes = found.boxes(model.image_size).cpu()
+    return [
+        CloudVideo(
+            video[row],
+            boxes[row],
+            _crops(video[row], coords[row]),
+            weights[row],
+            votes[row],
+            names,
+            int(clips.labels[row]) if known else None,
+        )
+        for row in range(len(video))
+    ]
+
+
+def _crops(video: Tensor, coords: Tensor) -> Tensor:
+    """What is in the windows, `(T, G, C, h, w)`."""
+    return crop(video, coords.transpose(0, 1), (24, 24)).transpose(0, 1)
