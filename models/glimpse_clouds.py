@@ -76,11 +76,13 @@ class Clouds(NamedTuple):
     """Vote of the global path, which sees the whole clip and no glimpse, logits `(B, K)`."""
     joints: Tensor | None
     """Where joints were seen, `(B, T, P, J, 2)`, x and y in [-1, 1]; None without a pose head."""
+    counted: int | None = None
+    """Frames at the end whose votes count; None for all."""
 
     @property
     def logits(self) -> Tensor:
-        """The answer `(B, K)`: mean votes."""
-        return self.votes.mean(dim=(1, 2))
+        """The answer `(B, K)`: mean votes of the frames that count."""
+        return self.votes[:, -(self.counted or 0) :].mean(dim=(1, 2))
 
     def boxes(self, size: Size) -> Tensor:
         """The windows as boxes `(B, T, G, 4)` in pixels, in frames of height and width `size`."""
@@ -136,12 +138,14 @@ class GlimpseClouds(PyroModule):
         detached: let no gradient reach the place through the crop.
         straight: let gradients pass from glimpse to glimpse through the states of locator and workers only.
             What was seen decides where to look next, and so on: through all of these steps gradients grow.
+        counted: frames at the end whose votes count, where what is asked is not known before; by default all,
+            as published.
     """
 
     def __init__(
         self,
         image_shape: tuple[int, int, int],
-        features: nn.Module,
+        features: Any,
         context: nn.Module,
         read: nn.Module,
         crop_size: Size,
@@ -152,16 +156,18 @@ class GlimpseClouds(PyroModule):
         pose: PoseHead | None = None,
         detached: bool = False,
         straight: bool = False,
+        counted: int | None = None,
     ) -> None:
         super().__init__()
-        checks.at_least(1, image_shape=image_shape, crop_size=crop_size)
+        checks.at_least(1, image_shape=image_shape, crop_size=crop_size, counted=counted)
+        self.counted = counted
         self._frozen = False
         self.image_shape = torch.Size(image_shape)
-        self.features: Any = features
+        self.features = features
         self.context, self.read, self.crop_size = context, read, crop_size
         self.locator, self.assignment, self.workers, self.gate = locator, assignment, workers, gate
         self.pose, self.detached, self.straight = pose, detached, straight
-        self.overview = nn.Linear(self.features.overview_size, workers.classes)
+        self.overview = nn.Linear(int(self.features.overview_size), workers.classes)
 
     def freeze_sight(self) -> None:
         """Train maps, context and reading no more, nor their normalisation, as after the first stage."""
@@ -233,7 +239,7 @@ class GlimpseClouds(PyroModule):
                 coords, glimpses = [], []
                 for g in range(self.glimpses):
                     if glimpse is None:
-                        glimpse = context.new_zeros(batch, self.gate[-1].out_features)
+                        glimpse = context.new_zeros(batch, self.workers.input_size)
                     told = glimpse, workers.sum(1)
                     if self.straight:
                         told = glimpse.detach(), told[1].detach()
@@ -250,8 +256,11 @@ class GlimpseClouds(PyroModule):
                 pyro.deterministic(f"assignment/{t}", weights, event_dim=2)
                 pyro.deterministic(f"votes/{t}", votes, event_dim=2)
                 seen.append((torch.stack(coords, dim=1), values, weights, votes))
-        fields = (torch.stack(field, dim=1) for field in zip(*seen, strict=True))
-        return Clouds(*fields, overview, None if self.pose is None else self.pose(context))
+        coords_all, values_all, weights_all, votes_all = (
+            torch.stack(each, 1) for each in zip(*seen, strict=True)
+        )
+        found = None if self.pose is None else self.pose(context)
+        return Clouds(coords_all, values_all, weights_all, votes_all, overview, found, self.counted)
 
     def _pixels(self, video: Tensor) -> Tensor:
         require_pixels("video", video, "BT", self.image_shape, allow_bytes=True)
@@ -333,6 +342,8 @@ def small_glimpse_clouds(
     pose: tuple[int, int] | None = None,
     detached: bool = False,
     straight: bool = True,
+    counted: int | None = None,
+    keep: float = 0.0,
 ) -> GlimpseClouds:
     """A small one for CPUs: a coarse view of frames, and sharp glimpses.
 
@@ -351,6 +362,8 @@ def small_glimpse_clouds(
         pose: people and joints of the pose head; none by default.
         detached: see `GlimpseClouds`.
         straight: likewise.
+        counted: likewise.
+        keep: see `Workers`.
     """
     checks.at_least(1, crop_size=crop_size, size=size, reader=list(reader))
     maps: Any = features or CoarseFrames(image_shape[0])
@@ -367,9 +380,10 @@ def small_glimpse_clouds(
         crop_size,
         RecurrentLocator(size, context.size, hidden, hidden, size_bias),
         assignment(glimpses, workers, LearnedSimilarity(size)),
-        Workers(workers, size, hidden, classes),
+        Workers(workers, size, hidden, classes, keep),
         location_gate(32, size),
         None if pose is None else PoseHead(context.size, *pose),
         detached,
         straight,
+        counted,
     )

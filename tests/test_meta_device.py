@@ -31,14 +31,17 @@ from whatwhere.inference.objectives import (
     TaughtELBO,
 )
 from whatwhere.inference.supervised import (
+    GlanceObjective,
+    GlimpseCloudsObjective,
     HARTObjective,
     LocalisationLoss,
     PixelLoss,
+    ReadingObjective,
     SupervisedObjective,
     WeightDecay,
 )
-from whatwhere.models import RATM, kth_hart, small_hart
-from whatwhere.models.components import use_active_set
+from whatwhere.models import RATM, kth_hart, small_glimpse_clouds, small_hart
+from whatwhere.models.components import ConvClip, OverGlimpses, ScaledSimilarity, use_active_set
 from whatwhere.models.components.feature_extractors import PixelFeatures
 from whatwhere.models.components.recurrent import IRNN
 from whatwhere.models.ratm import BoxStart, PaperWindows, ResidualAttention
@@ -141,3 +144,20 @@ def test_a_training_step_of_ratm():
     losses = {"pixel": PixelLoss(), "localisation": LocalisationLoss()}
     objective = SupervisedObjective(model, losses, decay=WeightDecay(RATM.DECAYED)).to("meta")
     check_step(objective, *(each.to("meta") for each in labelled(1, 40)))
+
+
+@pytest.mark.parametrize("stage", ["clouds", "released", "glance", "reading"])
+def test_a_training_step_of_glimpse_clouds(stage: str):
+    maps = ConvClip(1, (4, 8)) if stage == "released" else None
+    model = small_glimpse_clouds(
+        (1, 16, 16), 3, features=maps, crop_size=(6, 6), size=6, hidden=5, pose=(2, 4)
+    )
+    if stage == "released":
+        model.assignment = OverGlimpses(2, 2, ScaledSimilarity(6))
+    objective: nn.Module = GlanceObjective(model) if stage == "glance" else GlimpseCloudsObjective(model)
+    joints, seen = torch.rand(2, 3, 2, 4, 2), torch.ones(2, 3, 2, dtype=torch.bool)
+    data: tuple[Tensor, ...] = torch.rand(2, 3, 1, 16, 16), torch.zeros(2).long(), joints, seen
+    if stage == "reading":
+        objective = ReadingObjective(model, 6, 5)
+        data = torch.rand(2, 1, 16, 16), torch.zeros(3, 2, 2), torch.zeros(3, 2).long()
+    check_step(objective.to("meta"), *(each.to("meta") for each in data))

@@ -112,10 +112,10 @@ class ActionClips:
         clips = [self._clip(int(i), rng) for i, rng in zip(where, rngs, strict=True)]
         video = torch.from_numpy(np.stack([clip.video for clip in clips])).float() / 255
         labels = torch.from_numpy(self.source.labels[where])
-        if clips[0].joints is None:
+        known = [clip.joints for clip in clips if clip.joints is not None]
+        if not known:
             return ActionBatch(video, labels)
-        joints = torch.from_numpy(np.stack([clip.joints for clip in clips]))  # type: ignore[arg-type]
-        return ActionBatch(video, labels, *normalised_joints(joints, self.size))
+        return ActionBatch(video, labels, *normalised_joints(torch.from_numpy(np.stack(known)), self.size))
 
     def _clip(self, index: int, rng: np.random.Generator) -> ActionFrames:
         length = max(int(self.source.lengths[index]) - self.drop, 1)
@@ -129,7 +129,7 @@ class ActionClips:
             for old, new in zip(self.source.shape[1:], self.size, strict=True)
         )
         video = cut_out(read.video, (top, left), self.size)[back]
-        joints = None if read.joints is None else (read.joints - np.float32([left, top]))[back]
+        joints = None if read.joints is None else (read.joints - np.array([left, top], np.float32))[back]
         if self.mirror and rng.random() < 0.5:
             video = video[..., ::-1]
             if joints is not None:

@@ -103,7 +103,7 @@ class RelayRecipe:
         Args:
             boxes: the label, `(M, T, N, 4)`.
         """
-        middles = boxes[..., :2] + (boxes[..., 2:] - 1) / 2
+        middles = (boxes[..., :2] + (boxes[..., 2:] - 1) / 2).astype(np.float32)
         places = np.full_like(middles[:, :, 0], np.nan)
         places[:, : self.marked_frames] = middles[:, : self.marked_frames, 0]
         places[:, -self.marked_frames :] = middles[:, -self.marked_frames :, 1]

@@ -114,7 +114,7 @@ class NTUActions:
         if clip.skeleton is None:
             return ActionFrames(video)
         joints = read_ntu_skeleton(clip.skeleton)[numbers]
-        scale = np.float32([size[1] / NTU_SIZE[1], size[0] / NTU_SIZE[0]])
+        scale = np.array([size[1] / NTU_SIZE[1], size[0] / NTU_SIZE[0]], np.float32)
         return ActionFrames(video, (joints + np.float32(0.5)) * scale - np.float32(0.5))
 
 

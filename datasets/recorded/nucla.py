@@ -103,7 +103,7 @@ class NUCLAActions:
         paths = [clip.frames[number] for number in numbers]
         skeletons = (path.with_name(path.name.replace("_rgb.jpg", "_skeletons.txt")) for path in paths)
         joints = np.stack([read_nucla_skeleton(path) for path in skeletons])[:, None]
-        scale = np.float32([size[1] / NUCLA_SIZE[1], size[0] / NUCLA_SIZE[0]])
+        scale = np.array([size[1] / NUCLA_SIZE[1], size[0] / NUCLA_SIZE[0]], np.float32)
         video = np.stack([_colours(as_planes(read_image(path, size, False))) for path in paths])
         return ActionFrames(video, (joints + np.float32(0.5)) * scale - np.float32(0.5))
 

@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import nn
-
 from whatwhere import checks
 from whatwhere.checks import FieldError
 from whatwhere.examples.common.program import RunConfig
@@ -66,14 +64,18 @@ class NetworkConfig:
     """Let no gradient reach a place through its crop, as in the released program."""
     straight: bool = True
     """Let gradients pass from glimpse to glimpse through the states of locator and workers only."""
+    counted: int | None = None
+    """Frames at the end whose votes count, where what is asked is not known before; by default all."""
+    keep: float = 0.0
+    """First bias of the gates by which workers stay as they are; not of `ntu`."""
     hands: bool = False
     """Of `ntu`: look at the hands of both people, which must be known, instead of finding places."""
 
     def __post_init__(self) -> None:
         checks.positive(self, "image_shape", "pose", "reduce", "channels", "crop_size", "glimpses", "workers")
-        checks.positive(self, "size", "hidden")
+        checks.positive(self, "size", "hidden", "counted")
         checks.not_empty(self, "channels")
-        checks.finite(self, "size_bias")
+        checks.finite(self, "size_bias", "keep")
 
 
 @dataclass(frozen=True)
@@ -184,12 +186,13 @@ def build(network: NetworkConfig) -> GlimpseClouds:
             detached=network.detached,
             straight=network.straight,
         )
-    features: nn.Module = (
+    features: Any = (
         CoarseFrames(channels, network.reduce, network.channels)
         if network.kind == "coarse"
         else ConvClip(channels, network.channels, network.reduce)
     )
-    same = ("glimpses", "workers", "size", "hidden", "size_bias", "pose", "detached", "straight")
+    sizes = ("glimpses", "workers", "size", "hidden", "size_bias", "pose")
+    same = (*sizes, "detached", "straight", "counted", "keep")
     options: dict[str, Any] = {name: getattr(network, name) for name in same}
     return small_glimpse_clouds(
         network.image_shape,
@@ -206,11 +209,12 @@ _RELAY = GlimpseCloudsConfig(
     threads=1,
     learning_rate=2e-3,
     frozen=True,
-    reading=StageConfig(steps=3_500, batch_size=4, learning_rate=2e-3),
-    glance=StageConfig(steps=200, batch_size=32, learning_rate=1e-2, pose=1.0),
+    reading=StageConfig(steps=2_500, batch_size=4, learning_rate=2e-3),
+    glance=StageConfig(steps=150, batch_size=32, learning_rate=1e-2, pose=1.0),
+    network=NetworkConfig(counted=2, keep=2.0),
     loss=LossConfig(diversity=0.0),
     training=TrainingConfig(
-        steps=2_000, evaluate_every=250, clip_norm=1.0, log_every=50, checkpoint_every=250
+        steps=1_500, evaluate_every=250, clip_norm=1.0, log_every=50, checkpoint_every=250
     ),
 )
 

@@ -109,6 +109,7 @@ def looks(
             votes[row],
             names,
             int(clips.labels[row]) if known else None,
+            found.counted,
         )
         for row in range(len(video))
     ]

@@ -64,11 +64,11 @@ class ActionReport(NamedTuple):
     @classmethod
     def joined(cls, reports: Sequence[ActionReport]) -> ActionReport:
         """Of several sets of videos, as those of a cross-validation; distances weigh as their videos."""
-        sums = (torch.stack(parts).sum(0) for parts in list(zip(*reports, strict=True))[:2])
+        tables = torch.stack([torch.stack(each[:2]) for each in reports]).sum(0)
         known = [(each.distance, each.videos) for each in reports if each.distance is not None]
         count = sum(videos for _, videos in known)
         mean = sum(distance * videos for distance, videos in known) / count if count else None
-        return cls(*sums, mean)
+        return cls(tables[0], tables[1], mean)
 
     def numbers(self) -> dict[str, Any]:
         """For a JSON file."""

@@ -35,6 +35,8 @@ class CloudVideo(NamedTuple):
     """Of the classes."""
     truth: int | None = None
     """What goes on, where that is known."""
+    counted: int | None = None
+    """Frames whose votes count, the last ones seen; None for all."""
 
     @property
     def owners(self) -> Tensor:
@@ -43,9 +45,10 @@ class CloudVideo(NamedTuple):
 
     @property
     def opinions(self) -> Tensor:
-        """Probabilities of the mean votes up to each frame, `(T, K)`."""
-        count = torch.arange(1, len(self.votes) + 1, device=self.votes.device)[:, None]
-        return (self.votes.mean(1).cumsum(0) / count).softmax(-1)
+        """Probabilities of the answer if each frame were the last, `(T, K)`."""
+        votes, most = self.votes.mean(1), self.counted or len(self.votes)
+        heard = [votes[max(0, t + 1 - most) : t + 1].mean(0) for t in range(len(votes))]
+        return torch.stack(heard).softmax(-1)
 
     @property
     def answer(self) -> str:

@@ -77,14 +77,15 @@ class InflatedResNet(nn.Module):
         self.conv1 = nn.Conv2d(3, width, 7, 2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu, self.pool = nn.ReLU(), nn.MaxPool2d(3, 2, padding=1)
-        before = width
+        before, stages = width, []
         for stage, count in enumerate(blocks):
             layers = []
             for number in range(count):
                 inner = width * 2**stage
                 layers.append(InflatedBottleneck(before, inner, 2 if stage and not number else 1))
                 before = _WIDENING * inner
-            setattr(self, f"layer{stage + 1}", nn.Sequential(*layers))
+            stages.append(nn.Sequential(*layers))
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.glimpse_channels = self.overview_size = before
         self.context_channels = before // 2
         for layer in self.modules():

@@ -16,13 +16,21 @@ class Workers(nn.Module):
         input_size: D.
         hidden_size: H.
         classes: K.
+        keep: first bias of the gates by which states stay as they are. The published 0 lets half of them go
+            in each frame; greater, what was seen long ago is still known.
     """
 
-    def __init__(self, count: int, input_size: int, hidden_size: int, classes: int) -> None:
+    def __init__(
+        self, count: int, input_size: int, hidden_size: int, classes: int, keep: float = 0.0
+    ) -> None:
         super().__init__()
+        checks.finite(keep=keep)
         checks.at_least(1, count=count, input_size=input_size, hidden_size=hidden_size, classes=classes)
-        self.count, self.hidden_size, self.classes = count, hidden_size, classes
+        self.count, self.input_size = count, input_size
+        self.hidden_size, self.classes = hidden_size, classes
         self.cells = nn.ModuleList(nn.GRUCell(input_size, hidden_size) for _ in range(count))
+        for cell in self.cells:
+            cell.bias_ih.detach()[hidden_size : 2 * hidden_size] += keep  # type: ignore[operator]
         self.readouts = nn.ModuleList(nn.Linear(hidden_size, classes) for _ in range(count))
 
     def initial_state(self, like: Tensor) -> Tensor:

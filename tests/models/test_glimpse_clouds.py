@@ -1,4 +1,4 @@
-"""Glimpse Clouds against a loop over videos, frames, glimpses and workers, and against the published sizes."""
+"""Glimpse Clouds against a loop over videos, frames, glimpses and workers; the published sizes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -97,9 +97,7 @@ def test_it_is_the_loop():
                     shares = weights[0, :, c]
                     given = sum(shares[g] * seen[g] for g in range(2)) / shares.sum()
                     workers[c] = model.workers.cells[c](given, workers[c])
-                    torch.testing.assert_close(
-                        found.votes[b, t, c], model.workers.readouts[c](workers[c])[0]
-                    )
+                    torch.testing.assert_close(found.votes[b, t, c], model.workers.readouts[c](workers[c])[0])
         torch.testing.assert_close(found.logits, found.votes.flatten(1, 2).mean(1))
         torch.testing.assert_close(found.overview, model.overview(maps.overview))
         assert model.pose is not None
@@ -136,9 +134,7 @@ def test_gradients_are_those_of_the_function(straight: bool):
     if not straight:
 
         def votes(weight: Tensor) -> Tensor:
-            return torch.func.functional_call(
-                model, {"locator.place.weight": weight}, (video,)
-            ).logits  # type: ignore[no-any-return]
+            return torch.func.functional_call(model, {"locator.place.weight": weight}, (video,)).logits  # type: ignore[no-any-return]
 
         assert torch.autograd.gradcheck(votes, (place.detach().clone().requires_grad_(),))
         return

@@ -188,7 +188,7 @@ def test_crops_for_reading_are_drawn_anew_from_a_seed():
 def test_a_pose_is_given_to_a_locator_that_needs_it_only():
     looked = model()
     looked.locator = JointLocator([(0, 0), (0, 1)])
-    loss, diagnostics = GlimpseCloudsObjective(looked)(VIDEO, LABELS, JOINTS)
+    _, diagnostics = GlimpseCloudsObjective(looked)(VIDEO, LABELS, JOINTS)
     assert diagnostics.attraction == 0
     with pytest.raises(ValueError, match="needed"):
         GlimpseCloudsObjective(looked)(VIDEO, LABELS)

@@ -42,9 +42,7 @@ def test_weights_are_the_formula(kind: type[Assignment]):
     weights, _ = remembered(whose, seen)
     projection = whose.similarity.projection.weight  # type: ignore[union-attr,operator]
     axis = AXES[kind]
-    torch.testing.assert_close(
-        weights[0], (whose.first_logits / 0.5).softmax(axis).expand(2, -1, -1)
-    )
+    torch.testing.assert_close(weights[0], (whose.first_logits / 0.5).softmax(axis).expand(2, -1, -1))
     for t in range(1, 4):
         logits = torch.zeros(2, 3, 2, dtype=torch.float64)
         for b in range(2):
@@ -93,9 +91,7 @@ def test_uniform_is_no_assignment():
     weights, _ = remembered(whose, seen)
     for found in weights:
         torch.testing.assert_close(found, torch.full_like(found, 0.5))
-    torch.testing.assert_close(
-        gathered(weights[2], seen[2]), seen[2].mean(1, keepdim=True).expand(-1, 2, -1)
-    )
+    torch.testing.assert_close(gathered(weights[2], seen[2]), seen[2].mean(1, keepdim=True).expand(-1, 2, -1))
 
 
 def test_a_worker_is_given_a_mean_by_its_weights():

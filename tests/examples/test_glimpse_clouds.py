@@ -1,0 +1,200 @@
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from whatwhere.examples import glimpse_clouds
+from whatwhere.examples.glimpse_clouds import chosen_frames
+from whatwhere.examples.parts.action_data import ActionDataConfig, load_actions, training_things
+from whatwhere.examples.parts.glimpse_clouds_config import PRESETS, GlimpseCloudsConfig, NetworkConfig, build
+from whatwhere.inference.training import Process, load_checkpoint
+
+TINY = [
+    *("train", "--preset", "relay", "--reading.steps", "2", "--glance.steps", "2", "--training.steps", "2"),
+    *("--batch-size", "2", "--glance.batch-size", "2", "--reading.batch-size", "2"),
+    *("--data.pictures", "glyphs", "--data.test-videos", "6", "--monitor-videos", "4"),
+    *("--network.size", "6", "--network.hidden", "5"),
+]
+
+
+def run(*arguments: str) -> int:
+    return glimpse_clouds.main(arguments)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("relay")
+    assert run(*TINY, "--output", str(folder)) == 0
+    return folder
+
+
+def test_training_has_stages_and_ends_with_numbers_and_a_picture(trained: Path):
+    metrics = json.loads((trained / "metrics.json").read_text())
+    assert metrics["videos"] == 6
+    assert np.sum(metrics["confusion"]) == 6
+    assert metrics["classes"] == ["other", "same"]
+    assert (trained / "glimpses.png").exists()
+    for stage in ("reading", "glance"):
+        assert load_checkpoint(trained / "stages" / stage / "checkpoint.pt").step == 2
+    # The main stage of this preset keeps what the others have learned.
+    before, after = (
+        load_checkpoint(trained / name).modules["model"]
+        for name in ("stages/glance/checkpoint.pt", "checkpoint.pt")
+    )
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert any(name.startswith("workers") for name in changed)
+    assert not any(name.startswith(("features", "context", "read")) for name in changed)
+
+
+def test_a_run_that_was_stopped_goes_on_bit_for_bit(trained: Path, tmp_path: Path):
+    assert run(*TINY, "--output", str(tmp_path), "--training.steps", "1") == 0
+    assert run(*TINY, "--output", str(tmp_path), "--resume") == 0
+    whole, parts = (load_checkpoint(each / "checkpoint.pt").modules for each in (trained, tmp_path))
+    for name, value in whole["model"].items():
+        assert torch.equal(value, parts["model"][name]), name
+
+
+def test_evaluation_gives_the_same_numbers(trained: Path, tmp_path: Path):
+    checkpoint = str(trained / "checkpoint.pt")
+    assert run("evaluate", "--checkpoint", checkpoint, "--output", str(tmp_path)) == 0
+    before, after = (json.loads((each / "metrics.json").read_text()) for each in (trained, tmp_path))
+    assert before == after
+
+
+@pytest.mark.parametrize("animation", ["gif", "mp4"])
+def test_looking_at_a_video(trained: Path, tmp_path: Path, animation: str):
+    if animation == "mp4":
+        pytest.importorskip("av")
+    frames = [Image.new("RGB", (60, 40), (5 * n, 0, 0)) for n in range(20)]
+    frames[0].save(tmp_path / "clip.gif", save_all=True, append_images=frames[1:])
+    arguments = ["look", "--checkpoint", str(trained / "checkpoint.pt"), "--clips", "2"]
+    arguments += ["--video", str(tmp_path / "clip.gif"), "--output", str(tmp_path), "--animation", animation]
+    assert run(*arguments) == 0
+    assert (tmp_path / f"looks.{animation}").stat().st_size > 1000
+    with open(tmp_path / "votes.csv", newline="") as file:
+        head, *rows = csv.reader(file)
+    assert head == ["first_frame", "last_frame", "other", "same"]
+    assert [row[:2] for row in rows] == [["0", "9"], ["10", "19"]]
+    for row in rows:
+        assert sum(map(float, row[2:])) == pytest.approx(1, abs=1e-3)
+
+
+def test_frames_are_spread_evenly():
+    assert chosen_frames(16, 1, 4).tolist() == [[2, 6, 10, 14]]
+    assert chosen_frames(16, 2, 4).tolist() == [[1, 3, 5, 7], [9, 11, 13, 15]]
+    assert chosen_frames(2, 1, 4).tolist() == [[0, 0, 1, 1]]
+
+
+def test_an_export_is_smaller_and_evaluates(trained: Path, tmp_path: Path):
+    path = tmp_path / "shared.pt"
+    assert run("export", "--checkpoint", str(trained / "checkpoint.pt"), "--output", str(path)) == 0
+    assert path.stat().st_size < (trained / "checkpoint.pt").stat().st_size
+    assert run("evaluate", "--checkpoint", str(path), "--videos", "2") == 0
+
+
+def test_the_global_path_alone(tmp_path: Path):
+    options = ["--training.steps", "1", "--batch-size", "2", "--data.pictures", "glyphs"]
+    options += ["--data.test-videos", "4", "--data.shown", "first", "--output", str(tmp_path)]
+    assert run("train", "--preset", "relay-global", *options) == 0
+    assert not (tmp_path / "glimpses.png").exists()
+    checkpoint = str(tmp_path / "checkpoint.pt")
+    assert run("look", "--checkpoint", checkpoint, "--video", str(tmp_path)) == 2
+
+
+def test_weizmann_with_a_person_left_out(real_data: Callable[[str], Path], tmp_path: Path):
+    options = ["--data.source", f"weizmann:{real_data('weizmann')}", "--data.fold", "3"]
+    options += ["--training.steps", "1", "--glance.steps", "1", "--batch-size", "2", "--samples", "1"]
+    options += ["--glance.batch-size", "2", "--output", str(tmp_path)]
+    assert run("train", "--preset", "weizmann", *options) == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert 9 <= metrics["videos"] <= 12
+    assert len(metrics["classes"]) == 10
+
+
+def test_things_to_read_are_digits_and_marked_ones():
+    config = ActionDataConfig(pictures="glyphs", train_videos=20, test_videos=2)
+    videos: Any = load_actions(config).train
+    process = Process(torch.device("cpu"))
+    images, middles, classes = training_things(videos, 5, 0, process)(3)
+    assert images.shape == (20, 1, 128, 128)
+    assert middles.shape == (4, 20, 2)
+    marked = classes >= 10
+    assert not marked[2:].any()
+    assert marked[:2].any()
+    assert not marked[:2].all(0).any()
+    for thing, frame in marked.nonzero().tolist():
+        x, y = (middles[thing, frame] + 1) / 2 * 127
+        ys, xs = np.mgrid[:128, :128]
+        circle = abs(np.hypot(xs - float(x), ys - float(y)) - 11) <= 0.1
+        # The circle is drawn about the rounded place; where there is none, few pixels are bright.
+        assert float(images[frame, 0][torch.from_numpy(circle)].mean()) > 0.5
+
+
+@pytest.mark.parametrize("shown", ["first", "last"])
+def test_a_control_shows_one_mark_only(shown: Any):
+    config = ActionDataConfig(pictures="glyphs", train_videos=2, test_videos=2, shown=shown)
+    video = load_actions(config).train.batch([0, 1], "", 0, 0).video
+    bright = video.flatten(2).amax(-1) > 0
+    expected = [shown == "first"] * 2 + [False] * 4 + [shown == "last"] * 2
+    assert bright.tolist() == [expected] * 2
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--data.source", "elsewhere"], "must be relay, weizmann:FOLDER"),
+        (["--data.source", "weizmann"], "must be relay, weizmann:FOLDER"),
+        (["--preset", "weizmann", "--data.source", "weizmann:/nowhere"], "no such file"),
+        (["--preset", "ntu", "--data.source", "ntu:/nowhere"], "no such folder"),
+        (["--preset", "nucla", "--data.source", "nucla:/nowhere"], "no such folder"),
+        (["--network.workers", "0"], "network.workers"),
+        (["--loss.pose", "-1"], "loss.pose"),
+        (["--data.frames", "3"], "marked_frames"),
+        (["--network.kind", "ntu"], "colour"),
+        (["--network.hands"], "network.hands"),
+        (["--initial", "weights.pth"], "initial"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    options: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    arguments = ["train", "--data.pictures", "glyphs", *options, "--output", str(tmp_path / "run")]
+    try:
+        code = run(*arguments)
+    except SystemExit as error:
+        code = int(str(error.code))
+    assert code == 2
+    captured = capsys.readouterr().err
+    assert told in captured
+    assert len(captured.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_cross_validation_needs_folds(capsys: pytest.CaptureFixture[str]):
+    assert run("cross-validate", "--preset", "relay") == 2
+    assert "weizmann:FOLDER" in capsys.readouterr().err
+
+
+def test_weights_for_pictures_that_are_none_are_refused(tmp_path: Path):
+    (tmp_path / "weights.pth").write_bytes(b"nothing")
+    network = NetworkConfig((3, 32, 32), ("a", "b"), (1, 2), kind="ntu")
+    with torch.device("meta"):
+        model = build(network)
+    with pytest.raises(glimpse_clouds.DataError, match="ResNet-50"):
+        glimpse_clouds.load_picture_weights(model, tmp_path / "weights.pth")
+
+
+def test_presets_are_configurations():
+    assert set(PRESETS) == {"relay", "relay-global", "weizmann", "ntu", "nucla"}
+    for preset in PRESETS.values():
+        assert isinstance(preset, GlimpseCloudsConfig)
+        network = replace(preset.network, image_shape=(3, 32, 32), names=("a", "b"), pose=(1, 2))
+        with torch.device("meta"):
+            build(network)
