@@ -76,6 +76,16 @@ PROGRAMS = {
             "export": _EXPORT,
         },
     ),
+    "glimpse-clouds": Listed(
+        "Glimpse Clouds: look at the places of a video that tell what goes on",
+        {
+            "train": f"Train Glimpse Clouds to tell what goes on in videos{_HELD_OUT}",
+            "cross-validate": "Train leaving out one person or camera after another, evaluating on that one.",
+            "evaluate": "Evaluate a trained model on held-out videos.",
+            "look": "Show where a model looks in a video of yours, and what it takes it for.",
+            "export": _EXPORT,
+        },
+    ),
     "vrnn": Listed(
         "VRNN: the baseline of videos that knows no objects",
         {

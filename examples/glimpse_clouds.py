@@ -52,6 +52,7 @@ from whatwhere.examples.parts.glimpse_clouds_config import (
     build,
 )
 from whatwhere.examples.parts.glimpse_clouds_report import looks, measure, print_report, report_held_out
+from whatwhere.examples.parts.silhouette_floor import held_out_floor, neighbours_right
 from whatwhere.files import atomic_path
 from whatwhere.inference.evaluation import ActionReport, write_json
 from whatwhere.inference.pictures import cloud_pages, save_gif, save_mp4
@@ -173,6 +174,7 @@ class Training:
             self.process.device,
             config.samples,
             config.objective == "clouds",
+            floor=held_out_floor(config.data),
         )
 
     def _seed(self, name: str) -> int:
@@ -302,9 +304,11 @@ def cross_validate(config: GlimpseCloudsConfig) -> int:
         test = load_actions(fold.data).test
         reports.append(measure(model, test, device, fold.samples, fold.objective == "clouds"))
     report = ActionReport.joined(reports)
-    folds_accuracy = [each.accuracy for each in reports]
-    write_json(config.output / "metrics.json", report.numbers() | {"folds": folds_accuracy})
-    print_report(report, config.objective == "clouds")
+    right = neighbours_right(config.data)
+    floor = None if right is None else float(right.double().mean())
+    more = {"folds": [each.accuracy for each in reports], "nearest_neighbour": floor}
+    write_json(config.output / "metrics.json", report.numbers() | more)
+    print_report(report, config.objective == "clouds", floor)
     return 0
 
 
@@ -353,6 +357,7 @@ def evaluate(options: EvaluateConfig) -> int:
         options.samples or config.samples,
         config.objective == "clouds",
         options.videos,
+        held_out_floor(source),
     )
     return 0
 
@@ -464,7 +469,12 @@ def _pages(
 
 COMMANDS = {
     "train": Command(GlimpseCloudsConfig, run_training, PRESETS),
-    "cross-validate": Command(GlimpseCloudsConfig, cross_validate, PRESETS),
+    "cross-validate": Command(
+        GlimpseCloudsConfig,
+        cross_validate,
+        PRESETS,
+        "Train leaving out one person or camera after another, evaluating on that one.",
+    ),
     "evaluate": Command(EvaluateConfig, evaluate),
     "look": Command(LookConfig, look),
     "export": Command(ExportConfig, partial(export, restore=restore)),

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from whatwhere.examples import air, catalogue, data, hart, ratm, sqair, table1, vrnn, zoo
+from whatwhere.examples import air, catalogue, data, glimpse_clouds, hart, ratm, sqair, table1, vrnn, zoo
 from whatwhere.inference.training.config import make_parser
 
 ROOT = Path(__file__).parent.parent
@@ -22,7 +22,14 @@ PAGES = [
     ROOT / "benchmarks/README.md",
     *sorted(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts),
 ]
-PROGRAMS = {"air": air, "sqair": sqair, "ratm": ratm, "hart": hart, "vrnn": vrnn}
+PROGRAMS = {
+    "air": air,
+    "sqair": sqair,
+    "ratm": ratm,
+    "hart": hart,
+    "vrnn": vrnn,
+    "glimpse-clouds": glimpse_clouds,
+}
 
 
 class Shown(NamedTuple):

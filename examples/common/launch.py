@@ -39,16 +39,16 @@ def launch(name: str, argv: Sequence[str] | None = None) -> int:
     """Import a program and run it.
 
     Args:
-        name: of its module in this package.
+        name: of its module in this package, with hyphens.
         argv: its arguments; by default those of the process.
 
     Returns:
         its exit code.
     """
     try:
-        code: int = import_module(f"whatwhere.examples.{name}").main(argv)
+        code: int = import_module(f"whatwhere.examples.{name.replace('-', '_')}").main(argv)
     except KeyboardInterrupt:
-        _say_interrupted(f"whatwhere-{name.replace('_', '-')}")
+        _say_interrupted(f"whatwhere-{name}")
         return INTERRUPTED
     except BrokenPipeError:
         return reader_has_gone()
@@ -67,7 +67,7 @@ def reader_has_gone() -> int:
 
 air = partial(launch, "air")
 data = partial(launch, "data")
-glimpse_clouds = partial(launch, "glimpse_clouds")
+glimpse_clouds = partial(launch, "glimpse-clouds")
 hart = partial(launch, "hart")
 ratm = partial(launch, "ratm")
 sqair = partial(launch, "sqair")

@@ -29,6 +29,7 @@ def report_held_out(
     samples: int,
     glimpses: bool = True,
     count: int | None = None,
+    floor: float | None = None,
 ) -> ActionReport:
     """Tell what goes on in held-out videos; write and print numbers and pictures.
 
@@ -41,11 +42,14 @@ def report_held_out(
         samples: clips of each video whose answers are averaged.
         glimpses: look; otherwise there is the global path alone.
         count: number of videos, the first ones; all by default.
+        floor: share of which the nearest neighbour is right, where that is known.
     """
     model.eval()
     report = measure(model, videos, device, samples, glimpses, count)
-    write_json(folder / "metrics.json", report.numbers() | {"classes": list(names)})
-    print_report(report, glimpses)
+    write_json(
+        folder / "metrics.json", report.numbers() | {"classes": list(names), "nearest_neighbour": floor}
+    )
+    print_report(report, glimpses, floor)
     print(f"metrics:         {folder / 'metrics.json'}")
     if glimpses:
         clips = videos.batch(range(min(_SHOWN, len(videos))), "test/0", 0, 0).to(device)
@@ -74,12 +78,14 @@ def measure(
     return evaluate_actions(model, batches(), glimpses)
 
 
-def print_report(report: ActionReport, glimpses: bool = True) -> None:
+def print_report(report: ActionReport, glimpses: bool = True, floor: float | None = None) -> None:
     """The numbers that matter most."""
     print(f"held-out videos  {report.videos}")
     if glimpses:
         print(f"accuracy         {report.accuracy:.2%}")
     print(f"global path      {report.overview_accuracy:.2%}")
+    if floor is not None:
+        print(f"nearest neighbour {floor:.2%}")
     if report.distance is not None:
         print(f"glimpse to joint {report.distance:.3f} of half the frame's sides")
 

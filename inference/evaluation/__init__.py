@@ -56,6 +56,7 @@ from .probe import (
 )
 from .report_file import json_ready, write_json
 from .tracked_objects import ObjectsWriter, TrackedObjects, tracked_objects
+from .silhouette_neighbours import nearest_neighbours, silhouette_features
 from .tracker_baselines import constant_velocity_boxes, previous_boxes, static_boxes
 from .trackers import Clips, HasBoxes, Tracker, TrackerReport, evaluate_tracker, spread_frames
 from .tracking_metrics import (
@@ -170,4 +171,6 @@ __all__ = [
     "ActionReport",
     "LabelledClips",
     "evaluate_actions",
+    "nearest_neighbours",
+    "silhouette_features",
 ]
