@@ -5,9 +5,9 @@ they share. May import `objectives`, `supervised` and `training`. A metric is ad
 `tracking_metrics`, a report of another kind of model in a file of its own.
 """
 
+from .actions import ActionReport, LabelledClips, evaluate_actions
 from .assessment import Assessment, Assessor, Known, no_better_than_empty, watched_metrics
 from .coco_file import COCOImage, COCOWriter, coco_writer
-from .actions import ActionReport, LabelledClips, evaluate_actions
 from .connected_components import ConnectedComponents, FoundComponents
 from .empty_scene import empty_scene_bound
 from .frame_look import FrameLook, frame_look
@@ -55,8 +55,8 @@ from .probe import (
     train_probe,
 )
 from .report_file import json_ready, write_json
-from .tracked_objects import ObjectsWriter, TrackedObjects, tracked_objects
 from .silhouette_neighbours import nearest_neighbours, silhouette_features
+from .tracked_objects import ObjectsWriter, TrackedObjects, tracked_objects
 from .tracker_baselines import constant_velocity_boxes, previous_boxes, static_boxes
 from .trackers import Clips, HasBoxes, Tracker, TrackerReport, evaluate_tracker, spread_frames
 from .tracking_metrics import (
