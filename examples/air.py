@@ -300,7 +300,7 @@ def report_held_out(
     assessment = assessor.assessment(known)
     metrics = folder / "metrics.json"
     write_json(metrics, report.numbers() | {"assessment": assessment})
-    first = next(held_out(data, device, batch_size=10))
+    first = next(held_out(data.subset(with_objects(data, 10)), device, batch_size=10))
     scene = infer_scene(*programs, first.images)
     picture = reconstruction_picture(
         first.images.cpu(),
@@ -326,6 +326,12 @@ def report_held_out(
     print(f"metrics:         {metrics}")
     print(f"pictures:        {folder / 'reconstructions.png'}, {folder / 'samples.png'}")
     return report
+
+
+def with_objects(data: VideoData, number: int) -> list[int]:
+    """The first images that are not empty, as far as that is known and there are any; else the first."""
+    filled = range(len(data)) if data.count is None else data.count[:, 0].nonzero()[0].tolist()
+    return list(filled or range(len(data)))[:number]
 
 
 @torch.no_grad()

@@ -67,6 +67,9 @@ def _reconstructions(programs: VideoPrograms, video: Tensor) -> Image.Image:
     return reconstruction_strip(video, *_objects(programs, video))
 
 
+_OVERLAPS = "videos whose objects overlap most, and what each model draws; a colour and number is an identity"
+
+
 def write_overlaps(
     path: Path, models: Mapping[Any, VideoPrograms], data: VideoSource, device: torch.device, count: int = 3
 ) -> None:
@@ -99,7 +102,7 @@ def write_overlaps(
             rows.append(canvas[i].cpu())
             labels.append(name)
             overlays.append(Tracks(*(field[i].cpu() for field in tracks)))
-    save_picture(path, film_strip(rows, labels, overlays))
+    save_picture(path, film_strip(rows, labels, overlays, title=_OVERLAPS))
 
 
 def most_overlapping(batch: VideoBatch, count: int) -> Sequence[int]:

@@ -36,8 +36,8 @@ def reconstruction_picture(
     """What a model makes of images: one column for each.
 
     The rows are the image, the image with the inferred boxes, the reconstruction with the same boxes, and the
-    objects one by one, each in the colour of its slot. Columns whose count is wrong are framed in red and
-    say what the count should be.
+    objects one by one, each in the colour of its slot; a slot that has no object anywhere has no row. Columns
+    whose count is wrong are framed in red and say what the count should be.
 
     Args:
         images: `(B, C, H, W)` in [0, 1].
@@ -66,6 +66,8 @@ def reconstruction_picture(
         )
     slots = () if objects is None else objects.unbind(1)
     for slot, drawn in enumerate(slots):
+        if not (present[:, slot] > 0).any():
+            continue
         alone = zip(drawn, present[:, slot].tolist(), strict=True)
         rows.append([_object_tile(image, here > 0, slot, factor) for image, here in alone])
         captions.append(Caption(f"object {slot + 1}", "drawn alone", slot_colour(slot)))

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from whatwhere.datasets import PyroRecipe, compose, make_glyphs, save_video
+from whatwhere.datasets import PyroRecipe, VideoData, compose, make_glyphs, save_video
 from whatwhere.examples import air, minimal_svi
 from whatwhere.examples.air import (
     COMPARING,
@@ -24,6 +24,7 @@ from whatwhere.examples.air import (
     build,
     main,
     make_objective,
+    with_objects,
 )
 from whatwhere.inference.training import TrainingConfig, load_checkpoint
 
@@ -299,3 +300,12 @@ def test_minimal_svi_runs(capsys):
     accuracy = minimal_svi.main(steps=2, batch_size=4, images=8)
     assert 0 <= accuracy <= 1
     assert "bound" in capsys.readouterr().out
+
+
+def test_pictures_show_images_that_are_not_empty_where_that_is_known():
+    video = np.zeros((4, 1, 1, 8, 8), dtype=np.uint8)
+    counts = np.array([[0], [2], [0], [1]])
+    assert with_objects(VideoData(video, count=counts), 10) == [1, 3]
+    assert with_objects(VideoData(video, count=counts), 1) == [1]
+    assert with_objects(VideoData(video, count=counts * 0), 3) == [0, 1, 2]
+    assert with_objects(VideoData(video), 2) == [0, 1]

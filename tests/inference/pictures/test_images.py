@@ -120,3 +120,8 @@ def test_samples_fill_rows_in_order():
 def test_sample_picture_refuses_no_samples(shape: tuple[int, ...], columns: int):
     with pytest.raises(ValueError, match="`canvases` must have shape"):
         sample_picture(torch.zeros(shape), columns)
+
+
+def test_a_slot_without_an_object_anywhere_has_no_row():
+    assert draw(present=torch.tensor([[1.0, 0.0], [0.0, 0.0]])).height == draw().height - 128
+    assert (draw(present=Scenes.present * 0).height) == draw().height - 2 * 128
