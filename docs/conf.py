@@ -1,5 +1,6 @@
 """The documentation: MyST pages, notebooks as they are stored, and a reference made from the docstrings."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -36,6 +37,7 @@ html_theme = "furo"
 html_title = f"whatwhere {__version__}"
 
 write_reference(HERE / "reference")
+shutil.copytree(HERE.parent / "examples/notebooks", HERE / "notebooks", dirs_exist_ok=True)
 
 
 def setup(app: Sphinx) -> None:
