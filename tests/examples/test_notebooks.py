@@ -13,7 +13,7 @@ BUDGETS = {
     "1_air": "STEPS, TRAIN_IMAGES, TEST_IMAGES, SAMPLES = 3, 200, 40, 5",
     "2_estimators": "WARM_UP, DRAWS, STEPS, IMAGES = 2, 3, 2, 200",
     "3_your_own_parts": "STEPS, IMAGES = 2, 200",
-    "4_sqair": "PARTICLES, VIDEOS, FRAMES = (1, 2), 1, 8",
+    "4_sqair": "PARTICLES, VIDEOS, FRAMES = 3, 1, 8",
     "5_trackers": "STEPS, FRAMES, VIDEOS = 3, 6, 8",
 }
 """Written over the cell of a notebook that is tagged `parameters`."""
