@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -48,8 +48,8 @@ class ActionDataConfig:
 
     source: str = source_field("relay")
     """`relay`, which is generated; or `weizmann:FOLDER`, `ntu:FOLDER`, `nucla:FOLDER`."""
-    test_source: str | None = source_field(None)
-    """Held-out videos are a part of every source: not used."""
+    test_source: ClassVar[None] = None
+    """Held-out videos are a part of every source."""
     frames: int = 8
     """Of a clip."""
     task: Literal["same", "difference"] = "same"

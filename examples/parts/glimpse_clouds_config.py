@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from whatwhere import checks
 from whatwhere.checks import FieldError
@@ -120,6 +120,8 @@ class GlimpseCloudsConfig(RunConfig):
     Stages: `reading`, in which what is read of a glimpse learns to name single things, for the relay;
     `glance`, in which the maps learn by the global path and by joints; and the main one.
     """
+
+    MOST_USED: ClassVar = ("output", "data.source", "data.fold", "training.steps", "network.workers")
 
     output: Path = runtime_field(Path("runs/glimpse-clouds"))
     """Folder for the log, the checkpoints, the metrics and the pictures."""

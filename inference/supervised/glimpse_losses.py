@@ -256,7 +256,7 @@ class ReadingObjective(nn.Module):
         size: int,
         classes: int,
         sides: tuple[float, float] = (0.15, 0.25),
-        off: float = 0.15,
+        off: float = 0.3,
     ) -> None:
         super().__init__()
         checks.at_least(1, size=size, classes=classes)
