@@ -213,10 +213,10 @@ _RELAY = GlimpseCloudsConfig(
     frozen=True,
     reading=StageConfig(steps=2_500, batch_size=4, learning_rate=2e-3),
     glance=StageConfig(steps=150, batch_size=32, learning_rate=1e-2, pose=1.0),
-    network=NetworkConfig(counted=2, keep=2.0),
+    network=NetworkConfig(hidden=128, counted=2, keep=2.0),
     loss=LossConfig(diversity=0.0),
     training=TrainingConfig(
-        steps=1_500, evaluate_every=250, clip_norm=1.0, log_every=50, checkpoint_every=250
+        steps=8_000, evaluate_every=250, clip_norm=1.0, log_every=50, checkpoint_every=250
     ),
 )
 
