@@ -27,7 +27,7 @@ def read(name: str):
 
 
 def test_every_notebook_has_a_budget():
-    assert set(NAMES) <= set(BUDGETS)
+    assert set(NAMES) == set(BUDGETS)
 
 
 # What jupyter's packages warn of is theirs.
