@@ -287,12 +287,15 @@ def report_held_out(
     device: torch.device,
     folder: Path,
     checkpoint: Path,
+    iou: float = 0.5,
 ) -> SceneReport:
     """Evaluate on held-out images; write and print `metrics.json` and two pictures."""
     known = known_of(checkpoint, config.network.image_shape)
     torch.manual_seed(config.training.seed)
     elbo = make_objective("marginal", 1) if config.estimator == "marginal" else Reinforce(reduction="mean")
-    report = evaluate_scenes(*programs, elbo, held_out(data, device), iwae_particles=config.iwae_particles)
+    report = evaluate_scenes(
+        *programs, elbo, held_out(data, device), iwae_particles=config.iwae_particles, iou_threshold=iou
+    )
     assessor = Assessor(programs.model)
     for batch in islice(held_out(data, device, _WATCHED), _ASSESSED):
         scene = infer_best_scene(*programs, batch.images)
@@ -361,12 +364,16 @@ class EvaluateConfig:
     """Number of images, the first ones; by default all."""
     iwae_particles: int = 100
     """Particles of the importance-weighted bound."""
+    iou: float = 0.5
+    """Least intersection over union of a box and a true one that match; less where objects are of few pixels.
+    """
     device: str = "cpu"
     """`cpu`, `cuda`, or `auto`."""
 
     def __post_init__(self) -> None:
         check_device(self.device)
         checks.positive(self, "images", "iwae_particles")
+        checks.within("(0, 1]", self, "iou")
 
 
 @dataclass(frozen=True)
@@ -414,7 +421,7 @@ def evaluate(options: EvaluateConfig) -> int:
     if options.images is not None:
         data = data.subset(range(min(options.images, len(data))))
     folder = options.output or options.checkpoint.parent / "evaluation"
-    report_held_out(config, programs, data, device, folder, options.checkpoint)
+    report_held_out(config, programs, data, device, folder, options.checkpoint, options.iou)
     return 0
 
 

@@ -35,8 +35,8 @@ from whatwhere.examples.common.program import (
     usage_errors,
 )
 from whatwhere.examples.common.sources import with_image_shape
+from whatwhere.examples.common.video_models import GenerateConfig as GenerateVideosConfig
 from whatwhere.examples.common.video_models import (
-    EvaluateConfig,
     PerFrame,
     SingleFrames,
     Split,
@@ -50,7 +50,6 @@ from whatwhere.examples.common.video_models import (
     with_levels,
     write_generated,
 )
-from whatwhere.examples.common.video_models import GenerateConfig as GenerateVideosConfig
 from whatwhere.examples.common.video_training import (
     Run,
     evaluate_checkpoint,
@@ -59,8 +58,13 @@ from whatwhere.examples.common.video_training import (
     run_to_end,
 )
 from whatwhere.examples.parts.sqair_config import PRESETS, NetworkConfig, PriorConfig, SQAIRConfig
+from whatwhere.examples.parts.sqair_evaluation import (
+    SQAIREvaluateConfig,
+    evaluate_baselines,
+    print_baseline,
+)
 from whatwhere.examples.parts.sqair_programs import AIRPrograms, Programs, build, programs_of
-from whatwhere.examples.parts.sqair_tracking import TrackConfig, track_objects
+from whatwhere.examples.parts.sqair_tracking import TrackConfig, programs_for, track_objects
 from whatwhere.examples.parts.warm_start import WarmStart
 from whatwhere.guides import Discovery, Propagation, TrackingPropagation
 from whatwhere.inference.evaluation import (
@@ -208,11 +212,11 @@ def train(config: SQAIRConfig, process: Process) -> int:
         if result.reason != "completed":
             return result.exit_code
         warm.explain(True)
-    return run_to_end(run, process, report_held_out)
+    return run_to_end(run, process, report_held_out, SQAIREvaluateConfig)
 
 
 def report_held_out(
-    options: EvaluateConfig,
+    options: SQAIREvaluateConfig,
     config: SQAIRConfig,
     programs: Programs | AIRPrograms,
     data: VideoSource,
@@ -234,15 +238,20 @@ def report_held_out(
         particles=options.particles,
         iwae_particles=options.iwae_particles,
         iwae_videos=options.iwae_videos,
+        iou_threshold=options.iou,
     )
     assessment = assess_held_out(options, config, programs, data, device)
-    write_json(folder / "metrics.json", report.numbers() | {"assessment": assessment})
+    baselines = evaluate_baselines(options, config, data, frames)
+    numbers = report.numbers() | {"assessment": assessment, "baselines": baselines}
+    write_json(folder / "metrics.json", numbers)
     example = next(batches_of(data, min(4, len(data)), frames, device)).video
     found = infer_video(model, guide, example)
     canvas = torch.stack([frame.canvas for frame in found], dim=1)
     tracks = found_tracks([frame.slots for frame in found], model.decoder.objects)
     save_picture(folder / "reconstructions.png", reconstruction_strip(example, canvas, tracks))
     print_report(report)
+    for name, baseline in baselines.items():
+        print_baseline(name, baseline)
     print_assessment(assessment, assessment.remarks())
     print(f"metrics:         {folder / 'metrics.json'}")
     print(f"pictures:        {folder / 'reconstructions.png'}")
@@ -250,7 +259,7 @@ def report_held_out(
 
 
 def assess_held_out(
-    options: EvaluateConfig,
+    options: SQAIREvaluateConfig,
     config: SQAIRConfig,
     programs: Programs | AIRPrograms,
     data: VideoSource,
@@ -310,6 +319,7 @@ def track(options: SQAIRTrackConfig) -> int:
     device = select_device(options.device)
     config, programs = restore(options.checkpoint, device)
     known = known_of(options.checkpoint, config.network.image_shape)
+    config, programs = programs_for(options, config, programs)
     torch.manual_seed(options.seed)
     track_objects(options, config, programs, device, known)
     return 0
@@ -356,7 +366,7 @@ def run_training(config: SQAIRConfig) -> int:
 COMMANDS = {
     "train": Command(SQAIRConfig, run_training, PRESETS),
     "evaluate": Command(
-        EvaluateConfig, partial(evaluate_checkpoint, restore=restore, report=report_held_out)
+        SQAIREvaluateConfig, partial(evaluate_checkpoint, restore=restore, report=report_held_out)
     ),
     "track": Command(SQAIRTrackConfig, track),
     "generate": Command(GenerateConfig, generate),

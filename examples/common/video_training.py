@@ -242,13 +242,18 @@ def held_out_bound(
     }
 
 
-def run_to_end(run: Run[Config, Programs], process: Process, report: Callable[..., object]) -> int:
+def run_to_end(
+    run: Run[Config, Programs],
+    process: Process,
+    report: Callable[..., object],
+    evaluation: type[EvaluateConfig] = EvaluateConfig,
+) -> int:
     """Train, from the run's checkpoint where that is asked for and there is one; then evaluate by `report`.
 
     Returns:
         the exit code.
     """
-    options = EvaluateConfig(run.config.output / "checkpoint.pt", output=run.config.output)
+    options = evaluation(run.config.output / "checkpoint.pt", output=run.config.output)
     held_out = partial(report, options, run.config, run.programs, run.data.test, process.device)
     return train_to_end(run.trainer, run.config.resume, process, held_out)
 

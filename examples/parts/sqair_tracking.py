@@ -17,6 +17,8 @@ from whatwhere import checks
 from whatwhere.datasets import Frames, count_videos, frame_names, own_frames, video_name
 from whatwhere.examples.common.assessment import print_assessment, warn_of_unknown
 from whatwhere.examples.common.films import Animation, require_rate, write_film
+from whatwhere.examples.common.program import usage_errors
+from whatwhere.examples.common.recorded import open_as_trained
 from whatwhere.examples.common.results import (
     Format,
     Results,
@@ -28,7 +30,7 @@ from whatwhere.examples.common.results import (
 from whatwhere.examples.common.sources import in_stored
 from whatwhere.examples.common.video_models import reconstruction_strip, user_frames
 from whatwhere.examples.parts.sqair_config import SQAIRConfig
-from whatwhere.examples.parts.sqair_programs import AIRPrograms, Programs
+from whatwhere.examples.parts.sqair_programs import AIRPrograms, Programs, refitted
 from whatwhere.inference.evaluation import Assessor, COCOImage, Known, Tracks, infer_parts, scored_tracks
 from whatwhere.inference.pictures import overlay_pictures, save_picture
 from whatwhere.inference.training import check_device
@@ -64,6 +66,10 @@ class TrackConfig:
     """
     resize: bool = False
     """Resize frames to what the model was trained on, and make them grey where it was trained on grey."""
+    max_count: int | None = None
+    """Most objects in a frame, where the price of an object is known (`prior.price`); by default as many as in
+    training, and one more in frames of another size, which a model takes whose `network.discovery` is evidence.
+    """
     particles: int = 10
     """Posterior samples of each video, 20 frames at a time; the one of greatest weight is taken."""
     animation: Animation = "auto"
@@ -82,10 +88,37 @@ class TrackConfig:
     def __post_init__(self) -> None:
         check_device(self.device)
         checks.literals(self)
-        checks.positive(self, "particles", "fps")
+        checks.positive(self, "max_count", "particles", "fps")
         checks.not_negative(self, "films")
         require_rate(self.animation, self.fps)
         checks.seed(self, "seed")
+
+
+def programs_for(
+    options: TrackConfig, config: SQAIRConfig, programs: Programs | AIRPrograms
+) -> tuple[SQAIRConfig, Programs | AIRPrograms]:
+    """The model for the frames of a user's video as they are, where it can be one; else as it is.
+
+    Args:
+        options: of the command.
+        config: of the training run.
+        programs: model and guide.
+
+    Raises:
+        DataError: if the video cannot be read.
+        UsageError: if the model cannot have so many slots.
+    """
+    trained, slots = config.network.image_shape, config.network.max_count
+    assert trained is not None  # a trained model has one
+    whole = trained
+    if config.network.discovery == "evidence" and not options.resize:
+        whole = (trained[0], *open_as_trained(config.data, options.video, None).size)
+    more = whole != trained and config.prior.price is not None  # there is more room
+    wanted = options.max_count or slots + more
+    if (whole, wanted) == (trained, slots):
+        return config, programs
+    with usage_errors():
+        return refitted(config, programs, whole, wanted)
 
 
 def track_objects(
@@ -117,9 +150,8 @@ def track_objects(
     names = tuple(video_name(options.video, number) for number in range(count))
     with results(path, options.format, image, videos=names, scores=True) as table:
         for number in range(count):
-            frames = user_frames(
-                options.video, config.network.image_shape, options.resize, number, data=config.data
-            )
+            resize = options.resize or config.network.measured_in is not None  # then to their own size
+            frames = user_frames(options.video, config.network.image_shape, resize, number, data=config.data)
             followed = _Followed(options, frames, number, programs, device)
             parts = followed.parts(table)
             if number == 0:

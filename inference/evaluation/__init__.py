@@ -8,6 +8,7 @@ they share. May import `objectives`, `supervised` and `training`. A metric is ad
 from .actions import ActionReport, LabelledClips, evaluate_actions
 from .assessment import Assessment, Assessor, Known, no_better_than_empty, watched_metrics
 from .coco_file import COCOImage, COCOWriter, coco_writer
+from .components_report import ComponentsReport, chosen_components, evaluate_components
 from .connected_components import ConnectedComponents, FoundComponents
 from .empty_scene import empty_scene_bound
 from .frame_look import FrameLook, frame_look
@@ -87,6 +88,7 @@ __all__ = [
     "COCOImage",
     "COCOWriter",
     "Clips",
+    "ComponentsReport",
     "ConnectedComponents",
     "CountMonitor",
     "CountReport",
@@ -122,6 +124,7 @@ __all__ = [
     "Videos",
     "appearance_features",
     "average_precision",
+    "chosen_components",
     "coco_writer",
     "constant_velocity_boxes",
     "count_accuracy",
@@ -132,6 +135,7 @@ __all__ = [
     "empty_scene_bound",
     "encode_frames",
     "explained_shares",
+    "evaluate_components",
     "evaluate_likelihood",
     "evaluate_scenes",
     "evaluate_tracker",

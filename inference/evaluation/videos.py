@@ -330,7 +330,7 @@ def _measured(
     tracking = None
     if batch.boxes is not None:
         tracking = _tracking(
-            found_tracks(drawn.slots, draw_objects), _true(batch.boxes, batch), iou_threshold
+            found_tracks(drawn.slots, draw_objects), true_tracks(batch.boxes, batch), iou_threshold
         )
     return _Measured(
         log_weight=drawn.weights.log_weight.cpu(),
@@ -353,7 +353,7 @@ def found_tracks(slots: Sequence[TrackedSlots], draw_objects: DrawObjects) -> Tr
     return Tracks(boxes, present & (boxes[..., 2] > 0), identities)
 
 
-def _true(boxes: Tensor, batch: Videos) -> Tracks:
+def true_tracks(boxes: Tensor, batch: Videos) -> Tracks:
     """The true boxes, as far as they are inside the frame; one of which nothing is there is not present."""
     boxes = boxes.nan_to_num(0, 0, 0)  # which only those of no object can need
     border = boxes.new_tensor([batch.video.shape[-1], batch.video.shape[-2]])

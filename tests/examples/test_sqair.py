@@ -112,6 +112,19 @@ def test_evaluate_reads_a_checkpoint_and_other_videos(
     assert run("evaluate", "--checkpoint", checkpoint, *options, "--first=5") == 2
 
 
+def test_evaluate_measures_connected_components_beside_the_model(trained: Path, tmp_path: Path, capsys):
+    checkpoint = trained / "checkpoint.pt"
+    options = ["--iwae-particles=2", "--baselines", "components", "--iou=0.3", "--output", tmp_path]
+    assert run("evaluate", "--checkpoint", checkpoint, *options) == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    found = metrics["baselines"]["components"]
+    assert metrics["tracking"] is not None
+    assert metrics["iou_threshold"] == found["iou_threshold"] == 0.3
+    assert np.sum(found["counting"]["confusion"]) == 12
+    assert found["tracking"]["mota"] > 0.5  # digits on black
+    assert "components" in capsys.readouterr().out
+
+
 def test_track_writes_boxes_with_identities_and_an_animation(trained: Path, videos: Path, tmp_path: Path):
     with pytest.warns(UserWarning, match="not what the model knows"):  # as it has hardly learned
         assert (
