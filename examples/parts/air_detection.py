@@ -110,8 +110,8 @@ class _Found(NamedTuple):
 
     def picture(self) -> Image.Image:
         """The frame with its objects, which are numbered."""
-        fields = (torch.tensor(self.frame.own), self.boxes, self.present, torch.arange(len(self.present)))
-        return next(overlay_pictures(*(field.unsqueeze(0) for field in fields)))
+        own, names = torch.tensor(self.frame.own), torch.arange(len(self.present))
+        return next(overlay_pictures(own[None], self.boxes[None], self.present[None], names[None]))
 
 
 class Detector:
@@ -196,9 +196,10 @@ class Detector:
             scores = explained_shares(images, scene.canvas, scene.objects, boxes).cpu()
             self.assessor.add(images, scene.bound, present)
             if some[0].video == some[0].number == 0:
-                fields = (images, scene.canvas, boxes, present, None, scene.objects)
-                shown = (None if field is None else field[:_SHOWN].cpu() for field in fields)
-                save_picture(self.options.output / "reconstructions.png", reconstruction_picture(*shown))
+                fields = (images, scene.canvas, boxes, present, scene.objects)
+                shown, canvas, places, here, objects = (field[:_SHOWN].cpu() for field in fields)
+                picture = reconstruction_picture(shown, canvas, places, here, objects=objects)
+                save_picture(self.options.output / "reconstructions.png", picture)
             for frame, places, here, sure in zip(some, boxes.cpu(), present, scores, strict=True):
                 self.size = frame.own.shape[1:]
                 found = _Found(frame, places * _scale(frame), here, sure)

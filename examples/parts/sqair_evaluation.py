@@ -50,7 +50,7 @@ def evaluate_baselines(
         UsageError: if the training videos have no labels.
     """
     cpu = torch.device("cpu")
-    reports = {}
+    reports: dict[str, ComponentsReport] = {}
     for name in dict.fromkeys(options.baselines):
         train = load_data(config.data, config.frames).train
         training = list(batches_of(train, min(_CHOSEN_BY, len(train)), config.frames, cpu))

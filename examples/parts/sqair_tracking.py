@@ -67,8 +67,8 @@ class TrackConfig:
     resize: bool = False
     """Resize frames to what the model was trained on, and make them grey where it was trained on grey."""
     max_count: int | None = None
-    """Most objects in a frame, where an object has a price (`prior.price`); by default as many as in training,
-    and one more in frames of another size, which a model takes whose `network.discovery` is evidence.
+    """Most objects in a frame, where an object has a price (`prior.price`); by default as many as in
+    training, and one more in frames of another size, which models take whose `network.discovery` is evidence.
     """
     particles: int = 10
     """Posterior samples of each video, 20 frames at a time; the one of greatest weight is taken."""
