@@ -44,6 +44,7 @@ class NetworkConfig:
     """Hidden layers from `z_what` to the glimpse."""
 
     def __post_init__(self) -> None:
+        checks.literals(self)
         checks.positive(self, "image_shape", "max_count", "what_size", "glimpse_size", "image_channels")
         checks.positive(self, "image_features", "rnn_hidden")
         checks.positive(self, "head_hidden", "encoder_hidden", "decoder_hidden")
