@@ -27,7 +27,7 @@ from torch import nn
 from tqdm import tqdm
 
 from whatwhere import checks
-from whatwhere.datasets import BatchSchedule, VideoData
+from whatwhere.datasets import VideoData, VideoWindows, schedule_for
 from whatwhere.examples.common.assessment import known_of, print_assessment
 from whatwhere.examples.common.data_records import records_of, require_recorded
 from whatwhere.examples.common.program import (
@@ -39,6 +39,7 @@ from whatwhere.examples.common.program import (
     usage_errors,
 )
 from whatwhere.examples.common.sources import require_shape, with_image_shape
+from whatwhere.examples.parts.air_auto import chosen
 from whatwhere.examples.parts.air_config import PRESETS, AIRConfig, NetworkConfig, PriorConfig
 from whatwhere.examples.parts.air_data import (
     DataConfig,
@@ -177,8 +178,8 @@ def train(config: AIRConfig, process: Process) -> int:
     """Train, evaluate on held-out images, and write everything into `config.output`."""
     set_threads(config.threads)
     keep_freed_memory()
-    data = load_data(config.data)
-    config = with_image_shape(config, data.train.video.shape[2:], data.test.video.shape[2:])
+    config, data = chosen(config, process.is_main)
+    config = with_image_shape(config, data.train.shape[2:], data.test.shape[2:])
     torch.manual_seed(config.training.seed)
     with usage_errors():
         programs = build(config)
@@ -189,7 +190,7 @@ def train(config: AIRConfig, process: Process) -> int:
     objective = make_objective(config.estimator, config.particles, config.continuous)(*programs)
     own_rates = {"guide.baseline": config.baseline_learning_rate} if config.estimator == "nvil" else {}
     groups = parameter_groups(objective, config.learning_rate, own_rates)
-    schedule = BatchSchedule(len(data.train), config.batch_size, config.training.seed).shard(
+    schedule = schedule_for(data.train, config.batch_size, config.training.seed).shard(
         process.rank, process.world_size
     )
     monitor = data.test.subset(range(min(config.monitor_images, len(data.test))))
@@ -283,7 +284,7 @@ def compile_networks(programs: Programs) -> None:
 def report_held_out(
     config: AIRConfig,
     programs: Programs,
-    data: VideoData,
+    data: VideoData | VideoWindows,
     device: torch.device,
     folder: Path,
     checkpoint: Path,

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -43,11 +43,9 @@ from whatwhere.examples.common.video_models import (
     VideoSource,
     batches_of,
     frames_to_go_on_from,
-    load_data,
     mean_frame,
     print_likelihood,
     reconstruction_strip,
-    with_levels,
     write_generated,
 )
 from whatwhere.examples.common.video_training import (
@@ -57,6 +55,7 @@ from whatwhere.examples.common.video_training import (
     make_run,
     run_to_end,
 )
+from whatwhere.examples.parts.sqair_auto import chosen
 from whatwhere.examples.parts.sqair_config import PRESETS, NetworkConfig, PriorConfig, SQAIRConfig
 from whatwhere.examples.parts.sqair_evaluation import (
     SQAIREvaluateConfig,
@@ -155,8 +154,7 @@ def prepare(
         data: the videos, if they are there already; by default those that the configuration says.
     """
     if data is None:
-        config = replace(config, data=with_levels(config.data))
-        data = load_data(config.data, config.frames)
+        config, data = chosen(config, process.is_main)
     config = with_image_shape(config, data.train.shape[2:], data.test.shape[2:])
     torch.manual_seed(config.training.seed)
     with usage_errors():

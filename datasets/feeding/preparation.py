@@ -32,7 +32,7 @@ _BRIGHT = 0.95  # share of the pixels of objects that are no brighter than white
 _LEAST_CONTRAST = 16.0  # grey values from black to white: less would be noise that is made visible
 _FOR_NOISE = 10**6
 _TILES = 6  # of a frame's height and width, of which each has one local ground
-_CLEAR = 4.0  # times more energy on one side of the ground that tells the polarity
+_CLEAR = 20.0  # times more energy on one side of the ground that tells the polarity
 
 
 @dataclass(frozen=True)
@@ -97,12 +97,20 @@ class Preparation:
             return chosen
         d = _turned(chosen._signed(sample, chosen._ground(sample)), polarity)
         middle = _middle_and_noise(d)[0] if polarity != "both" else abs(middle)
-        black = self.black if self.black is not None else max(0.0, middle + _NOISE * noise)
+        black = self.black
+        if black is None:
+            black = min(max(0.0, middle + _NOISE * noise), 255.0 - _LEAST_CONTRAST)
         objects = d[d > max(black, middle + _OBJECT * noise)]
         found = float(np.quantile(objects, _BRIGHT)) if objects.size else 255.0
         least = black + max(_LEAST_CONTRAST, _OBJECT * noise)
         white = self.white if self.white is not None else min(255.0, max(found, least))
-        return replace(chosen, black=round(min(black, 254.0), 2), white=round(max(white, black + 1), 2))
+        return replace(chosen, black=round(black, 2), white=round(white, 2))
+
+    def contrast(self, sample: Bytes) -> float:
+        """How many standard deviations of the ground's noise are from black to white in frames of a video."""
+        settled = self.settled(sample)
+        noise = _middle_and_noise(settled._signed(sample, settled._ground(sample)))[1]
+        return ((255.0 if settled.white is None else settled.white) - (settled.black or 0.0)) / noise
 
     def of(self, sample: Bytes) -> PreparedVideo:
         """What is done to the frames of a video.

@@ -78,6 +78,19 @@ def read_image(path: Path, shape: tuple[int, int] | None, grey: bool, bits: int 
         return image_array(image if turn is None else image.transpose(turn), shape, grey)
 
 
+def highest_bit(path: Path) -> int | None:
+    """How many bits the brightest pixel of an image has, at least 8; None where no more can be stored.
+
+    Raises:
+        DataError: if it cannot be read.
+    """
+    with open_image(path) as opened:
+        opened.load()
+        if not opened.mode.startswith("I"):
+            return None
+        return min(16, max(8, int(np.asarray(opened).max(initial=0)).bit_length()))
+
+
 def image_array(image: Image.Image, shape: tuple[int, int] | None, grey: bool) -> Picture:
     """One image `(H, W)` or `(H, W, 3)`, uint8, resized to `shape` (height, width) by averaging over areas.
 

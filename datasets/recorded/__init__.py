@@ -8,7 +8,7 @@ what a model is trained on; each other file reads one published layout. All yiel
 from ..opening import VIDEO_SUFFIXES, frame_rate
 from .boxes_file import by_frame, read_table
 from .clips import load_clips
-from .fitted import FrameRecipe, open_fitted, prepared, sample_frames
+from .fitted import FrameRecipe, open_fitted, prepared, sample_clips, sample_frames, used_bits
 from .folder import SizeError, load_folder, load_images, load_pictures
 from .frames import Frames, count_videos, open_frames
 from .kitti import KITTI_SIZES, KITTIRecipe, kitti_parts, load_kitti
@@ -48,7 +48,9 @@ __all__ = [
     "prepared",
     "read_table",
     "readable_anywhere",
+    "sample_clips",
     "sample_frames",
+    "used_bits",
     "Frames",
     "KITTIClip",
     "KITTILabel",

@@ -1,18 +1,21 @@
 """Frames of a user's video as a model sees them: of its size and colours, and prepared."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 
 import numpy as np
+import numpy.typing as npt
 
 from ... import checks
 from ...files import user_path
 from ..feeding.preparation import Preparation
+from ..opening.picture import highest_bit
 from .frames import Bytes, Frames, Reading, Size, holds_arrays, open_frames
+from .picture_clips import FolderClip, picture_clips
 
 SAMPLE = 48
 """Frames of a video from which its ground and levels are found."""
@@ -107,11 +110,48 @@ def sample_frames(frames: Frames, stop: int | None = None, most: int = SAMPLE) -
     number = max(3, min(most, _SAMPLE_BYTES // size))
     length = frames.count()
     length = length if stop is None else min(length, stop)
-    places = np.unique(np.linspace(0, length - 1, number).round().astype(int))
-    if frames.keys is not None:
-        soonest = np.unique(frames.keys[np.searchsorted(frames.keys, places, side="right") - 1])
-        places = soonest if len(soonest) > number // 2 else places
-    return np.concatenate(list(_at(frames, places.tolist())))
+    places = _spread(frames, length, number).tolist()
+    if _in_order(frames, places):
+        return np.concatenate(list(_at(frames, places)))
+    return np.concatenate([frames.window(place, place + 1) for place in places])
+
+
+def sample_clips(video: Frames, frames: int, stop: int, most: int = SAMPLE) -> Bytes:
+    """Short clips from all over a video, about evenly spread: `(n, T, C, H, W)`.
+
+    Args:
+        video: it.
+        frames: of each clip, T.
+        stop: the frame to stop before.
+        most: clips.
+
+    Raises:
+        DataError: if a frame cannot be read.
+    """
+    size = frames * video.channels * video.size[0] * video.size[1]
+    number = max(3, min(most, _SAMPLE_BYTES // size))
+    starts = _spread(video, stop - frames + 1, number)
+    wanted = np.unique(np.add.outer(starts, np.arange(frames)))
+    if _in_order(video, starts):
+        found = dict(zip(wanted.tolist(), _at(video, wanted.tolist()), strict=True))
+        return np.stack([np.concatenate([found[s + t] for t in range(frames)]) for s in starts.tolist()])
+    return np.stack([video.window(start, start + frames) for start in starts.tolist()])
+
+
+def used_bits(path: str | os.PathLike[str]) -> int | None:
+    """How many of 16 bits the grey values of a user's pictures have; None where they are not stored in 16.
+
+    The brightest pixel of some pictures tells, evenly spread over a folder.
+
+    Raises:
+        DataError: if one cannot be read.
+    """
+    root = user_path(path)
+    clips = [] if holds_arrays(root) else picture_clips(root)
+    files = [file for clip in clips if isinstance(clip, FolderClip) for file in clip.files]
+    chosen = np.unique(np.linspace(0, len(files) - 1, _FOR_COLOUR).astype(int)).tolist() if files else []
+    found = [bits for number in chosen if (bits := highest_bit(files[number])) is not None]
+    return max(found, default=None)
 
 
 def prepared(frames: Frames, preparation: Preparation, stop: int | None = None) -> Frames:
@@ -137,12 +177,22 @@ def prepared(frames: Frames, preparation: Preparation, stop: int | None = None) 
     return replace(frames, read=read)
 
 
+def _spread(frames: Frames, stop: int, number: int) -> npt.NDArray[np.int64]:
+    """Numbers of frames from all over a video, those at which reading begins soonest where these are many."""
+    places = np.unique(np.linspace(0, max(stop, 1) - 1, number).round().astype(np.int64))
+    if frames.keys is None:
+        return places
+    soonest = np.unique(frames.keys[np.searchsorted(frames.keys, places, side="right") - 1])
+    return soonest if len(soonest) > number // 2 else places
+
+
+def _in_order(frames: Frames, places: Sized) -> bool:
+    """Whether so many frames are found soonest by going through all."""
+    return not frames.anywhere or (frames.keys is not None and len(frames.keys) <= len(places))
+
+
 def _at(frames: Frames, places: list[int]) -> Iterator[Bytes]:
-    """The frames of some numbers, which ascend, `(1, C, H, W)` each."""
-    if frames.anywhere and (frames.keys is None or len(frames.keys) > len(places)):
-        for place in places:
-            yield frames.window(place, place + 1)
-        return
+    """The frames of some numbers, which ascend, `(1, C, H, W)` each, by going through all."""
     wanted = set(places)
     with closing(frames.read(0)) as stored:
         for number, frame in enumerate(islice(stored, places[-1] + 1)):

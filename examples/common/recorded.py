@@ -36,6 +36,8 @@ __all__ = [
     "WindowSplit",
     "are_clips",
     "describe_windows",
+    "held_out_windows",
+    "objects_of",
     "open_as_trained",
     "open_recorded",
     "settled",

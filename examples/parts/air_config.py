@@ -96,6 +96,10 @@ class AIRConfig(RunConfig):
     )
 
     output: Path = runtime_field(Path("runs/air"))
+    auto: bool = False
+    """Look at the images first, and choose from that what is done to them, how large objects and glimpses
+    are, how many there are, and what they are worth. What is set otherwise than by default stays.
+    """
     compile: bool = runtime_field(False)
     """Compile the networks with `torch.compile`; starting then takes a minute longer."""
     validate: bool = runtime_field(False)

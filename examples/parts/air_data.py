@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
@@ -15,8 +15,18 @@ from whatwhere.datasets import (
     PyroRecipe,
     StaticSqairRecipe,
     VideoData,
+    VideoWindows,
+    held_in_time,
     load_images,
     multi_object_images,
+)
+from whatwhere.datasets.opening import HDF5_SUFFIXES
+from whatwhere.examples.common.recorded import (
+    RecordedConfig,
+    held_out_windows,
+    objects_of,
+    open_recorded,
+    window_split,
 )
 from whatwhere.examples.common.sources import existing_path, settle_sources
 from whatwhere.inference.evaluation import Images
@@ -27,12 +37,12 @@ GENERATED = ("glyphs", "mnist")
 
 
 @dataclass(frozen=True)
-class DataConfig:
-    """Where the images come from."""
+class DataConfig(RecordedConfig):
+    """Where the images come from, and what is made of them."""
 
     source: str = source_field("glyphs")
-    """`glyphs` (digits drawn from fonts, no download), `mnist`, or the path of a folder of images or an HDF5
-    file.
+    """`glyphs` (digits drawn from fonts, no download), `mnist`, or the path of images: a folder, an HDF5
+    file, or the frames of a video, see `whatwhere.datasets.load_clips`.
     """
     test_source: str | None = source_field(None)
     """Held-out images, where `source` is a path; without it the last tenth of `source` is held out."""
@@ -41,7 +51,9 @@ class DataConfig:
     max_objects: int = 2
     """Most digits in a generated image; the number is uniform from 0."""
     image_size: int = 50
-    """Side of generated images, in pixels; images of a folder are resized to it."""
+    """Side of generated images, in pixels; images of a folder are resized to it where nothing else is said
+    about their size, and nothing else is done to them.
+    """
     train_images: int = 60_000
     """Generated training images."""
     test_images: int = 10_000
@@ -51,6 +63,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         checks.literals(self)
+        super().__post_init__()
         settle_sources(self, GENERATED)
         checks.positive(self, "max_objects", "image_size", "train_images", "test_images")
         checks.seed(self, "seed")
@@ -65,14 +78,17 @@ class DataConfig:
 class Split(NamedTuple):
     """Training images and held-out images."""
 
-    train: VideoData
-    test: VideoData
+    train: VideoData | VideoWindows
+    test: VideoData | VideoWindows
 
 
 def load_data(config: DataConfig) -> Split:
     """Load or generate training and held-out images."""
     if config.source in GENERATED:
         return Split(*(_generate(config, split) for split in ("train", "test")))
+    path = existing_path(config.source, GENERATED)
+    if config.changes or not (path.is_dir() or path.suffix in HDF5_SUFFIXES):
+        return Split(*window_split(config, config.source, config.test_source, 1))
     data = load_still_images(config.source, config)
     if config.test_source is not None:
         return Split(data, load_still_images(config.test_source, config))
@@ -89,13 +105,18 @@ def _generate(config: DataConfig, split: Literal["train", "test"]) -> VideoData:
     return multi_object_images(config.how_made(), split, size, config.seed, source=source)
 
 
-def load_still_images(source: str, config: DataConfig) -> VideoData:
-    """Read still images from a path."""
+def load_still_images(source: str, config: DataConfig) -> VideoData | VideoWindows:
+    """Read still images from a path; windows of all, if anything is done to them."""
     path = existing_path(source, GENERATED)
+    if config.changes:
+        config = replace(config, boxes=None)
+        videos = open_recorded(config, source)
+        known = [objects_of(config, source, video) for video in videos]
+        return held_out_windows(config, held_in_time(videos, 0.0, known)[0], 1)
     return load_images(path, size=(config.image_size, config.image_size) if path.is_dir() else None)
 
 
-def held_out(data: VideoData, device: torch.device, batch_size: int = 200) -> Iterator[Images]:
+def held_out(data: VideoData | VideoWindows, device: torch.device, batch_size: int = 200) -> Iterator[Images]:
     """Batches of images with their labels, in order."""
     for start in range(0, len(data), batch_size):
         batch = data.batch(range(start, min(start + batch_size, len(data)))).to(device)

@@ -135,6 +135,11 @@ class SQAIRConfig(VideoModelConfig):
     """Train SQAIR to find and follow the objects of videos, and evaluate it on held-out ones."""
 
     output: Path = runtime_field(Path("runs/sqair"))
+    auto: bool = False
+    """Look at the videos first, and choose from that what is done to them, how large objects and glimpses
+    are, how many there are, and what they are worth. What is set otherwise than by default, or in a preset,
+    stays.
+    """
     initial: Path | None = None
     """A checkpoint to start from, of networks of the same sizes; only its parameters are taken."""
     active_set: bool | None = runtime_field(None)

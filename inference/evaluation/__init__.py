@@ -44,6 +44,7 @@ from .metrics import (
 )
 from .mot_file import MOTWriter, mot_writer
 from .object_scores import explained_shares, scored_tracks
+from .object_statistics import ObjectStatistics, Spread, object_statistics, objects_found
 from .overlaps import SUCCESS_THRESHOLDS, Overlaps, success_curve
 from .probe import (
     LabelledLatents,
@@ -87,6 +88,10 @@ __all__ = [
     "BestScene",
     "COCOImage",
     "COCOWriter",
+    "ObjectStatistics",
+    "Spread",
+    "object_statistics",
+    "objects_found",
     "Clips",
     "ComponentsReport",
     "ConnectedComponents",

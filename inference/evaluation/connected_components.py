@@ -19,6 +19,8 @@ from ...models.components.slots import ABSENT
 from .labels import check_filled
 from .tracking_metrics import Tracks, best_matches, import_scipy
 
+Values = npt.NDArray[np.float64]
+
 __all__ = ["ConnectedComponents", "FoundComponents"]
 
 
@@ -30,6 +32,8 @@ class FoundComponents(NamedTuple):
     0 in the order in which they appear."""
     scores: Tensor
     """Mean brightness of the pixels of each, `(B, T, N)`; 0 where there is none."""
+    energies: Tensor
+    """Sum of the squares of the pixels of each, over all channels, `(B, T, N)`; 0 where there is none."""
 
 
 @dataclass(frozen=True)
@@ -71,33 +75,35 @@ class ConnectedComponents:
         if video.dim() != 5 or not ((pixels >= 0) & (pixels <= 1)).all():
             raise ValueError(f"`video` must be (B, T, C, H, W) in [0, 1], but got {_described(pixels)}.")
         brightness = pixels.flatten(0, 1).amax(1).double().numpy()  # (B T, H, W)
-        frame, boxes, scores = self._components(brightness)
+        squares = pixels.flatten(0, 1).double().square().sum(1).numpy()
+        frame, boxes, scores, energies = self._components(brightness, squares)
         counts = np.bincount(frame, minlength=len(brightness))
         slots = np.arange(len(frame)) - np.repeat(counts.cumsum() - counts, counts)
         shape = (len(brightness), int(counts.max()))
-        found = np.zeros((*shape, 4)), np.zeros(shape, bool), np.zeros(shape)
-        for field, values in zip(found, (boxes, True, scores), strict=True):
+        found = np.zeros((*shape, 4)), np.zeros(shape, bool), np.zeros(shape), np.zeros(shape)
+        for field, values in zip(found, (boxes, True, scores, energies), strict=True):
             field[frame, slots] = values
-        boxes, present, scores = (torch.from_numpy(x).unflatten(0, video.shape[:2]) for x in found)
+        boxes, present, scores, energies = (torch.from_numpy(x).unflatten(0, video.shape[:2]) for x in found)
         identities = torch.stack([self._linked(*one) for one in zip(boxes, present, strict=True)])
-        return FoundComponents(Tracks(boxes.float(), present, identities), scores.float())
+        return FoundComponents(Tracks(boxes.float(), present, identities), scores.float(), energies.float())
 
     def _components(
-        self, brightness: npt.NDArray[np.float64]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Frame, box and mean brightness of the components of frames `(F, H, W)`, in their order."""
+        self, brightness: npt.NDArray[np.float64], squares: npt.NDArray[np.float64]
+    ) -> tuple[npt.NDArray[np.int64], Values, Values, Values]:
+        """Frame, box, mean brightness, sum of squares of the components of `(F, H, W)`, in their order."""
         ndimage = import_scipy("ndimage")
         touching = np.zeros((3, 3, 3), bool)
         touching[1] = True  # within a frame, not from one to the next
         labels, count = ndimage.label(brightness > self.threshold, touching)
         areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
         sums = np.bincount(labels.ravel(), brightness.ravel(), count + 1)[1:]
+        energies = np.bincount(labels.ravel(), squares.ravel(), count + 1)[1:]
         places = ndimage.find_objects(labels)
         corners = np.array([[[s.start, s.stop] for s in place] for place in places], int).reshape(-1, 3, 2)
         starts, sizes = corners[..., 0], corners[..., 1] - corners[..., 0]
         boxes = np.stack([starts[:, 2], starts[:, 1], sizes[:, 2], sizes[:, 1]], -1).astype(float)
         large = areas >= self.least_area
-        return starts[large, 0], boxes[large], sums[large] / areas[large]
+        return starts[large, 0], boxes[large], sums[large] / areas[large], energies[large]
 
     def _linked(self, boxes: Tensor, present: Tensor) -> Tensor:
         """Identities `(T, N)` of the boxes of a video."""

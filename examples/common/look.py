@@ -1,0 +1,376 @@
+"""A look at a user's images or videos before training: what is in them, and which settings suit it.
+
+Everything is found by connected regions, without labels and without a model: what training starts from.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from whatwhere.checks import MissingPackageError
+from whatwhere.datasets import (
+    FrameRecipe,
+    Preparation,
+    VideoBatch,
+    count_videos,
+    open_fitted,
+    sample_clips,
+    used_bits,
+)
+from whatwhere.datasets.recorded.frames import fit_frame
+from whatwhere.examples.common.recorded import Config, RecordedConfig
+from whatwhere.inference.evaluation import ObjectStatistics, object_statistics
+
+__all__ = [
+    "Look",
+    "Settings",
+    "choose_data",
+    "describe",
+    "fitted_to_default",
+    "look_at",
+    "print_look",
+    "settings_of",
+    "warnings_of",
+]
+
+_CLIPS = 48
+_CLIP_BYTES = 2**26
+_VIDEOS, _PIECES = 4, 8  # at most, that clips are from
+_CONTRAST = 15.0  # standard deviations of the ground's noise that objects exceed it by
+_MOST_INK = 0.2  # of all pixels
+_BRIGHT = 64  # of 255: objects are drawn on black
+_SMALLEST = 5  # pixels
+_LARGE, _WANTED = 28, 20  # pixels, of an object before and after frames are made smaller
+_LEAST_CROP, _MOST_CROP = 40, 64  # pixels
+_WORTH = 1100.0  # nats that an object's pixels are worth: 25 to 40 times what its place and looks cost
+_PRICE = 0.03  # of that, for an object more
+_MARGIN = 2  # pixels around an object
+
+
+Part = TypeVar("Part", bound=Any)
+
+
+class Look(NamedTuple):
+    """What was seen."""
+
+    clips: Tensor
+    """Some frames as a model sees them `(B, T, C, H, W)`, with one after each where there is one."""
+    statistics: ObjectStatistics
+    """Of them."""
+
+
+class Clips(Protocol):
+    """Images or videos to train on."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(M, T, C, H, W)`."""
+
+    def batch(self, indices: Sequence[int]) -> VideoBatch:
+        """Those of some numbers."""
+
+
+class Settings(NamedTuple):
+    """What a model of these objects should be told; each with its reason in `reasons`."""
+
+    object_size: tuple[float, float]
+    """Height and width of the window of an object, pixels."""
+    size_scale: float
+    """Standard deviation of the logarithms of sizes, about."""
+    glimpse_size: int
+    """Side of the glimpse, in samples."""
+    likelihood_scale: float
+    """Standard deviation of the pixels."""
+    price: float
+    """Of another object, in nats."""
+    slots: int
+    """Most objects at once, and one more."""
+    reasons: tuple[str, ...]
+    """One for each of the above, in their order."""
+
+
+def look_at(data: Clips, most: int = _CLIPS) -> Look:
+    """Look at some of the data, evenly spread.
+
+    Args:
+        data: bright on black.
+        most: of the videos or images that are looked at.
+
+    Raises:
+        MissingPackageError: if SciPy is not installed.
+    """
+    clips = [data.batch([row]).video[:, :2] for row in _spread(data, most)]
+    return Look(torch.cat(clips), object_statistics(torch.cat(clips)))
+
+
+def fitted_to_default(config: Part, bases: Sequence[Part], **values: object) -> Part:
+    """A configuration with other values in the fields that nobody has set: that are as in one of `bases`."""
+    free = {
+        name: value
+        for name, value in values.items()
+        if any(getattr(config, name) == getattr(base, name) for base in bases)
+    }
+    changed: Part = replace(config, **free)
+    return changed
+
+
+def _spread(data: Clips, most: int) -> list[int]:
+    """Numbers of some of the data; of those that are read in pieces, from few of them."""
+    most = max(2, min(most, _CLIP_BYTES // (4 * math.prod(data.shape[1:]))))
+    pieces = np.cumsum((0, *getattr(data, "pieces", ())))
+    if len(pieces) <= _PIECES:
+        return _evenly(0, data.shape[0], most)
+    chosen = _evenly(0, len(pieces) - 1, _PIECES)
+    return [row for at in chosen for row in _evenly(pieces[at], pieces[at + 1], -(-most // _PIECES))]
+
+
+def _evenly(first: int, stop: int, number: int) -> list[int]:
+    rows: list[int] = np.unique(np.linspace(first, stop - 1, number).astype(int)).tolist()
+    return rows
+
+
+def describe(look: Look) -> Iterator[str]:
+    """What was seen, in a few lines."""
+    found, (height, width) = look.statistics, look.clips.shape[-2:]
+    yield f"looked at {found.frames} frames of {height} x {width} pixels"
+    if math.isnan(found.brightness):
+        return
+    yield (
+        f"objects: {found.height.median:.0f} x {found.width.median:.0f} pixels (height and width; most up to "
+        f"{found.height.high:.0f} x {found.width.high:.0f}), brightness {found.brightness:.2f}, energy "
+        f"{found.energy.median:.1f}"
+    )
+    moves = "" if math.isnan(found.shift) else f"; they move up to {found.shift:.0f} pixels a frame"
+    yield (
+        f"at once: {found.mean_count:.1f} on average, {found.most} at most, none in {found.empty:.0%} of the "
+        f"frames{moves}"
+    )
+
+
+def warnings_of(look: Look, slots: int | None = None) -> Iterator[str]:
+    """Why training on these data would fail; nothing where it need not.
+
+    Args:
+        look: at the data as a model is to see them.
+        slots: of the model.
+    """
+    found, ground = look.statistics, float(look.clips.median()) * 255
+    if ground > _BRIGHT:
+        yield (
+            f"the ground is bright, {ground:.0f} of 255, and objects are drawn on black: take it away with "
+            "`--data.prepare.background median` (a camera that stands still) or `local`, and "
+            "`--data.prepare.polarity auto`"
+        )
+        return
+    if math.isnan(found.brightness):
+        yield (
+            "there are no objects: nothing is bright. If they are faint or dark, make them bright with "
+            "`--data.prepare.normalise` and `--data.prepare.polarity auto`"
+        )
+        return
+    if found.ink > _MOST_INK:
+        yield (
+            f"{found.ink:.0%} of all pixels are bright, too many to tell objects apart: the ground is not "
+            "black, or moves (see `--data.prepare.background`)"
+        )
+    if min(found.height.median, found.width.median) < _SMALLEST:
+        yield (
+            f"objects are of {found.height.median:.0f} x {found.width.median:.0f} pixels, too few to be told "
+            "from noise: use larger frames (`--data.scale` above 1 helps a little)"
+        )
+    if found.empty > 0.9:
+        yield f"{found.empty:.0%} of the frames are empty: cut out what is not (`--data.cut activity`)"
+    if slots is not None and found.most > slots:
+        yield (
+            f"there are up to {found.most} objects at once, more than the {slots} slots: set "
+            f"`--network.max-count {found.most + 1}`, or cut parts out of frames (`--data.crop`)"
+        )
+    if not math.isnan(found.shift) and found.shift > max(found.height.high, found.width.high):
+        yield (
+            f"objects move up to {found.shift:.0f} pixels from a frame to the next, further than they are "
+            "long: they may be lost"
+        )
+
+
+def print_look(data: Clips, slots: int) -> Look | None:
+    """Look at data, and print what is seen and why training on them would fail; nothing without SciPy.
+
+    Args:
+        data: images or videos to train on.
+        slots: of the model.
+    """
+    try:
+        look = look_at(data)
+    except MissingPackageError:
+        return None
+    for line in describe(look):
+        print(line)
+    for line in warnings_of(look, slots):
+        print(f"warning: {line}")
+    return look
+
+
+def choose_data(data: Config, source: str, whole: bool = False) -> tuple[Config, list[str]]:
+    """What is done to frames so that objects are bright on black, of a good size, and few at once.
+
+    What is chosen already, that is other than by default, stays.
+
+    Args:
+        data: of the run.
+        source: path of what it trains on.
+        whole: whether images stand alone and stay whole; else they are frames of videos, out of which parts
+            are cut if they are large.
+
+    Returns:
+        `data` with the choices, and a line for each with its reason.
+
+    Raises:
+        DataError: if the source cannot be read.
+        MissingPackageError: if SciPy is not installed.
+    """
+    reasons = []
+    if data.bits == 16 and (bits := used_bits(source) or 16) < 16:
+        data = replace(data, bits=bits)
+        reasons.append(f"data.bits: {data.bits} (no grey value has more)")
+    raw = _read(data, source, 1 if whole else 1 + data.every)
+    if data.prepare == Preparation():
+        prepare, reason = _preparation(raw, data.frame_recipe())
+        data = replace(data, prepare=prepare)
+        reasons.append(reason)
+    elif data.prepare.changes:
+        data = replace(data, prepare=data.prepare.settled(raw.sample(data.frame_recipe())))
+    if data.scale is None and data.resize is None:
+        scale, reason = _scale(object_statistics(raw.seen(data.frame_recipe())[:, :: data.every]))
+        data = replace(data, scale=scale)
+        reasons += [reason] * bool(scale)
+    if data.crop is None and not whole:
+        clips = raw.seen(data.frame_recipe())[:, :: data.every]
+        crop, reason = _crop(object_statistics(clips), (clips.shape[-2], clips.shape[-1]))
+        data = replace(data, crop=crop)
+        reasons += [reason] * bool(crop)
+    return data, reasons
+
+
+def settings_of(found: ObjectStatistics) -> Settings:
+    """What a model of such objects should be told.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    if math.isnan(found.brightness):
+        raise ValueError("no objects were found, to which settings could be fitted")
+    size = found.height.high + _MARGIN, found.width.high + _MARGIN
+    ratio = max(found.height.high / found.height.low, found.width.high / found.width.low)
+    spread = min(0.3, max(0.1, 0.3 * math.log(ratio) / math.log(2)))
+    glimpse = min(20, max(16, round(max(size))))
+    scale = math.sqrt(found.energy.median / (2 * _WORTH))
+    return Settings(
+        (round(size[0], 1), round(size[1], 1)),
+        round(spread, 2),
+        glimpse,
+        float(f"{scale:.3g}"),
+        _PRICE * _WORTH,
+        found.most + 1,
+        (
+            f"95 % of the objects have up to {found.height.high:.0f} x {found.width.high:.0f} pixels; and "
+            f"{_MARGIN} more",
+            f"sizes differ by a factor of {ratio:.1f}",
+            "about as many samples as pixels, from 16 to 20",
+            f"a typical object, of energy {found.energy.median:.1f}, is worth {_WORTH:.0f} nats",
+            f"{_PRICE:.0%} of what an object is worth",
+            f"at most {found.most} at once, and one more",
+        ),
+    )
+
+
+class _Raw(NamedTuple):
+    """Frames of the videos to train on, as they are stored."""
+
+    clips: list[npt.NDArray[np.uint8]]
+    """Of each video `(n, T, C, H, W)`, T being 2 where there are as many frames."""
+
+    def seen(self, recipe: FrameRecipe) -> Tensor:
+        """The frames as a model sees them, `(B, T, C, H, W)`."""
+        return torch.cat([torch.from_numpy(_fitted(clips, recipe)).float() / 255 for clips in self.clips])
+
+    def sample(self, recipe: FrameRecipe) -> npt.NDArray[np.uint8]:
+        """Frames of the first video `(n, C, H, W)`, of a recipe's size but not prepared."""
+        return _fitted(self.clips[0], replace(recipe, prepare=Preparation()))[:, 0]
+
+
+def _read(data: RecordedConfig, source: str, frames: int) -> _Raw:
+    """Some frames of a source that are not held out."""
+    clips, videos = [], min(_VIDEOS, count_videos(source))
+    recipe = FrameRecipe(grey=data.grey, bits=data.bits)
+    for number in np.unique(np.linspace(0, count_videos(source) - 1, videos).astype(int)).tolist():
+        video = open_fitted(source, recipe, video=number)
+        stop = max(1, round((1 - data.held_out) * video.count()))
+        clips.append(sample_clips(video, min(frames, stop), stop, _CLIPS // videos))
+    return _Raw(clips)
+
+
+def _fitted(clips: npt.NDArray[np.uint8], recipe: FrameRecipe) -> npt.NDArray[np.uint8]:
+    """Frames `(n, T, C, H, W)` of one video as a recipe says."""
+    channels, *stored = clips.shape[2:]
+    size = recipe.size((stored[0], stored[1]))
+    frames = clips.reshape(-1, *clips.shape[2:])
+    if size != tuple(stored):
+        frames = np.stack([fit_frame(frame, size, channels) for frame in frames])
+    prepare = recipe.prepare.of(frames[:: clips.shape[1]])
+    return prepare(frames).reshape(*clips.shape[:3], *size)
+
+
+def _preparation(raw: _Raw, recipe: FrameRecipe) -> tuple[Preparation, str]:
+    """The simplest ground that objects stand out from; or else that from which they do most."""
+    sample, tried = raw.sample(recipe), []
+    for background in ("none", "median", "local"):
+        prepare = Preparation(background, "auto", normalise=True).settled(sample)
+        if background == "none" and prepare.polarity == "both":
+            continue  # only with a ground
+        seen = prepare.of(sample)(sample)
+        contrast = 0.0 if (seen > 64).any(1).mean() > _MOST_INK else prepare.contrast(sample)
+        tried.append((contrast, prepare))
+        if contrast > _CONTRAST:
+            break
+    contrast, prepare = tried[-1] if contrast > _CONTRAST else max(tried, key=lambda each: each[0])
+    ground = {
+        "none": "the ground is even",
+        "median": "the ground is the same in all frames",
+        "local": "the ground is uneven and changes",
+    }[prepare.background]
+    return prepare, (
+        f"data.prepare: background {prepare.background}, polarity {prepare.polarity}, grey values "
+        f"{prepare.black:g} to {prepare.white:g} ({ground}; objects exceed its noise {contrast:.0f} times)"
+    )
+
+
+def _scale(found: ObjectStatistics) -> tuple[float | None, str]:
+    """By how much frames are made smaller if objects are large."""
+    side = max(found.height.median, found.width.median)
+    if math.isnan(side) or side <= _LARGE:
+        return None, ""
+    scale = 1 / round(side / _WANTED)
+    return scale, f"data.scale: {scale:.3g} (objects are {side:.0f} pixels long, and {_WANTED} are enough)"
+
+
+def _crop(found: ObjectStatistics, size: tuple[int, int]) -> tuple[tuple[int, int] | None, str]:
+    """What is cut out of frames, if these are much larger than objects."""
+    longest = max(found.height.high, found.width.high) + _MARGIN
+    if math.isnan(longest):
+        return None, ""
+    side = min(_MOST_CROP, max(_LEAST_CROP, 2 * round(1.75 * longest)))
+    if size[0] * size[1] <= 2 * side**2:
+        return None, ""
+    crop = min(side, size[0]), min(side, size[1])
+    return crop, (
+        f"data.crop: {crop[0]} {crop[1]} (3.5 times a large object's {longest:.0f} pixels, from "
+        f"{_LEAST_CROP} to {_MOST_CROP}; frames have {size[0]} x {size[1]})"
+    )
