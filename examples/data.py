@@ -17,6 +17,8 @@
     whatwhere-data scenes street/ --frames 60 --min-side 8 --resize 128 128 --output street.h5
     whatwhere-data join otb.h5 tld.h5 street.h5 --output real.h5
     whatwhere-data import my_images/ --resize 50 50 --grey --output mine.h5
+    whatwhere-data look street.mp4 --output look.png
+    whatwhere-data clips street.mp4 --frames 5 --crop 64 64 --background median --output clips.h5
     whatwhere-data check mine.h5
     whatwhere-data show mine.h5 --output mine.png
 
@@ -26,8 +28,9 @@ SQAIR's videos of either, `ratm-digits` and `bouncing-balls` those of RATM, `clu
 follow among others. `kth` cuts the KTH actions' clips out of their videos and joins them with the boxes of
 Jiang, Lin and Davis; `weizmann` collects the silhouettes of the Weizmann actions; `targets` collects
 sequences in the layouts of VOT, LaSOT and GOT-10k. `scenes` cuts clips of one object each out of annotated
-videos of several. `join` makes one file of several, whose groups stay apart. `show` draws a video as a strip
-of its frames.
+videos of several. `join` makes one file of several, whose groups stay apart. `look` tells what is in a user's
+images or video and which settings suit it, and `clips` cuts pieces out of one, which remember where in its
+frames they are from. `show` draws a video as a strip of its frames.
 """
 
 import argparse
@@ -41,6 +44,7 @@ import numpy as np
 from whatwhere.datasets import JoinedVideos, VideoStore, check, contact_sheet, save_video_parts
 from whatwhere.datasets.storage import FRAME_LABELS, VideoData
 from whatwhere.examples.common.program import exit_code, usage_errors
+from whatwhere.examples.parts.data_cut import add_cutting_commands
 from whatwhere.examples.parts.data_generated import add_generating_commands
 from whatwhere.examples.parts.data_imported import add_importing_commands
 from whatwhere.files import atomic_path
@@ -79,6 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_generating_commands(commands.add_parser)
     add_importing_commands(commands.add_parser)
+    add_cutting_commands(commands.add_parser)
     command = commands.add_parser("join", help="join files whose frames have one size")
     command.set_defaults(run=join)
     command.add_argument("files", nargs="+", metavar="FILE", help="HDF5 files, in the order of their videos")

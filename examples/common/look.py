@@ -31,12 +31,14 @@ from whatwhere.inference.evaluation import ObjectStatistics, object_statistics
 
 __all__ = [
     "Look",
+    "RawClips",
     "Settings",
     "choose_data",
     "describe",
     "fitted_to_default",
     "look_at",
     "print_look",
+    "read_raw",
     "settings_of",
     "warnings_of",
 ]
@@ -240,7 +242,7 @@ def choose_data(data: Config, source: str, whole: bool = False) -> tuple[Config,
     if data.bits == 16 and (bits := used_bits(source) or 16) < 16:
         data = replace(data, bits=bits)
         reasons.append(f"data.bits: {data.bits} (no grey value has more)")
-    raw = _read(data, source, 1 if whole else 1 + data.every)
+    raw = read_raw(data, source, 1 if whole else 1 + data.every)
     if data.prepare == Preparation():
         prepare, reason = _preparation(raw, data.frame_recipe())
         data = replace(data, prepare=prepare)
@@ -268,7 +270,7 @@ def settings_of(found: ObjectStatistics) -> Settings:
     if math.isnan(found.brightness):
         raise ValueError("no objects were found, to which settings could be fitted")
     size = found.height.high + _MARGIN, found.width.high + _MARGIN
-    ratio = max(found.height.high / found.height.low, found.width.high / found.width.low)
+    ratio = math.sqrt(found.energy.high / found.energy.low)  # an object that turns has other sides
     spread = min(0.3, max(0.1, 0.3 * math.log(ratio) / math.log(2)))
     glimpse = min(20, max(16, round(max(size))))
     scale = math.sqrt(found.energy.median / (2 * _WORTH))
@@ -291,7 +293,7 @@ def settings_of(found: ObjectStatistics) -> Settings:
     )
 
 
-class _Raw(NamedTuple):
+class RawClips(NamedTuple):
     """Frames of the videos to train on, as they are stored."""
 
     clips: list[npt.NDArray[np.uint8]]
@@ -306,7 +308,7 @@ class _Raw(NamedTuple):
         return _fitted(self.clips[0], replace(recipe, prepare=Preparation()))[:, 0]
 
 
-def _read(data: RecordedConfig, source: str, frames: int) -> _Raw:
+def read_raw(data: RecordedConfig, source: str, frames: int) -> RawClips:
     """Some frames of a source that are not held out."""
     clips, videos = [], min(_VIDEOS, count_videos(source))
     recipe = FrameRecipe(grey=data.grey, bits=data.bits)
@@ -314,7 +316,7 @@ def _read(data: RecordedConfig, source: str, frames: int) -> _Raw:
         video = open_fitted(source, recipe, video=number)
         stop = max(1, round((1 - data.held_out) * video.count()))
         clips.append(sample_clips(video, min(frames, stop), stop, _CLIPS // videos))
-    return _Raw(clips)
+    return RawClips(clips)
 
 
 def _fitted(clips: npt.NDArray[np.uint8], recipe: FrameRecipe) -> npt.NDArray[np.uint8]:
@@ -328,7 +330,7 @@ def _fitted(clips: npt.NDArray[np.uint8], recipe: FrameRecipe) -> npt.NDArray[np
     return prepare(frames).reshape(*clips.shape[:3], *size)
 
 
-def _preparation(raw: _Raw, recipe: FrameRecipe) -> tuple[Preparation, str]:
+def _preparation(raw: RawClips, recipe: FrameRecipe) -> tuple[Preparation, str]:
     """The simplest ground that objects stand out from; or else that from which they do most."""
     sample, tried = raw.sample(recipe), []
     for background in ("none", "median", "local"):

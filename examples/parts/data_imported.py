@@ -21,6 +21,7 @@ from whatwhere.datasets import (
     in_parts,
     kitti_parts,
     kth_parts,
+    load_clips,
     load_folder,
     load_weizmann,
     otb_parts,
@@ -30,8 +31,9 @@ from whatwhere.datasets import (
     target_folder_parts,
     tld_parts,
 )
-from whatwhere.datasets.opening import IMAGE_KINDS
+from whatwhere.datasets.opening import IMAGE_KINDS, is_image
 from whatwhere.examples.common.program import UsageError
+from whatwhere.files import user_path
 
 
 def add_importing_commands(add_command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -94,9 +96,12 @@ def add_importing_commands(add_command: Callable[..., argparse.ArgumentParser]) 
     )
     add_sequences_argument(command)
     add_scene_arguments(command)
-    command = add_command("import", help=f"collect a folder of {IMAGE_KINDS} files")
-    command.set_defaults(run=import_folder)
-    command.add_argument("folder")
+    command = add_command("import", help=f"collect a folder of {IMAGE_KINDS} files, or videos")
+    command.set_defaults(run=import_users)
+    command.add_argument(
+        "folder", help="images; or a video file, an animation, an archive, folders of frames"
+    )
+    command.add_argument("--video", action="store_true", help="the images of the folder are one video")
     command.add_argument("--output", required=True, metavar="FILE", help="HDF5 file to write")
     command.add_argument(
         "--resize", nargs=2, type=int, metavar=("HEIGHT", "WIDTH"), help="size of all images"
@@ -342,10 +347,30 @@ def save_clips(
     return 0
 
 
+def import_users(arguments: argparse.Namespace) -> int:
+    """Collects the images of a folder, or whatever videos `load_clips` reads."""
+    checks.positive(arguments, "limit")
+    root = user_path(arguments.folder)
+    if root.is_dir() and any(map(is_image, root.iterdir())) and not arguments.video:
+        return import_folder(arguments)
+    if arguments.skip_unreadable:
+        raise UsageError("`--skip-unreadable` is for images, not for frames of videos")
+    data = load_clips(
+        arguments.folder,
+        size=None if arguments.resize is None else tuple(arguments.resize),
+        channels=1 if arguments.grey else None,
+        bits=arguments.bits,
+        limit=arguments.limit * 2**30,
+    )
+    parameters = {"folder": root.name, "size": arguments.resize, "grey": arguments.grey}
+    save_video_parts(arguments.output, in_parts(data), generator="import", parameters=parameters)
+    print(f"{arguments.output}: {len(data)} videos of {data.shape[1]} frames")
+    return 0
+
+
 def import_folder(arguments: argparse.Namespace) -> int:
     """Collects the images of a folder."""
     size = None if arguments.resize is None else tuple(arguments.resize)
-    checks.positive(arguments, "limit")
     try:
         images = load_folder(
             arguments.folder,
