@@ -1,0 +1,135 @@
+"""A look before training: settings and warnings, of scenes of which everything is known."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from whatwhere.datasets import Preparation, VideoData
+from whatwhere.examples.common.look import choose_data, fitted_to_default, look_at, settings_of, warnings_of
+from whatwhere.examples.common.recorded import RecordedConfig
+
+pytest.importorskip("scipy", reason="needs SciPy: pip install 'whatwhere[metrics]'")
+
+RNG = np.random.default_rng(0)
+
+
+def film(
+    path: Path, ground: float = 0, bright: int = 220, side: int = 9, size: int = 100, both: bool = False
+):
+    """Two squares that go around on a noisy ground with a pattern that stays."""
+    pattern = ground * RNG.uniform(0.5, 1.5, (size, size))
+    frames = np.empty((40, size, size))
+    for t in range(40):
+        frames[t] = pattern + RNG.normal(0, 1, (size, size))
+        for k, at in enumerate((10 + t, size - 20 - t)):
+            frames[t, at : at + side, (30, 65)[k] : (30, 65)[k] + side] = 0 if both and k else bright
+    np.savez(path, video=frames.clip(0, 255).round().astype(np.uint8))
+    return str(path)
+
+
+def data_of(**changes: float) -> VideoData:
+    video = np.zeros((30, 2, 1, 40, 40), np.uint8)
+    video[:, :, :, 10:20, 12:20] = 255
+    return VideoData(video)
+
+
+@pytest.mark.parametrize(
+    ("ground", "bright", "both", "background", "polarity"),
+    [
+        (0, 220, False, "none", "bright"),
+        (100, 255, False, "median", "bright"),
+        (140, 0, False, "median", "dark"),
+        (100, 255, True, "median", "both"),
+    ],
+)
+def test_objects_are_made_bright_on_black(
+    tmp_path: Path, ground: float, bright: int, both: bool, background: str, polarity: str
+) -> None:
+    source = film(tmp_path / "film.npz", ground, bright, both=both)
+    data, reasons = choose_data(RecordedConfig(), source)
+    assert (data.prepare.background, data.prepare.polarity) == (background, polarity)
+    assert data.crop == (40, 40)
+    assert data.scale is None
+    assert len(reasons) == 2
+    assert f"background {background}, polarity {polarity}" in reasons[0]
+
+
+def test_frames_of_large_objects_are_made_smaller(tmp_path: Path) -> None:
+    data, reasons = choose_data(RecordedConfig(), film(tmp_path / "film.npz", side=30, size=200))
+    assert data.scale == 1 / 2
+    assert any("data.scale: 0.5 (objects are 30 pixels long" in line for line in reasons)
+
+
+def test_what_is_set_stays(tmp_path: Path) -> None:
+    source = film(tmp_path / "film.npz")
+    own = RecordedConfig(scale=0.9, crop=(30, 31), prepare=Preparation(black=3, white=200))
+    data, reasons = choose_data(own, source)
+    assert (data, reasons) == (own, [])
+    network = RecordedConfig(every=4)
+    assert fitted_to_default(network, [RecordedConfig()], every=2, held_out=0.3) == replace(
+        network, held_out=0.3
+    )
+
+
+def test_settings_follow_from_sizes_and_energy() -> None:
+    """Of squares of 10 x 8: E / (2 sd^2) = 1100 nats."""
+    choice = settings_of(look_at(data_of()).statistics)
+    assert choice.object_size == (12, 10)
+    assert choice.size_scale == 0.1
+    assert choice.glimpse_size == 16
+    assert 80 / (2 * choice.likelihood_scale**2) == pytest.approx(1100, rel=0.01)
+    assert choice.price == pytest.approx(33)
+    assert choice.slots == 2
+
+
+def warnings_about(pixels: np.ndarray, slots: int = 3) -> str:
+    return " | ".join(warnings_of(look_at(VideoData(pixels.astype(np.uint8))), slots))
+
+
+def test_what_would_fail_is_told_with_its_cause() -> None:
+    good = data_of().video.copy()
+    assert not warnings_about(good)
+    assert "the ground is bright, 255 of 255" in warnings_about(255 - good)
+    assert "there are no objects: nothing is bright" in warnings_about(0 * good)
+    tiny = 0 * good
+    tiny[..., 5:7, 5:7] = 255
+    assert "objects are of 2 x 2 pixels, too few" in warnings_about(tiny)
+    many = 0 * good
+    many[..., 2::12, 2::12] = many[..., 3::12, 2::12] = many[..., 2::12, 3::12] = 255
+    assert "up to 16 objects at once, more than the 3 slots: set `--network.max-count 17`" in warnings_about(
+        many
+    )
+    covered = 0 * good
+    covered[..., :24] = 255
+    covered[..., 30:, :] = 0
+    assert "% of all pixels are bright" in warnings_about(covered[..., ::-1])
+    rare = 0 * good
+    rare[3] = good[3]
+    assert "of the frames are empty" in warnings_about(rare)
+    jumps = 0 * good
+    jumps[:, 0, :, 10:16, 10:16] = jumps[:, 1, :, 22:28, 10:16] = 255
+    assert "objects move up to 12 pixels from a frame to the next" in warnings_about(jumps)
+
+
+def test_a_look_is_at_few_pieces_of_what_is_read_in_pieces() -> None:
+    class Pieces:
+        pieces, mixed = (100,) * 50, 4
+        shape = (5000, 2, 1, 8, 8)
+
+        def __init__(self) -> None:
+            self.seen: set[int] = set()
+
+        def batch(self, rows):
+            self.seen |= {row // 100 for row in rows}
+            return VideoData(np.zeros((len(rows), 2, 1, 8, 8), np.uint8)).batch(range(len(rows)))
+
+    data = Pieces()
+    assert len(look_at(data).clips) == 48
+    assert len(data.seen) == 8
+    assert {0, 49} <= data.seen
+    assert math.isnan(look_at(data).statistics.brightness)
+    assert isinstance(look_at(data).clips, torch.Tensor)
