@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from whatwhere.datasets import BatchSchedule, VideoData
+from whatwhere.datasets import BatchSchedule, VideoData, VideoWindows
 from whatwhere.examples import air
 from whatwhere.examples.air import AIRConfig, Programs
 from whatwhere.files import atomic_write
@@ -140,7 +140,7 @@ def load_setting(path: Path, batch: int, baseline_steps: int) -> Setting:
     return Setting(programs, with_baseline, data.batch(range(batch)).images)
 
 
-def fit_baseline(programs: Programs, data: VideoData, steps: int) -> None:
+def fit_baseline(programs: Programs, data: VideoData | VideoWindows, steps: int) -> None:
     """Let a guide's baseline learn, and nothing else."""
     assert programs.guide.baseline is not None
     objective = contender("nvil").objective(1)(*programs)

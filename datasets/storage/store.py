@@ -4,7 +4,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import h5py
 import numpy as np
@@ -15,7 +15,6 @@ from ...files import atomic_path, user_path
 from ..errors import DataError
 from ..opening.claims import LIMIT, check_claim, naming
 from ..opening.hdf5 import open_file
-from .generated_videos import GeneratedVideos
 from .schema import SCHEMA, SCHEMA_VERSION, Source
 from .video import Indices, VideoBatch, VideoData, as_indices, to_batch
 
@@ -98,11 +97,22 @@ def save_video_parts(
         file.attrs.update(attributes)
 
 
-def in_parts(data: "VideoData | VideoStore | GeneratedVideos") -> Iterator[VideoData]:
+class Videos(Protocol):
+    """Videos of one shape, wherever they are: in memory, in a file, or made when they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(M, T, C, H, W)`."""
+
+    def subset(self, indices: Indices) -> VideoData:
+        """Those at `indices`, in memory."""
+
+
+def in_parts(data: Videos) -> Iterator[VideoData]:
     """All videos in order, for `save_video_parts`: as many at a time as `PART_BYTES` hold."""
     step = part_length(data.shape)
-    for start in range(0, len(data), step):
-        yield data.subset(range(start, min(start + step, len(data))))
+    for start in range(0, data.shape[0], step):
+        yield data.subset(range(start, min(start + step, data.shape[0])))
 
 
 def part_length(shape: tuple[int, ...]) -> int:

@@ -52,6 +52,7 @@ def _fitted(config: AIRConfig, split: Split) -> tuple[AIRConfig, list[str]]:
     network = fitted_to_default(
         config.network,
         [base.network for base in bases],
+        discovery="evidence",
         max_count=choice.slots,
         glimpse_size=choice.glimpse_size,
     )
@@ -68,6 +69,7 @@ def _fitted(config: AIRConfig, split: Split) -> tuple[AIRConfig, list[str]]:
     return replace(config, network=network, prior=prior), [
         f"prior.inverse_scale: {prior.inverse_scale} ({size}; images have {height} x {width})",
         f"prior.inverse_scale_std: {prior.inverse_scale_std} ({spread})",
+        f"network.discovery: {network.discovery} (objects are small, on black)",
         f"network.glimpse_size: {network.glimpse_size} ({glimpse})",
         f"prior.likelihood_scale: {prior.likelihood_scale} ({scale})",
         f"prior.count_ratio: {prior.count_ratio:.2g} ({choice.price:.0f} nats, {price})",

@@ -157,6 +157,11 @@ class AIRConfig(RunConfig):
                 f"`estimator` {self.estimator} compares particles: set `particles` to 2 or more, "
                 "for example 5"
             )
+        if self.estimator == "nvil" and self.network.discovery == "evidence":
+            raise ValueError(
+                "`estimator` nvil is for `network.discovery` learned, whose LSTM its baseline sees"
+            )
+        check_continuous(self.estimator, self.continuous)
         check_continuous(self.estimator, self.continuous)
         if self.estimator == "nvil" and self.network.discovery == "evidence":
             raise ValueError(

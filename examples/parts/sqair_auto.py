@@ -61,10 +61,10 @@ def _fitted(config: SQAIRConfig, split: Split) -> tuple[SQAIRConfig, list[str]]:
     )
     size, spread, glimpse, scale, price, slots = choice.reasons
     return replace(config, network=network, prior=prior), [
-        f"prior.object_size: {prior.object_size[0]} {prior.object_size[1]} ({size})",
+        f"prior.object_size: {prior.object_size} ({size})",
         f"prior.size_scale: {prior.size_scale} ({spread})",
         f"network.glimpse_size: {network.glimpse_size} ({glimpse})",
         f"prior.likelihood_scale: {prior.likelihood_scale} ({scale})",
-        f"prior.price: {prior.price:.0f} ({price})",
+        f"prior.price: {prior.price} ({price})",
         f"network.max_count: {network.max_count} ({slots})",
     ]

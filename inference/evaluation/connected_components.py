@@ -97,7 +97,7 @@ class ConnectedComponents:
         labels, count = ndimage.label(brightness > self.threshold, touching)
         areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
         sums = np.bincount(labels.ravel(), brightness.ravel(), count + 1)[1:]
-        energies = np.bincount(labels.ravel(), squares.ravel(), count + 1)[1:]
+        energies = np.bincount(labels.ravel(), squares.ravel(), count + 1)[1:].astype(np.float64)
         places = ndimage.find_objects(labels)
         corners = np.array([[[s.start, s.stop] for s in place] for place in places], int).reshape(-1, 3, 2)
         starts, sizes = corners[..., 0], corners[..., 1] - corners[..., 0]
