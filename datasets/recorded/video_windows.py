@@ -301,19 +301,20 @@ class _Window(NamedTuple):
 
 
 def held_in_time(
-    videos: Sequence[Frames], share: float, objects: Sequence[Objects | None]
+    videos: Sequence[Frames], share: float, objects: Sequence[Objects | None], least: int = 1
 ) -> tuple[list[Stretch], list[Stretch]]:
     """Parts of videos to train on, and the end of each, which is held out.
 
     Args:
         videos: they.
-        share: of the frames of each that is held out.
+        share: of the frames of each that is held out; with 0 none is.
         objects: of each, see `Stretch`.
+        least: number of frames that are held out.
     """
     train, test = [], []
     for video, known in zip(videos, objects, strict=True):
         length = video.count()
-        cut = length - max(1, round(share * length)) if share else length
+        cut = length - min(length, max(least, round(share * length))) if share else length
         train.append(Stretch(video, 0, cut, known))
         test.append(Stretch(video, cut, length, known))
     return train, test

@@ -200,12 +200,12 @@ def window_split(data: RecordedConfig, source: str, test_source: str | None, fra
     """
     videos = open_recorded(data, source, 0.0 if test_source else data.held_out)
     objects = [objects_of(data, source, video) for video in videos]
-    train, test = held_in_time(videos, 0.0 if test_source else data.held_out, objects)
+    recipe = data.window_recipe(frames)
+    train, test = held_in_time(videos, 0.0 if test_source else data.held_out, objects, recipe.span)
     if test_source:
         others = open_recorded(replace(data, boxes=None), test_source)
         known = [objects_of(replace(data, boxes=None), test_source, video) for video in others]
         test, _ = held_in_time(others, 0.0, known)
-    recipe = data.window_recipe(frames)
     return WindowSplit(
         VideoWindows(train, recipe, purpose="training windows"), held_out_windows(data, test, frames)
     )

@@ -1,0 +1,231 @@
+"""One long video, several, or images of any kind: trained on by themselves, and seen alike afterwards."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from whatwhere.datasets import DataError, Preparation, load_video, open_frames
+from whatwhere.examples import air, data, sqair
+from whatwhere.examples.common.recorded import RecordedConfig
+from whatwhere.examples.common.video_models import DataConfig, load_data, user_frames, with_levels
+from whatwhere.examples.parts import air_auto, air_data, sqair_auto
+from whatwhere.examples.parts.air_config import AIRConfig
+from whatwhere.examples.parts.sqair_config import SQAIRConfig
+from whatwhere.inference.training import load_checkpoint
+
+RNG = np.random.default_rng(0)
+LENGTH, SIDE, OBJECT = 60, 64, 8
+
+
+def place(t: int, k: int) -> tuple[int, int]:
+    """Left and top of object k."""
+    return (3 * t + 20 * k) % (SIDE - OBJECT), (10 + 30 * k + t // 4) % (SIDE - OBJECT)
+
+
+@pytest.fixture
+def street(tmp_path: Path) -> Path:
+    """A folder of frames: two dark objects before a pattern of greys that stays, with their boxes."""
+    ground = RNG.uniform(90, 190, (SIDE, SIDE))
+    rows = ["frame,id,x,y,w,h"]
+    (tmp_path / "street" / "img").mkdir(parents=True)
+    for t in range(LENGTH):
+        pixels = ground + RNG.normal(0, 1, (SIDE, SIDE))
+        for k in range(2):
+            left, top = place(t, k)
+            pixels[top : top + OBJECT, left : left + OBJECT] = 10
+            rows.append(f"{t},{'ab'[k]},{left},{top},{OBJECT},{OBJECT}")
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(tmp_path / "street" / "img" / f"{t}.png")
+    (tmp_path / "street" / "boxes.csv").write_text("\n".join(rows))
+    return tmp_path / "street"
+
+
+def test_the_end_of_a_video_is_held_out_and_frames_are_prepared(street: Path) -> None:
+    prepare = Preparation("median", "auto", normalise=True)
+    config = with_levels(DataConfig(source=str(street), held_out=0.2, prepare=prepare))
+    assert config.prepare.polarity == "dark"
+    assert config.prepare.white is not None
+    train, test = load_data(config, 3)
+    assert train.shape == (46, 3, 1, SIDE, SIDE)  # of 48 frames
+    assert test.shape == (4, 3, 1, SIDE, SIDE)  # of 12
+    batch = test.batch([0])
+    assert batch.count is not None
+    assert batch.count.tolist() == [[2, 2, 2]]
+    left, top = place(48, 0)
+    inside = batch.video[0, 0, 0, top : top + OBJECT, left : left + OBJECT]
+    assert inside.min() > 0.3
+    assert float(batch.video[0, 0].sum()) < 2.2 * OBJECT**2
+
+
+def test_a_video_without_a_choice_is_windows_too_and_clips_are_as_before(tmp_path: Path) -> None:
+    np.savez(tmp_path / "one.npz", video=np.zeros((20, 9, 9), np.uint8))
+    train, test = load_data(DataConfig(source=str(tmp_path / "one.npz")), 2)
+    assert (len(train), len(test)) == (17, 1)
+    np.savez(tmp_path / "clips.npz", video=np.zeros((20, 5, 9, 9), np.uint8))
+    train, test = load_data(DataConfig(source=str(tmp_path / "clips.npz")), 2)
+    assert (len(train), len(test)) == (18, 2)
+    with pytest.raises(DataError, match="a window takes 19 frames, but there are 1 in a row"):
+        load_data(DataConfig(source=str(tmp_path / "one.npz")), 19)
+
+
+def test_several_videos_of_any_length_in_a_folder(tmp_path: Path) -> None:
+    for name, length in (("a", 10), ("b", 20)):
+        (tmp_path / name).mkdir()
+        for t in range(length):
+            Image.fromarray(np.full((8, 9), t, np.uint8)).save(tmp_path / name / f"{t}.png")
+    train, test = load_data(DataConfig(source=str(tmp_path)), 3)
+    assert len(train) == (7 - 2) + (17 - 2)  # a window of each is held out, more than a tenth
+    assert len(test) == 2
+
+
+def test_a_model_sees_the_users_frames_as_in_training(street: Path) -> None:
+    prepare = Preparation("median", "auto", normalise=True)
+    config = with_levels(DataConfig(source=str(street), scale=0.5, prepare=prepare))
+    train, _ = load_data(config, 2)
+    frames = user_frames(street, (1, SIDE // 2, SIDE // 2), False, data=config)
+    seen = torch.from_numpy(frames.window(7, 9)).float() / 255
+    assert (seen - train.batch([7]).video[0]).abs().max() < 0.1  # grounds are of more frames here
+    np.testing.assert_allclose(frames.in_source([4, 5, 8, 2]), [8, 10, 16, 4])
+
+
+def test_sqair_learns_from_the_file_and_finds_in_the_users_pixels(
+    street: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [
+        *("--preset=glyphs", "--frames=3", "--network.hidden=8", "--network.narrow=8", "--monitor-videos=2"),
+        *("--training.steps=2", "--training.evaluate-every=1", "--batch-size=2", "--threads=1"),
+        *("--data.prepare.background=median", "--data.prepare.polarity=dark", "--data.scale=0.5"),
+    ]
+    output = ["--data.source", str(street), "--output", str(tmp_path / "run")]
+    assert sqair.main(["train", *options, *output]) == 0
+    said = capsys.readouterr().out
+    assert "52 windows of 3 frames, from all of the 54 frames that are not held out; 2 windows" in said
+    assert "objects: 4 x 4 pixels" in said
+    assert "warning: objects are of 4 x 4 pixels, too few" in said
+    stored = load_checkpoint(tmp_path / "run" / "checkpoint.pt").configuration["data"]
+    assert stored["prepare"]["polarity"] == "dark"
+    track = ["track", "--checkpoint", str(tmp_path / "run" / "checkpoint.pt"), "--video", str(street)]
+    with pytest.warns(UserWarning, match="not what the model knows"):  # after two steps
+        assert sqair.main([*track, "--particles=1", "--gifs=0", "--output", str(tmp_path / "tracks")]) == 0
+    rows = list(csv.DictReader((tmp_path / "tracks" / "tracks.csv").read_text().splitlines()))
+    assert all(float(row["left"]) + float(row["width"]) <= 2 * SIDE for row in rows)
+    assert sqair.main(["train", *options, *output, "--resume"]) == 0
+
+
+def test_auto_fits_a_model_to_the_objects_of_a_video(
+    street: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = SQAIRConfig(auto=True, frames=3, data=DataConfig(source=str(street)))
+    config, _ = sqair_auto.chosen(config, speak=True)
+    assert (config.data.prepare.background, config.data.prepare.polarity) == ("median", "dark")
+    assert config.prior.object_size is not None
+    assert all(8 <= side <= 13 for side in config.prior.object_size)
+    assert config.network.max_count == 3
+    assert 0.1 < config.prior.likelihood_scale < 0.3
+    said = capsys.readouterr().out
+    assert said.count("auto: ") >= 7
+    assert "network.max_count: 3 (at most 2 at once, and one more)" in said
+    again, _ = sqair_auto.chosen(config, speak=False)
+    assert again == config  # a run that is resumed
+    own = SQAIRConfig(auto=True, frames=3, data=DataConfig(source=str(street)))
+    own = own.__class__(**{**own.__dict__, "network": own.network.__class__(max_count=7)})
+    assert sqair_auto.chosen(own, speak=False)[0].network.max_count == 7
+
+
+def test_auto_needs_something_to_look_at() -> None:
+    with pytest.raises(ValueError, match="`auto` is for your own images, got 'glyphs'"):
+        air_auto.chosen(AIRConfig(auto=True), speak=False)
+
+
+def cells(folder: Path, number: int = 40) -> list[int]:
+    """Images of 16 bits with 0 to 4 blobs on a dark ground, uneven and in each another; their numbers."""
+    folder.mkdir()
+    y, x = np.mgrid[:SIDE, :SIDE] / SIDE
+    counts = []
+    for i in range(number):
+        slope = RNG.uniform(-1, 1, 3)
+        pixels = 700 + 150 * (slope[0] * y + slope[1] * x + slope[2] * x * y) + RNG.normal(0, 15, x.shape)
+        places = [(k // 2 * 28 + 16, k % 2 * 28 + 16) for k in RNG.permutation(4)[: RNG.integers(5)]]
+        for top, left in places:
+            apart = (y * SIDE - top - RNG.uniform(-4, 4)) ** 2 + (x * SIDE - left - RNG.uniform(-4, 4)) ** 2
+            pixels += RNG.uniform(1200, 2000) * np.exp(-apart / 2 / RNG.uniform(2.2, 3.2) ** 2)
+        Image.fromarray(pixels.astype(np.uint16)).save(folder / f"{i:03d}.png")
+        counts.append(len(places))
+    return counts
+
+
+def test_air_from_a_folder_of_cells_by_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    counts = cells(tmp_path / "cells")
+    options = ["--training.steps=1", "--training.evaluate-every=1", "--threads=1", "--iwae-particles=2"]
+    source = ["--data.source", str(tmp_path / "cells"), "--auto", "--output", str(tmp_path / "run")]
+    assert air.main(["train", *options, *source]) == 0
+    said = capsys.readouterr().out
+    assert "data.bits: 12" in said
+    assert "background local, polarity bright" in said
+    assert f"network.max_count: {max(counts) + 1}" in said
+    assert "warning" not in said
+    checkpoint = str(tmp_path / "run" / "checkpoint.pt")
+    assert air.main(["evaluate", "--checkpoint", checkpoint, "--iwae-particles=2"]) == 0
+    cells(tmp_path / "others", 3)
+    other = ["--data", str(tmp_path / "others"), "--output", str(tmp_path / "evaluation")]
+    assert air.main(["evaluate", "--checkpoint", checkpoint, "--iwae-particles=2", *other]) == 0
+    assert json.loads((tmp_path / "evaluation" / "metrics.json").read_text())["images"] == 3
+
+
+def test_air_takes_frames_of_a_video(street: Path) -> None:
+    split = air_data.load_data(
+        air_data.DataConfig(source=str(street / "img"), boxes=str(street / "boxes.csv"))
+    )
+    assert split.train.shape == (54, 1, 1, SIDE, SIDE)
+    assert split.test.batch([0]).count is not None
+
+
+def test_whatwhere_data_looks_cuts_and_imports(
+    street: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert data.main(["look", str(street), "--output", str(tmp_path / "look.png")]) == 0
+    said = capsys.readouterr().out
+    assert "suggested: data.prepare: background median, polarity dark" in said
+    assert "at once: 2.0 on average" in said
+    with Image.open(tmp_path / "look.png") as picture:
+        assert picture.size[0] > 2 * SIDE
+    ground = ["--background", "median", "--polarity", "auto", "--normalise", "--range", "0", "40"]
+    first = ["clips", str(street), *ground, "--frames", "4", "--crop", "32", "40", "--mirror"]
+    assert data.main([*first, "--output", str(tmp_path / "train.h5")]) == 0
+    second = [
+        "clips",
+        str(street),
+        "--like",
+        str(tmp_path / "train.h5"),
+        "--range",
+        "42",
+        "60",
+        "--frames",
+        "5",
+    ]
+    assert data.main([*second, "--output", str(tmp_path / "test.h5")]) == 0
+    train, test = load_video(tmp_path / "train.h5"), load_video(tmp_path / "test.h5")
+    assert (train.shape, test.shape) == ((10, 4, 1, 32, 40), (3, 5, 1, SIDE, SIDE))
+    assert test.count is not None
+    assert test.boxes is not None
+    assert (test.count == 2).all()
+    clip = open_frames(tmp_path / "test.h5", video=1)
+    np.testing.assert_allclose(clip.in_source(test.boxes[1, 2, 0])[:2], place(42 + 5 + 2, 0))
+    assert (test.video[1].max((1, 2, 3)) > 200).all()
+    assert test.video.mean() < 20  # dark objects on grey have become bright ones on black
+    assert data.main(["import", str(street / "img"), "--video", "--output", str(tmp_path / "film.h5")]) == 0
+    assert load_video(tmp_path / "film.h5").shape == (1, LENGTH, 1, SIDE, SIDE)
+
+
+def test_what_does_not_go_together_is_refused(street: Path) -> None:
+    with pytest.raises(ValueError, match="`resize` and `scale` are two ways"):
+        RecordedConfig(resize=(3, 3), scale=0.5)
+    with pytest.raises(ValueError, match=r"`held_out` must be in \(0, 1\), got 0"):
+        RecordedConfig(held_out=0)
+    (street / "boxes.csv").write_text("frame,id,x,y,w,h\n60,a,1,1,4,4\n")
+    with pytest.raises(DataError, match=r"boxes\.csv: has a box in frame 60, but .* has 60 frames"):
+        load_data(DataConfig(source=str(street)), 3)
