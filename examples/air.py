@@ -441,7 +441,7 @@ def detect(options: DetectConfig) -> int:
     config, (model, guide) = restore(options.checkpoint, device)
     torch.manual_seed(options.seed)
     image_shape = config.network.image_shape
-    detector = Detector(options, image_shape, model, guide, device)
+    detector = Detector(options, image_shape, model, guide, device, config.data)
     detector.run(known_of(options.checkpoint, image_shape))
     return 0
 

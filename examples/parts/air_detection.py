@@ -18,6 +18,7 @@ from whatwhere import checks
 from whatwhere.datasets import Frames, count_videos, frame_names, own_frames, video_name
 from whatwhere.examples.common.assessment import print_assessment, warn_of_unknown
 from whatwhere.examples.common.films import Animation, require_rate, write_film
+from whatwhere.examples.common.recorded import RecordedConfig
 from whatwhere.examples.common.results import (
     Format,
     Results,
@@ -124,6 +125,7 @@ class Detector:
         model: as `models.AIR`, on the device.
         guide: as `guides.AIRGuide`.
         device: where they are.
+        data: of the training run: what was done to its frames is done to these.
     """
 
     def __init__(
@@ -133,8 +135,9 @@ class Detector:
         model: Any,
         guide: Any,
         device: torch.device,
+        data: RecordedConfig | None = None,
     ) -> None:
-        self.options, self.image_shape, self.device = options, image_shape, device
+        self.options, self.image_shape, self.device, self.data = options, image_shape, device, data
         self.model, self.guide = model, guide
         self.assessor = Assessor(model)
         self.videos = count_videos(options.source)
@@ -171,7 +174,7 @@ class Detector:
         warn_of_unknown(options.source, [assessment.unknown()])
 
     def _open(self, video: int) -> Frames:
-        return user_frames(self.options.source, self.image_shape, True, video)
+        return user_frames(self.options.source, self.image_shape, True, video, data=self.data)
 
     def _image(self, video: int, frame: int) -> COCOImage:
         """What there is to be told of the frame that is being written."""
