@@ -159,12 +159,6 @@ class AIRConfig(RunConfig):
             )
         if self.estimator == "nvil" and self.network.discovery == "evidence":
             raise ValueError(
-                "`estimator` nvil is for `network.discovery` learned, whose LSTM its baseline sees"
-            )
-        check_continuous(self.estimator, self.continuous)
-        check_continuous(self.estimator, self.continuous)
-        if self.estimator == "nvil" and self.network.discovery == "evidence":
-            raise ValueError(
                 "`estimator` nvil has a baseline that goes with `network.discovery` learned, got evidence"
             )
 
