@@ -157,6 +157,7 @@ class AIRConfig(RunConfig):
                 f"`estimator` {self.estimator} compares particles: set `particles` to 2 or more, "
                 "for example 5"
             )
+        check_continuous(self.estimator, self.continuous)
         if self.estimator == "nvil" and self.network.discovery == "evidence":
             raise ValueError(
                 "`estimator` nvil has a baseline that goes with `network.discovery` learned, got evidence"
