@@ -63,6 +63,12 @@ class NetworkConfig:
     """
     looks: Literal["redrawn", "static", "sticky"] = "redrawn"
     """Appearance of known objects: drawn anew in every frame; drawn on discovery and kept; or small steps."""
+    look_gate: float = -2.0
+    """Logit of the share of what is seen anew that sticky looks take over in a frame, at first: -2 is an
+    eighth. Living things change: with 3 they are seen anew.
+    """
+    look_scale: float = 0.05
+    """Standard deviation of the steps of sticky looks, at first."""
     discovery: Literal["learned", "evidence"] = "learned"
     """How the guide finds new objects: by a network that sees the whole frame, as published; or where
     something is left to explain, see `guides.EvidenceDiscovery`.
@@ -89,7 +95,8 @@ class NetworkConfig:
         checks.literals(self)
         checks.positive(self, "image_shape", "max_count", "what_size", "glimpse_size")
         checks.positive(self, "hidden", "narrow", "presence_hidden", "what_hidden")
-        checks.positive(self, "reach", "where_floor", "stay")
+        checks.positive(self, "reach", "where_floor", "stay", "look_scale")
+        checks.finite(self, "look_gate")
 
 
 @dataclass(frozen=True)
@@ -266,6 +273,8 @@ _VIDEO = SQAIRConfig(
         background="none",
         discovery="evidence",
         looks="sticky",
+        look_gate=3.0,
+        look_scale=0.3,
         follow="tracked",
         anywhere=True,
         stay=0.5,
@@ -273,7 +282,7 @@ _VIDEO = SQAIRConfig(
     prior=PriorConfig(
         propagation="motion",
         where="fixed",
-        price=80.0,
+        price=100.0,
         object_size=(16.0, 16.0),
         size_scale=0.2,
         shift_scale=0.7,

@@ -285,7 +285,8 @@ def _propagation(
 ) -> Propagation | TrackingPropagation:
     """How the guide follows objects."""
     size, what = (network.glimpse_size, network.glimpse_size), network.what_size
-    looks = {"redrawn": None, "static": StaticLooks(), "sticky": StickyLooks(what)}[network.looks]
+    sticky = StickyLooks(what, network.look_gate, network.look_scale)
+    looks = {"redrawn": None, "static": StaticLooks(), "sticky": sticky}[network.looks]
     if network.follow == "learned":
         return Propagation(
             what_encoder,
@@ -440,4 +441,4 @@ def _propagation_prior(
         return going_on
     if network.looks == "static":
         return going_on if isinstance(going_on, MotionPrior) else WithLooks(going_on, StaticLooksPrior())
-    return WithLooks(going_on, StickyLooksPrior(network.what_size))
+    return WithLooks(going_on, StickyLooksPrior(network.what_size, network.look_scale))

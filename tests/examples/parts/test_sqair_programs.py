@@ -7,7 +7,10 @@ import torch
 
 from whatwhere.examples.parts.sqair_config import PRESETS, SQAIRConfig
 from whatwhere.examples.parts.sqair_programs import fitted_to, programs_of, refitted
+from whatwhere.guides import SequenceAIRGuide
+from whatwhere.models import SequenceAIR
 from whatwhere.models.components.active_set import use_active_set
+from whatwhere.models.components.networks import LocScale
 
 VIDEO = PRESETS["video"]
 SMALL = replace(
@@ -81,3 +84,33 @@ def test_objects_are_smaller_than_frames():
     config = replace(SMALL, prior=replace(SMALL.prior, price=None))
     with pytest.raises(ValueError, match=r"`network.stay` is a share of `prior.price`, which is not given"):
         programs_of(config)
+
+
+def test_tracking_fits_the_model_to_the_video(tmp_path: Path):
+    film = tmp_path / "film.npz"
+    np.savez(film, video=np.zeros((1, 3, 1, 40, 61), np.uint8))
+    options = TrackConfig(tmp_path / "checkpoint.pt", film, slots=4)
+    programs = programs_of(SMALL)
+    config, large = fitted_to_video(options, SMALL, programs)
+    assert (config.network.image_shape, large.model.max_count) == ((1, 40, 61), 4)
+    resized = replace(options, resize=True, slots=None)
+    assert fitted_to_video(resized, SMALL, programs) == (SMALL, programs)
+    fixed = replace(SMALL, network=replace(SMALL.network, discovery="learned", stay=None))
+    fixed = replace(fixed, prior=replace(fixed.prior, price=None))
+    assert fitted_to_video(replace(options, slots=None), fixed, programs) == (fixed, programs)
+    with pytest.raises(UsageError, match="other slots"):
+        fitted_to_video(options, fixed, programs)
+
+
+def test_looks_of_living_things_are_seen_anew_at_first():
+    model, guide = programs_of(SMALL)
+    assert not isinstance(model, SequenceAIR)
+    assert not isinstance(guide, SequenceAIRGuide)
+    before, seen = torch.randn(5, 2), LocScale(torch.randn(5, 2), torch.ones(5, 2))
+    look = guide.propagation.looks(before, seen)
+    share = 1 / (1 + torch.tensor(-3.0).exp())
+    torch.testing.assert_close(look.loc, before + share * (seen.loc - before))
+    prior = model.propagation_prior.looks(before)
+    torch.testing.assert_close(prior.loc, before)
+    for scale in (look.scale, prior.scale):
+        torch.testing.assert_close(scale, torch.full((5, 2), 0.3))
