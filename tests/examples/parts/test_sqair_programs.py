@@ -86,22 +86,6 @@ def test_objects_are_smaller_than_frames():
         programs_of(config)
 
 
-def test_tracking_fits_the_model_to_the_video(tmp_path: Path):
-    film = tmp_path / "film.npz"
-    np.savez(film, video=np.zeros((1, 3, 1, 40, 61), np.uint8))
-    options = TrackConfig(tmp_path / "checkpoint.pt", film, slots=4)
-    programs = programs_of(SMALL)
-    config, large = fitted_to_video(options, SMALL, programs)
-    assert (config.network.image_shape, large.model.max_count) == ((1, 40, 61), 4)
-    resized = replace(options, resize=True, slots=None)
-    assert fitted_to_video(resized, SMALL, programs) == (SMALL, programs)
-    fixed = replace(SMALL, network=replace(SMALL.network, discovery="learned", stay=None))
-    fixed = replace(fixed, prior=replace(fixed.prior, price=None))
-    assert fitted_to_video(replace(options, slots=None), fixed, programs) == (fixed, programs)
-    with pytest.raises(UsageError, match="other slots"):
-        fitted_to_video(options, fixed, programs)
-
-
 def test_looks_of_living_things_are_seen_anew_at_first():
     model, guide = programs_of(SMALL)
     assert not isinstance(model, SequenceAIR)
