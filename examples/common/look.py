@@ -53,7 +53,7 @@ _SMALLEST = 5  # pixels
 _LARGE, _WANTED = 28, 20  # pixels, of an object before and after frames are made smaller
 _LEAST_CROP, _MOST_CROP = 40, 64  # pixels
 _WORTH = 1100.0  # nats that an object's pixels are worth: 25 to 40 times what its place and looks cost
-_PRICE = 0.03  # of that, for an object more
+_PRICE = 0.09  # of that, for an object more: what a picture leaves of an object is worth less
 _MARGIN = 2  # pixels around an object
 
 

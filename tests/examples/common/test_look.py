@@ -82,7 +82,7 @@ def test_settings_follow_from_sizes_and_energy() -> None:
     assert choice.size_scale == 0.1
     assert choice.glimpse_size == 16
     assert 80 / (2 * choice.likelihood_scale**2) == pytest.approx(1100, rel=0.01)
-    assert choice.price == pytest.approx(33)
+    assert choice.price == pytest.approx(99)
     assert choice.slots == 2
 
 
