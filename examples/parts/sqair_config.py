@@ -207,8 +207,8 @@ _FAST = SQAIRConfig(
     decay_parts=(1, 1, 1),
     data=DataConfig(source="mnist"),
     warm_start=WarmStartConfig(
-        frames=FramesConfig(share=0.14),
-        looks=LooksConfig(share=0.22),
+        frames=FramesConfig(share=0.12),
+        looks=LooksConfig(share=0.28),
         again=FramesConfig(
             share=0.08,
             learning_rate=5e-4,
@@ -219,12 +219,13 @@ _FAST = SQAIRConfig(
             size_logit=-0.4,
             size_scale=0.1,
             looks_rate=0.2,
-            explain_away=True,
         ),
-        motion=MotionConfig(share=0.07, videos=8_000),
-        held=HeldConfig(share=0.42),
+        motion=MotionConfig(share=0.06, videos=8_000),
+        held=HeldConfig(share=0.40, price=40.0),
     ),
     network=NetworkConfig(
+        glimpse_size=24,
+        what_hidden=512,
         reach=2.0,
         where_floor=0.001,
         clamp=True,

@@ -91,7 +91,7 @@ class WarmStart:
         single = SingleFrames.of(self.config, self.programs, where)
         single.model.to(self.process.device)
         discovery = self.programs.guide.discovery
-        self.explain(options.explain_away)
+        self.explain(False)
         steps = self._training(name, options.share).steps
         begin, end = (round(share * steps) for share in options.rise)
         weight = Linear(options.first_weight, options.weight, begin, max(1, end - begin))
@@ -136,7 +136,6 @@ class WarmStart:
 
     def looks(self, name: str, options: LooksConfig) -> Trainer:
         """Learns what objects look like, at places that discovery has found before."""
-        self.explain(True)
         discovery, decoder = self.programs.guide.discovery, self.programs.model.decoder
         likelihood_scale = self.config.prior.likelihood_scale / math.sqrt(options.weight)
         objective = AppearanceELBO(discovery, decoder, likelihood_scale)

@@ -45,10 +45,6 @@ class FramesConfig:
     """Standard deviation of the prior of places."""
     looks_rate: float = 1.0
     """Learning rate of the encoder and decoder of glimpses, as a factor."""
-    explain_away: bool = False
-    """Whether objects are explained away, if `network.explain_away` says so: as long as none is found yet,
-    sketches of them explain away what is there.
-    """
 
     def __post_init__(self) -> None:
         checks.share(self, "share", "rise", "exploration")
@@ -125,7 +121,9 @@ class HeldConfig:
     weight: float = 10.0
     """Of its likelihood, see `FramesConfig.weight`."""
     price: float = 8.0
-    """Of an object, see `FramesConfig.price`."""
+    """Of an object, see `FramesConfig.price`. Where objects are explained away it has to be higher than what
+    is left of one that is drawn well: or what is left is found to be one more.
+    """
 
     def __post_init__(self) -> None:
         checks.share(self, "share")
