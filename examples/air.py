@@ -332,9 +332,10 @@ def report_held_out(
     return report
 
 
-def with_objects(data: VideoData, number: int) -> list[int]:
+def with_objects(data: VideoData | VideoWindows, number: int) -> list[int]:
     """The first images that are not empty, as far as that is known and there are any; else the first."""
-    filled = range(len(data)) if data.count is None else data.count[:, 0].nonzero()[0].tolist()
+    count = data.count if isinstance(data, VideoData) else None
+    filled = range(len(data)) if count is None else count[:, 0].nonzero()[0].tolist()
     return list(filled or range(len(data)))[:number]
 
 

@@ -75,7 +75,7 @@ class ExplainingDiscovery(Discovery):
         decoder: SceneDecoder,
         sweeps: int = 1,
         scale: float = 0.3,
-        least: float = 60.0,
+        least: float = 120.0,
         **options: Any,
     ) -> None:
         super().__init__(*args, **options)

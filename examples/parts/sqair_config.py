@@ -237,7 +237,7 @@ _FAST = SQAIRConfig(
     ),
     prior=PriorConfig(propagation="motion", size_logit=-0.35, size_scale=0.2, shift_scale=0.7),
     training=TrainingConfig(
-        steps=100_000, minutes=32.0, clock="cpu", clip_factor=2.0, evaluate_every=500, checkpoint_minutes=2.0
+        steps=100_000, minutes=50.0, clock="cpu", clip_factor=2.0, evaluate_every=500, checkpoint_minutes=2.0
     ),
 )
 

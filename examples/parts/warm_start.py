@@ -168,7 +168,8 @@ class WarmStart:
         single.model.likelihood_scale.div_(math.sqrt(options.weight))
         single.counts.log_ratio.fill_(-options.price * options.weight)
         taught = TaughtELBO(hold_objects, imitation=options.imitation, reduction="mean")(model, guide)
-        terms = [(1.0, PerFrame(taught)), (options.first_frame, FirstFrames(single.objective()))]
+        first_frames = FirstFrames(single.objective(), guide.discovery)
+        terms = [(1.0, PerFrame(taught)), (options.first_frame, first_frames)]
         objective = WeightedSum(*(term for term in terms if term[0] > 0))
         of_step = self._schedule(name, self.data.train, self.config.batch_size)
 
@@ -282,15 +283,31 @@ class WeightedSum(nn.Module):
 
 
 class FirstFrames(nn.Module):
-    """An objective of the first frames of videos."""
+    """An objective of the first frames of videos, in which nothing is explained away.
 
-    def __init__(self, objective: nn.Module) -> None:
+    If what is left of one object were shown to the next, two would soon share it, and a picture of half of it
+    would speak for a second one; here each is seen whole. It keeps the networks that count as they are.
+
+    Args:
+        objective: of model and guide of single frames.
+        discovery: the guide's.
+    """
+
+    def __init__(self, objective: nn.Module, discovery: nn.Module) -> None:
         super().__init__()
         self.objective = objective
+        self._switch = discovery if isinstance(discovery, ExplainingDiscovery) else None
 
     def forward(self, video: Tensor) -> tuple[Tensor, Diagnostics]:
         """The loss of videos `(B, T, C, H, W)`, and diagnostics."""
-        loss, diagnostics = self.objective(video[:, :1])
+        before = self._switch is not None and self._switch.explains
+        try:
+            if self._switch is not None:
+                self._switch.explains = False
+            loss, diagnostics = self.objective(video[:, :1])
+        finally:
+            if self._switch is not None:
+                self._switch.explains = before
         return loss, diagnostics
 
 
