@@ -7,7 +7,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from reference_pages import markdown, write_reference  # noqa: E402
+from reference_pages import markdown, remember, write_reference  # noqa: E402
 from sphinx.application import Sphinx  # noqa: E402
 
 from whatwhere import __version__  # noqa: E402
@@ -42,4 +42,5 @@ shutil.copytree(HERE.parent / "examples/notebooks", HERE / "notebooks", dirs_exi
 
 def setup(app: Sphinx) -> None:
     """Prepare docstrings."""
-    app.connect("autodoc-process-docstring", markdown)
+    app.connect("autodoc-process-docstring", remember, priority=400)  # Napoleon is at 500
+    app.connect("autodoc-process-docstring", markdown, priority=600)

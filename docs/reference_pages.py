@@ -84,8 +84,18 @@ def _constant_doc(name: str) -> list[str]:
     return []
 
 
+_plain: dict[str, list[str]] = {}
+
+
+def remember(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Keep what is written below a field: Napoleon takes all that is before a colon for its type."""
+    if what in ("attribute", "data"):
+        _plain[name] = list(lines)
+
+
 def markdown(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Turn the Markdown of a docstring (formulas, tables, indented blocks) into what Sphinx understands."""
+    lines[:] = _plain.pop(name, lines)
     text = re.sub(r"^( *)\$\$(.*?)\$\$", _formula, "\n".join(lines), flags=re.DOTALL | re.MULTILINE)
     text = re.sub(r"(?<=\n)(?: *\|.*\|\n?)+", _table, text)
     text = re.sub(r"(^(?![-. :]).*\n\n)(?=    \S)", r"\1::\n\n", text, flags=re.MULTILINE)
