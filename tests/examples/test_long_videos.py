@@ -148,7 +148,7 @@ def cells(folder: Path, number: int = 40) -> list[int]:
     counts = []
     for i in range(number):
         slope = RNG.uniform(-1, 1, 3)
-        pixels = 700 + 150 * (slope[0] * y + slope[1] * x + slope[2] * x * y) + RNG.normal(0, 15, x.shape)
+        pixels = 1000 + 300 * (slope[0] * y + slope[1] * x + slope[2] * x * y) + RNG.normal(0, 15, x.shape)
         places = [(k // 2 * 28 + 16, k % 2 * 28 + 16) for k in RNG.permutation(4)[: RNG.integers(5)]]
         for top, left in places:
             apart = (y * SIDE - top - RNG.uniform(-4, 4)) ** 2 + (x * SIDE - left - RNG.uniform(-4, 4)) ** 2
