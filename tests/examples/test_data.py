@@ -126,7 +126,7 @@ def test_errors_are_one_line_with_status_2(tmp_path: Path, data_error: Error) ->
     assert "no file `train-im" in data_error("moving-digits", "--digits", tmp_path, "--output", path)
     assert "at least 44" in data_error("ratm-digits", "--image-size", 40, "--output", path)
     assert "`radius` must be" in data_error("bouncing-balls", "--radius", 9, "--output", path)
-    assert "no such folder" in data_error("import", tmp_path / "none", "--output", path)
+    assert "no such file or folder" in data_error("import", tmp_path / "none", "--output", path)
     assert "invalid choice: 'mnist'" in data_error("mnist")
     assert "--output" in data_error("glyphs")
     blocked = path / "below" / "x.h5"
