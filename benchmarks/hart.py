@@ -2,12 +2,12 @@
 
     python -m benchmarks.hart --threads 1 --output hart.json
 
-measures tracking, and forward, backward and fused Adam of `HARTObjective`, for glimpses of 28 x 28 and of
-56 x 56 samples; and one frame of a tracker, split into the read and the rest, in frames from 128 x 128 to
-1024 x 1024 pixels, around objects of one size and of one share of the frame. There *whole read* is the same
-read by filters over all pixels, which is what `gaussian_read` does on an accelerator. Frames are uint8 until
-they are read, and noise: what is in them makes no difference to the cost. Validation of Pyro and of
-torch.distributions is off, as in training.
+measures tracking, and forward, backward and fused Adam of `HARTObjective`, for glimpses of 28 x 28, without
+and with evidence of the first glimpse, and of 56 x 56 samples; and one frame of a tracker, split into the
+read and the rest, in frames from 128 x 128 to 1024 x 1024 pixels, around objects of one size and of one share
+of the frame. There *whole read* is the same read by filters over all pixels, which is what `gaussian_read`
+does on an accelerator. Frames are uint8 until they are read, and noise: what is in them makes no difference
+to the cost. Validation of Pyro and of torch.distributions is off, as in training.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ from whatwhere.inference.supervised import HARTObjective
 from whatwhere.inference.training import keep_freed_memory, make_optimizer, parse_config
 from whatwhere.models import HART, HARTState, kitti_hart, small_hart
 from whatwhere.models.components.attention import Size
+from whatwhere.models.components.bounded_sizes import BoundedSizes
 from whatwhere.models.components.gaussian_read import gaussian_filters, gaussian_read
 from whatwhere.models.components.gaussian_windows import GaussianWindow
+from whatwhere.models.components.glimpse_evidence import GlimpseEvidence
 
 from .air import Contender, describe, settle
 from .footprint import Step, count_operations, peak_memory, saved_bytes
@@ -35,8 +37,16 @@ from .harness import Measurement, measure, spread
 from .machine import describe_machine
 from .report import conditions, markdown_table, milliseconds, timing_fields, write_report
 
+
+def small_hart_with_evidence() -> HART:
+    """The smallest of `MODELS` with all that tracking real video takes."""
+    parts: dict[str, Any] = {"evidence": GlimpseEvidence(), "sizes": BoundedSizes()}
+    return small_hart((3, 100, 100), (28, 28), units="window", bounded=True, detached=True, **parts)
+
+
 MODELS: dict[str, Callable[[], HART]] = {
     "small, 28 x 28": functools.partial(small_hart, (3, 100, 100), (28, 28)),
+    "small, 28 x 28, evidence": small_hart_with_evidence,
     "small, 56 x 56": functools.partial(small_hart, (3, 100, 100), (56, 56)),
     "KITTI, 56 x 56": functools.partial(kitti_hart, (3, 187, 621)),
 }

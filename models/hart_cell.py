@@ -277,7 +277,7 @@ class HARTCell(nn.Module):
         if self.dorsal is not None:
             logits, filters = self.dorsal(maps, state.appearance)
             if self.location_evidence and self.evidence and memory is not None and found is not None:
-                seen = self.evidence.maps(found, window, maps, _level(state), memory)
+                seen = self.evidence.maps(found, window, maps, memory)
                 logits = logits + self.location_evidence(seen).squeeze(1)
             mask = logits.sigmoid()
             ventral = ventral * mask.unsqueeze(1)

@@ -31,7 +31,7 @@ from .boxes import (
     middles,
 )
 from .clip_features import ClipFeatures, CoarseFrames, ConvClip, FeatureMaps, MeanContext, PlacesContext
-from .correlation import normalised_cross_correlation
+from .correlation import Templates, normalised_cross_correlation
 from .dynamic_filters import DynamicFilterLayer, DynamicFilters, dynamic_convolution
 from .feature_extractors import (
     ConvPoolFeatures,
@@ -123,6 +123,7 @@ from .windows import InverseScaleWindows, SquashedWindows
 from .workers import Workers
 
 __all__ = [
+    "Templates",
     "normalised_cross_correlation",
     "looks",
     "RidgeFilter",

@@ -35,7 +35,8 @@ def clip_straight_through(x: Tensor, minimum: Any, maximum: Any = None) -> Tenso
         minimum: a number, or a tensor that broadcasts.
         maximum: likewise, or nothing.
     """
-    return x + (x.clamp(minimum, maximum) - x).detach()
+    clipped = x.clamp(minimum, maximum)
+    return x + (clipped - x).detach() if torch.is_grad_enabled() else clipped
 
 
 def air_inverse_scale(z_where: Tensor) -> Tensor:

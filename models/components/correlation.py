@@ -16,6 +16,7 @@ Cross-Correlation*, 1995, whose integral images are for equal weights).
 from __future__ import annotations
 
 from functools import cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,11 +25,63 @@ _FLAT = 1e-6
 """Mean square deviation of grey values in [0, 1], in all channels, below which a place has no look."""
 
 
+class Templates(NamedTuple):
+    """Templates that images of one size are compared with: what of them can be computed once."""
+
+    kernels: Tensor
+    r"""Transforms of $w (T - \bar T) / \sqrt{\sum w (T - \bar T)^2}$, conjugate, `(..., C, N, M)`; of flat
+    templates 0."""
+    spread: Tensor
+    """Transforms of w, conjugate, `(..., 1, N, M)`."""
+    size: tuple[int, int]
+    """Rows and columns of what is transformed, a little more than those of the images."""
+    places: tuple[int, int]
+    """Rows and columns of the scores."""
+
+    @classmethod
+    def prepared(cls, templates: Tensor, weights: Tensor | None, height: int, width: int) -> Templates:
+        """Templates for images of a height and width, see `normalised_cross_correlation`."""
+        channels, down, across = templates.shape[-3:]
+        if down > height or across > width:
+            raise ValueError(
+                f"`templates` of {down} x {across} cells are larger than images of {height} x {width}"
+            )
+        if weights is None:
+            weights = torch.ones_like(templates[..., 0, :, :])
+        cells = (weights / weights.sum(dim=(-2, -1), keepdim=True)).unsqueeze(-3)
+        deviation = templates - (cells * templates).sum(dim=(-2, -1), keepdim=True)
+        energy = (cells * deviation.square()).sum(dim=(-3, -2, -1), keepdim=True)
+        flat = _FLAT * channels
+        kernels = (cells * deviation / energy.clamp(min=flat).sqrt()).masked_fill(energy <= flat, 0.0)
+        size = _fast_length(height), _fast_length(width)
+        transforms = (torch.fft.rfft2(each, s=size).conj().resolve_conj() for each in (kernels, cells))
+        return cls(*transforms, size, (height - down + 1, width - across + 1))
+
+    def scores(self, images: Tensor) -> Tensor:
+        """How much images look like the templates, see `normalised_cross_correlation`.
+
+        Args:
+            images: `(..., C, H, W)`; their means should be about 0, so that sums of squares cancel less.
+        """
+        seen = torch.cat([images, images.square().sum(dim=-3, keepdim=True)], dim=-3)
+        spectra = torch.fft.rfft2(seen, s=self.size)
+        product = self._at_places((spectra[..., :-1, :, :] * self.kernels).sum(dim=-3))
+        means = self._at_places(spectra * self.spread)
+        variance = means[..., -1, :, :] - means[..., :-1, :, :].square().sum(dim=-3)
+        flat = _FLAT * images.shape[-3]
+        score = product / variance.clamp(min=flat).sqrt()
+        return score.masked_fill(variance <= flat, 0.0).clamp(-1, 1)
+
+    def _at_places(self, spectra: Tensor) -> Tensor:
+        rows, columns = self.places
+        return torch.fft.irfft2(spectra, s=self.size)[..., :rows, :columns]
+
+
 def normalised_cross_correlation(images: Tensor, templates: Tensor, weights: Tensor | None = None) -> Tensor:
     """How much images look like templates, at all places where a template is inside.
 
     Leading axes are broadcast. Nothing is read from the device. Single precision is enough for patches; whole
-    frames want double, as sums over all of the frame are rounded.
+    frames want double, as sums over all of the frame are rounded. `Templates` are for many images.
 
     Args:
         images: `(..., C, H, W)`, floating point.
@@ -39,39 +92,8 @@ def normalised_cross_correlation(images: Tensor, templates: Tensor, weights: Ten
     Returns:
         `(..., H - h + 1, W - w + 1)`, in [-1, 1]; 0 where image or template are flat.
     """
-    channels, height, width = images.shape[-3:]
-    down, across = templates.shape[-2:]
-    if down > height or across > width:
-        raise ValueError(
-            f"`templates` of {down} x {across} cells are larger than images of {height} x {width}"
-        )
-    if weights is None:
-        weights = torch.ones_like(templates[..., 0, :, :])
-    weights = weights / weights.sum(dim=(-2, -1), keepdim=True)
-    cells = weights.unsqueeze(-3)
-    deviation = templates - (cells * templates).sum(dim=(-2, -1), keepdim=True)
-    kernel = cells * deviation
-    energy = (kernel * deviation).sum(dim=(-3, -2, -1))[..., None, None]
-    images = images - images.mean(dim=(-2, -1), keepdim=True)  # sums of squares cancel less
-    if (down, across) == (height, width):
-        product, square, means = (
-            (x * w).sum(dim=(-2, -1), keepdim=True)
-            for x, w in ((images, kernel), (images.square(), cells), (images, cells))
-        )
-        product, square = product.sum(dim=-3), square.sum(dim=-3)
-    else:
-        size = _fast_length(height), _fast_length(width)
-        spectrum, spread = torch.fft.rfft2(images, s=size), torch.fft.rfft2(cells, s=size).conj()
-        products = (spectrum * torch.fft.rfft2(kernel, s=size).conj()).sum(dim=-3)
-        squares = torch.fft.rfft2(images.square().sum(dim=-3), s=size) * spread.squeeze(-3)
-        product, square, means = (
-            torch.fft.irfft2(each, s=size)[..., : height - down + 1, : width - across + 1]
-            for each in (products, squares, spectrum * spread)
-        )
-    variance = square - means.square().sum(dim=-3)
-    flat = _FLAT * channels
-    score = product / (variance.clamp(min=flat) * energy.clamp(min=flat)).sqrt()
-    return score.masked_fill((variance <= flat) | (energy <= flat), 0.0).clamp(-1, 1)
+    prepared = Templates.prepared(templates, weights, images.shape[-2], images.shape[-1])
+    return prepared.scores(images - images.mean(dim=(-2, -1), keepdim=True))
 
 
 @cache

@@ -62,11 +62,12 @@ def gaussian_filters(
     Returns:
         `(..., count, length)`.
     """
-    samples = torch.arange(count, device=centre.device, dtype=centre.dtype) - (count - 1) / 2
+    samples = torch.arange(-(count - 1) / 2, count / 2, device=centre.device, dtype=centre.dtype)
     pixels = torch.arange(length, device=centre.device, dtype=centre.dtype)
-    positions = centre.unsqueeze(-1) + stride.unsqueeze(-1) * samples  # positions.shape = (..., R)
-    sigma = clip_straight_through(sigma, _DIVISIBLE_SIGMA)[..., None, None]
-    logits = -0.5 * ((pixels - positions.unsqueeze(-1)) / sigma).square()
+    centre, stride, sigma = (field[..., None, None] for field in (centre, stride, sigma))
+    sigma = clip_straight_through(sigma, _DIVISIBLE_SIGMA)
+    positions = torch.addcmul(centre, stride, samples[:, None])  # positions.shape = (..., R, 1)
+    logits = -0.5 * ((pixels - positions) / sigma).square()
     # Epsilon is the weight of one more pixel, which is black. Nearly all exponentials underflow, which takes
     # PyTorch's `exp` ten times as long as `softmax`.
     return F.pad(logits, (0, 1), value=math.log(epsilon)).softmax(dim=-1)[..., :-1]
@@ -209,9 +210,13 @@ def gaussian_read(
         if part is not None:
             height, width = part.size
             window = window._replace(centre=window.centre - window.centre.new_tensor(part.corners))
-        x, y = window.axes()
-        rows = gaussian_filters(*y, size[0], height, epsilon)  # rows.shape = (..., B, h, H)
-        columns = gaussian_filters(*x, size[1], width, epsilon)  # columns.shape = (..., B, w, W)
+        # rows.shape = (..., B, h, H), columns.shape = (..., B, w, W)
+        if size[0] == size[1] and height == width:
+            columns, rows = gaussian_filters(*window, size[0], height, epsilon).unbind(-3)
+        else:
+            x, y = window.axes()
+            rows = gaussian_filters(*y, size[0], height, epsilon)
+            columns = gaussian_filters(*x, size[1], width, epsilon)
         # All windows of an image are one product with it. Columns come first: the cheaper order for images
         # that are wider than high.
         count = shape[:-2].numel()

@@ -24,10 +24,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .boxes import middles
-from .correlation import normalised_cross_correlation
+from .correlation import Templates
 from .gaussian_read import HART_EPSILON, gaussian_read
 from .gaussian_windows import GaussianWindow, SigmaRule, smooth_knee_sigma
 from .looks import looks
+from .precision import without_autocast
 from .ridge_filter import RidgeFilter, peak_at_corner
 
 NUMBERS = 10
@@ -39,8 +40,8 @@ _SAMPLES_PER_SIDE = 10.0
 """Samples along the side of a square as large as the box."""
 _WEIGHT_WIDTH = 0.8
 """Standard deviation of the weights, in half sides of the box."""
-_SCALES = (1.0, 0.9, 1.1)
-"""Sizes that are compared at the best place, the present one first."""
+_SCALES = (0.9, 1.0, 1.1)
+"""Sizes that are compared at the best place."""
 _SWEEP = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1), (1, -1), (-1, 1))
 """Where a lost object is looked for, in turn, in units of the reach."""
 _CONTEXT = 1.2
@@ -55,10 +56,8 @@ _PATIENCE = 3
 class Memory(NamedTuple):
     """What is known of how objects look."""
 
-    first: Tensor
-    """Looks of the first glimpse as it is, and as if it were smaller and larger, `(3, B, F, n, n)`."""
-    weights: Tensor
-    """Of their cells, `(B, n, n)`."""
+    first: Templates
+    """Looks of the first glimpse as if it were smaller, as it is, and larger, `(3, B, F, ...)`."""
     filter: RidgeFilter
     """Tells the object from its surroundings, of transforms `(B, F, N, N // 2 + 1)`."""
     taper: Tensor
@@ -93,6 +92,8 @@ class Found(NamedTuple):
     """
     centre: Tensor
     """Middle of where it was looked for, `(B, 2)` in pixels: the expected one, or another if it is lost."""
+    stride: Tensor
+    """Pixels from place to place, `(B, 1)`."""
     surface: Tensor
     """How much all places are like the object, `(B, m, m)`."""
 
@@ -110,8 +111,11 @@ class GlimpseEvidence(nn.Module):
         sigma: width of the Gaussians that samples are taken with, given the stride.
     """
 
-    _offsets: Tensor
-    _far: Tensor
+    _places: Tensor
+    _neighbours: Tensor
+    _rows: Tensor
+    _columns: Tensor
+    _cost: Tensor
     _sweep: Tensor
     _label: Tensor
 
@@ -131,12 +135,27 @@ class GlimpseEvidence(nn.Module):
         self.samples, self.reach = samples, reach
         self.penalty, self.rate = penalty, rate
         self.threshold, self.retake, self.sigma = threshold, retake, sigma
-        steps = torch.arange(-reach, reach + 1.0)
-        self.register_buffer("_offsets", steps, persistent=False)
-        self.register_buffer("_far", (steps[:, None] ** 2 + steps**2) / reach**2, persistent=False)
-        peak = peak_at_corner(self.extent, _SAMPLES_PER_SIDE / 16)
-        self.register_buffer("_label", torch.fft.rfft2(peak[:, None] * peak), persistent=False)
-        self.register_buffer("_sweep", torch.tensor(_SWEEP, dtype=torch.float), persistent=False)
+        side, extent = 2 * reach + 1, self.extent
+        row, column = torch.arange(side).repeat_interleave(side), torch.arange(side).repeat(side)
+        places = torch.stack([column, row], dim=-1) - reach
+        far = places.square().sum(-1) / reach**2
+        low, high = (
+            ((column + d).clamp(0, side - 1) + side * row, column + side * (row + d).clamp(0, side - 1))
+            for d in (-1, 1)
+        )
+        here = column + side * row
+        moved = (torch.arange(extent) + places[..., None]).remainder(extent)  # (m^2, 2, N)
+        peak = peak_at_corner(extent, _SAMPLES_PER_SIDE / 16).roll(reach)
+        for name, value in (
+            ("_places", places.float()),
+            ("_neighbours", torch.stack([*low, here, here, *high], dim=-1)),
+            ("_rows", extent * moved[:, 1, :, None]),
+            ("_columns", moved[:, 0, None, :]),
+            ("_cost", (penalty * far).masked_fill(far > 1, torch.inf)),
+            ("_sweep", reach * torch.tensor(_SWEEP, dtype=torch.float)),
+            ("_label", torch.fft.rfft2(peak[:, None] * peak)),
+        ):
+            self.register_buffer(name, value, persistent=False)
 
     @property
     def extent(self) -> int:
@@ -158,7 +177,7 @@ class GlimpseEvidence(nn.Module):
             extent.amax(-1, keepdim=True) / (self.samples - 1),
         )
         strides = stride / stride.new_tensor(_SCALES)[:, None, None]
-        first = self._looks(frame, middles(box), strides, self.samples)
+        seen = self._looks(frame, middles(box), strides, self.samples)
         half = extent / (2 * stride)
         cells = torch.arange(self.samples, device=box.device, dtype=box.dtype) - (self.samples - 1) / 2
         cover = (half[:, :, None] + 0.5 - cells.abs()).clamp(0, 1)
@@ -170,9 +189,10 @@ class GlimpseEvidence(nn.Module):
         distance = cells / (half + _CONTEXT * _SAMPLES_PER_SIDE / 2)[:, :, None]
         across, down = (torch.pi / 2 * distance.clamp(-1, 1)).cos().square().unbind(1)
         taper = (down[:, :, None] * across[:, None, :])[:, None]
-        region = self._looks(frame, middles(box), stride, self.extent)
-        learned = RidgeFilter.learned(_spectra(region, taper), self._label)
-        return Memory(first, weights, learned, taper, stride, features, torch.zeros_like(box[:, 0]))
+        first = Templates.prepared(seen, weights, self.extent, self.extent)
+        region = self._surroundings(frame, middles(box), stride)
+        learned = RidgeFilter.learned(torch.fft.rfft2(region * taper), self._label)
+        return Memory(first, learned, taper, stride, features, torch.zeros_like(box[:, 0]))
 
     def first_numbers(self, like: Tensor) -> Tensor:
         """Those of a first glimpse, which is where it was said to be, `(B, 10)`."""
@@ -191,118 +211,93 @@ class GlimpseEvidence(nn.Module):
             memory: of what was seen.
         """
         stride = memory.stride * size.exp()
-        lost = memory.doubtful >= _PATIENCE
-        turn = (memory.doubtful - _PATIENCE).clamp(min=0).remainder(len(_SWEEP)).long()
-        centre = expected + self._sweep[turn] * (self.reach * stride) * lost[:, None]
-        region = self._looks(frame, centre, stride, self.extent)
-        scores = normalised_cross_correlation(region, memory.first, memory.weights)  # (3, B, m, m)
-        answers = self._answers(region, memory)
-        surface = (scores[0] + answers) / 2
-        side = 2 * self.reach + 1
-        wanted = (surface - self.penalty * self._far).masked_fill(self._far > 1, -2.0)
-        best = wanted.flatten(1).argmax(1, keepdim=True)
-        row, column = torch.div(best, side, rounding_mode="floor"), best % side
-        score, smaller, larger = scores.flatten(2).gather(2, best.expand(3, -1, -1))[..., 0]
-        place = torch.cat([self._refined(surface, row, column, axis) for axis in (2, 1)], dim=-1)
-        needed = torch.where(lost, self.retake, self.threshold)
-        trust = (_STEEPNESS * (score - needed)).sigmoid()
-        found = centre + place * stride
-        doubtful = torch.where(score < needed, memory.doubtful + 1, 0.0)
-        there = RidgeFilter.learned(
-            _spectra(_shifted(region, row - self.reach, column - self.reach), memory.taper), self._label
-        )
-        x, y = (self._offsets - place[:, :1]).square(), (self._offsets - place[:, 1:]).square()
-        away = y[:, :, None] + x[:, None]
-        second = surface.masked_fill(away < (_SAMPLES_PER_SIDE / 4) ** 2, -1.0).flatten(1).amax(1)
-        answer, height = answers.flatten(1).gather(1, best)[:, 0], surface.flatten(1).gather(1, best)[:, 0]
-        at_rest = scores[0, :, self.reach, self.reach]
-        numbers = torch.stack(
-            [
-                *(place / self.reach).unbind(-1),
-                *(score, answer, at_rest, height - second, trust),
-                *(smaller - score, larger - score, size[:, 0]),
-            ],
-            dim=-1,
-        )
-        memory = memory._replace(filter=memory.filter.towards(there, self.rate * trust), doubtful=doubtful)
-        shift, lost = (found - expected) * trust[:, None], doubtful >= _PATIENCE
+        turn = (memory.doubtful - _PATIENCE).clamp(min=0).remainder(len(_SWEEP)).long()  # 0 if it is not lost
+        centre = torch.addcmul(expected, self._sweep[turn], stride)
+        region = self._surroundings(frame, centre, stride)
+        scores = memory.first.scores(region).flatten(2)  # (3, B, m^2)
+        surface = (scores[1] + self._answers(region, memory)) / 2
+        best = (surface - self._cost).argmax(1)
+        # Three values each on both axes, and over sizes. around.shape = (B, 3, 2), compared.shape = (B, 3, 1)
+        around = surface.gather(1, self._neighbours[best]).unflatten(1, (3, 2))
+        compared = scores.gather(2, best[:, None].expand(3, -1, -1)).transpose(0, 1)
+        low, here, high = torch.cat([around, compared], dim=2).unbind(1)
+        tops = _top(low, here, high)
+        place = self._places[best] + tops[:, :2].clamp(-0.5, 0.5)
+        height, score = here[:, :1], here[:, 2:]
+        needed = self.threshold + (self.retake - self.threshold) * (memory.doubtful >= _PATIENCE)
+        trust = (_STEEPNESS * (score - needed[:, None])).sigmoid()
         sure = (_STEEPNESS * (score - self.retake)).sigmoid()
-        growth = (_top(smaller, score, larger) * sure)[:, None]
-        return Found(shift, score, trust, growth, lost, numbers, centre, surface), memory
+        doubtful = (memory.doubtful + 1) * (score[:, 0] < needed)
+        there = RidgeFilter.learned(torch.fft.rfft2(self._shifted(region, best) * memory.taper), self._label)
+        away = (self._places - place[:, None]).square().sum(-1)
+        second = surface.masked_fill(away < (_SAMPLES_PER_SIDE / 4) ** 2, -1.0).amax(1, keepdim=True)
+        middle = len(self._places) // 2
+        numbers = [place / self.reach, score, 2 * height - score, scores[1, :, middle : middle + 1]]
+        numbers += [height - second, trust, compared[:, ::2, 0] - score, size]
+        found = Found(
+            shift=torch.addcmul(centre - expected, place, stride) * trust,
+            score=score[:, 0],
+            trust=trust[:, 0],
+            growth=tops[:, 2:] * sure,
+            lost=doubtful >= _PATIENCE,
+            numbers=torch.cat(numbers, dim=-1),
+            centre=centre,
+            stride=stride,
+            surface=surface.unflatten(1, (-1, 2 * self.reach + 1)),
+        )
+        learned = memory.filter.towards(there, self.rate * found.trust)
+        return found, memory._replace(filter=learned, doubtful=doubtful)
 
     @torch.no_grad()
-    def maps(self, found: Found, window: Tensor, maps: Tensor, size: Tensor, memory: Memory) -> Tensor:
+    def maps(self, found: Found, window: Tensor, maps: Tensor, memory: Memory) -> Tensor:
         """Evidence for each cell of a window around the place that was found.
 
         Args:
             found: see `forward`.
             window: its box, `(B, 4)`, in pixels.
             maps: V1's, of its glimpse, `(B, channels, r, c)`.
-            size: see `forward`.
             memory: of what was seen.
 
         Returns:
             `(B, 2, r, c)`: the score of an object there, and how much its features are like the first ones.
         """
-        rows, columns = maps.shape[-2:]
-        reach = self.reach * memory.stride * size.exp()  # (B, 1), half of the surface's side in pixels
-        middle = (middles(window) - found.centre) / reach
-        across, down = (
-            _cell_middles(count, maps) * window[:, 2 + axis, None] / reach + middle[:, axis, None]
-            for axis, count in ((0, columns), (1, rows))
-        )
-        grid = torch.stack(
-            [across[:, None, :].expand(-1, rows, -1), down[:, :, None].expand(-1, -1, columns)], dim=-1
-        )
-        score = F.grid_sample(found.surface[:, None], grid.to(found.surface), "bilinear", "zeros", True)
-        likeness = torch.einsum("bcij,bc->bij", F.normalize(maps.to(score.dtype), dim=1), memory.features)
-        return torch.cat([score, likeness[:, None]], dim=1)
+        with without_autocast(maps.device):
+            half = self.reach * found.stride  # of the surface's side, in pixels
+            middle = (middles(window) - found.centre) / half
+            frame = torch.cat([(window[:, 2:] / (2 * half)).diag_embed(), middle[:, :, None]], dim=2)
+            grid = F.affine_grid(frame, [len(maps), 1, *maps.shape[-2:]], align_corners=False)
+            score = F.grid_sample(found.surface[:, None], grid, "bilinear", "zeros", align_corners=True)
+            seen = maps.to(score.dtype).flatten(2)
+            length = torch.linalg.vector_norm(seen, dim=1, keepdim=True).clamp(min=1e-12)
+            likeness = (memory.features[:, None] @ seen / length).view_as(score)
+            return torch.cat([score, likeness], dim=1)
 
     def _looks(self, frame: Tensor, middle: Tensor, stride: Tensor, samples: int) -> Tensor:
         """Looks of squares of samples, `(..., B, F, samples, samples)`."""
-        spacing = torch.broadcast_tensors(stride, middle)[0]
-        window = GaussianWindow(middle.expand_as(spacing) - 0.5, spacing, self.sigma(spacing))
+        centre = (middle - 0.5).expand(*stride.shape[:-1], 2)
+        window = GaussianWindow(centre, stride.expand_as(centre), self.sigma(stride).expand_as(centre))
         colours = gaussian_read(frame, window, (samples, samples), HART_EPSILON)
         return looks(colours)
 
-    def _answers(self, region: Tensor, memory: Memory) -> Tensor:
-        """What the filter answers at the places of the scores, `(B, m, m)`."""
-        extent, side = self.extent, 2 * self.reach + 1
-        spectra = memory.filter.answer(_spectra(region, memory.taper), _REGULARISATION)
-        answers = torch.fft.irfft2(spectra, s=(extent, extent)).roll((self.reach, self.reach), (-2, -1))
-        return answers[:, :side, :side]
+    def _surroundings(self, frame: Tensor, middle: Tensor, stride: Tensor) -> Tensor:
+        """Looks `(B, F, N, N)` around an object, without their means."""
+        seen = self._looks(frame, middle, stride, self.extent)
+        return seen - seen.mean(dim=(-2, -1), keepdim=True)
 
-    def _refined(self, surface: Tensor, row: Tensor, column: Tensor, axis: int) -> Tensor:
-        """The best place between samples, on one axis: the top of the parabola through three scores."""
-        last = surface.shape[-1] - 1
-        batch = torch.arange(len(surface), device=surface.device)[:, None]
-        low, middle, high = (
-            surface[batch, (row + d * (axis == 1)).clamp(0, last), (column + d * (axis == 2)).clamp(0, last)]
-            for d in (-1, 0, 1)
-        )
-        return (column if axis == 2 else row) - self.reach + _top(low, middle, high).clamp(-0.5, 0.5)
+    def _answers(self, region: Tensor, memory: Memory) -> Tensor:
+        """What the filter answers at the places of the scores, `(B, m^2)`."""
+        side = 2 * self.reach + 1
+        spectra = memory.filter.answer(torch.fft.rfft2(region * memory.taper), _REGULARISATION)
+        return torch.fft.irfft2(spectra, s=(self.extent, self.extent))[:, :side, :side].flatten(1)
+
+    def _shifted(self, region: Tensor, best: Tensor) -> Tensor:
+        """Regions `(B, F, N, N)` so moved, periodically, that places `(B,)` come to their middle."""
+        cells = (self._rows[best] + self._columns[best]).flatten(1)
+        moved = region.flatten(2).gather(2, cells[:, None].expand(-1, region.shape[1], -1))
+        return moved.unflatten(2, (self.extent, self.extent))
 
 
 def _top(low: Tensor, middle: Tensor, high: Tensor) -> Tensor:
     """Where the parabola through values at -1, 0 and 1 has its top, at most there; or else the higher end."""
-    bend = low - 2 * middle + high
-    top = (low - high) / (2 * bend.clamp(max=-1e-6))
-    return torch.where(bend < -1e-6, top, (high - low).sign()).clamp(-1, 1)
-
-
-def _spectra(region: Tensor, taper: Tensor) -> Tensor:
-    return torch.fft.rfft2((region - region.mean(dim=(-2, -1), keepdim=True)) * taper)
-
-
-def _shifted(region: Tensor, down: Tensor, across: Tensor) -> Tensor:
-    """Regions `(B, F, N, N)` so moved, periodically, that a place `(B, 1)` off their middle comes there."""
-    steps = torch.arange(region.shape[-1], device=region.device)
-    rows, columns = ((steps + by) % region.shape[-1] for by in (down, across))
-    batch = torch.arange(len(region), device=region.device)[:, None, None, None]
-    channels = torch.arange(region.shape[1], device=region.device)[:, None, None]
-    return region[batch, channels, rows[:, None, :, None], columns[:, None, None, :]]
-
-
-def _cell_middles(count: int, like: Tensor) -> Tensor:
-    """Middles of `count` cells of a side, from -1/2 to 1/2."""
-    return (torch.arange(count, device=like.device, dtype=torch.float32) + 0.5) / count - 0.5
+    bend = (low + high).sub(middle, alpha=2)
+    return ((high - low) / (-2 * bend).clamp(min=2e-6)).clamp(-1, 1)

@@ -25,7 +25,7 @@ class RidgeFilter(NamedTuple):
     """The two sums of filters, on one axis or two."""
 
     numerator: Tensor
-    """A, complex, `(B, d, ...)`."""
+    """Conjugate of A, complex, `(B, d, ...)`."""
     denominator: Tensor
     """B, `(B, ...)`, not negative."""
 
@@ -37,15 +37,15 @@ class RidgeFilter(NamedTuple):
             spectra: transforms of the looks, `(B, d, ...)`.
             label: transform of the answer, `(...)`.
         """
-        return cls(label.conj() * spectra, (spectra.conj() * spectra).real.sum(dim=1))
+        return cls(label * spectra.conj(), torch.view_as_real(spectra).square().sum(dim=(1, -1)))
 
     def towards(self, other: RidgeFilter, rate: Tensor | float) -> RidgeFilter:
         """A step of the running mean; `rate` in [0, 1], a number or `(B,)`."""
         axes = [1] * (self.denominator.dim() - 1)
-        rates = torch.as_tensor(rate, device=self.denominator.device).reshape(-1, *axes)
+        rates = torch.as_tensor(rate).to(self.denominator).reshape(-1, *axes)
         return RidgeFilter(
             self.numerator + rates.unsqueeze(1) * (other.numerator - self.numerator),
-            self.denominator + rates * (other.denominator - self.denominator),
+            self.denominator.lerp(other.denominator, rates),
         )
 
     def answer(self, spectra: Tensor, regularisation: float) -> Tensor:
@@ -55,9 +55,9 @@ class RidgeFilter(NamedTuple):
             spectra: transforms of the looks, `(B, d, ...)`.
             regularisation: lambda, in units of the mean of B.
         """
-        strength = regularisation * self.denominator.flatten(1).mean(dim=1)
-        total = (self.numerator.conj() * spectra).sum(dim=1)
-        power = self.denominator + strength.reshape(-1, *[1] * (self.denominator.dim() - 1))
+        mean = self.denominator.mean(dim=tuple(range(1, self.denominator.dim())), keepdim=True)
+        power = self.denominator.add(mean, alpha=regularisation)
+        total = (self.numerator * spectra).sum(dim=1)
         return total / power.clamp(min=torch.finfo(power.dtype).tiny)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from whatwhere.models.components.correlation import normalised_cross_correlation
+from whatwhere.models.components.correlation import Templates, normalised_cross_correlation
 
 
 def slow_correlation(image: Tensor, template: Tensor, weights: Tensor) -> Tensor:
@@ -49,6 +49,16 @@ def test_leading_axes_are_broadcast():
         for j in range(4):
             expected = slow_correlation(*(x.double() for x in (images[j], templates[i, 0], weights[j])))
             torch.testing.assert_close(found[i, j].double(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_templates_are_prepared_once_for_many_images():
+    templates, weights = torch.rand(3, 2, 4, 5), torch.rand(4, 5)
+    prepared = Templates.prepared(templates, weights, 11, 13)
+    for image in torch.rand(3, 2, 11, 13) - 0.5:
+        expected = [slow_correlation(image.double(), each.double(), weights.double()) for each in templates]
+        torch.testing.assert_close(
+            prepared.scores(image).double(), torch.stack(expected), rtol=1e-4, atol=1e-5
+        )
 
 
 def test_correlation_ignores_brightness_and_contrast():

@@ -37,6 +37,11 @@ def start(evidence: GlimpseEvidence) -> Memory:
     return evidence.start(frame(30, 40), BOX, MAPS_OF_V1)
 
 
+def shapes(memory: Memory) -> list[torch.Size]:
+    tensors = [*memory.first[:2], *memory.filter, *memory[2:]]
+    return [tensor.shape for tensor in tensors]
+
+
 @pytest.mark.parametrize(("x", "y"), [(0, 0), (7, -5), (-12, 3), (4, 15)])
 def test_finds_how_far_an_object_moved(x: int, y: int):
     evidence = GlimpseEvidence()
@@ -99,13 +104,24 @@ def test_first_looks_stay_and_the_filter_follows_only_what_is_trusted():
     assert change < 0.1 * usual
 
 
+@pytest.mark.parametrize(("x", "y"), [(7, -5), (-12, 3)])
+def test_the_filter_learns_from_the_place_where_the_object_was_found(x: int, y: int):
+    """With a rate of 1 it knows nothing else, and answers that place with its peak, of height about 1."""
+    evidence = GlimpseEvidence(rate=1.0)
+    moved = frame(30 + x, 40 + y)
+    _, memory = evidence(moved, MIDDLE, LEVEL, start(evidence))
+    there, _ = evidence(moved, MIDDLE + torch.tensor([[x, y]]), LEVEL, memory)
+    assert there.numbers[0, 3] > 0.8
+    torch.testing.assert_close(there.shift, torch.zeros(1, 2), atol=0.5, rtol=0)
+
+
 def test_maps_are_highest_where_the_object_is():
     evidence = GlimpseEvidence()
     found, memory = evidence(frame(36, 40), MIDDLE, LEVEL, start(evidence))
     features = torch.zeros(1, 5, 7, 7)
     features[:, :, 2, 4] = memory.features
     window = torch.tensor([[30.0, 40.0, 24.0, 24.0]])  # the object is 6 pixels to the right of its middle
-    score, likeness = evidence.maps(found, window, features, LEVEL, memory)[0]
+    score, likeness = evidence.maps(found, window, features, memory)[0]
     assert MAPS == 2
     assert score.shape == (7, 7)
     row, column = divmod(int(score.argmax()), 7)
@@ -118,11 +134,11 @@ def test_no_gradient_passes_and_nothing_grows():
     evidence = GlimpseEvidence()
     moving = MIDDLE.clone().requires_grad_()
     memory = start(evidence)
-    sizes = [x.numel() for x in (*memory[:2], *memory.filter, *memory[3:])]
+    sizes = shapes(memory)
     for _ in range(5):
         found, memory = evidence(frame(31, 40), moving, LEVEL, memory)
     assert not any(x.requires_grad for x in found)
-    assert [x.numel() for x in (*memory[:2], *memory.filter, *memory[3:])] == sizes
+    assert shapes(memory) == sizes
 
 
 def test_impossible_numbers_are_refused():
