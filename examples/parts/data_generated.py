@@ -12,19 +12,22 @@ from whatwhere.datasets import (
     ClutterRecipe,
     GeneratedVideos,
     MovingDigitsRecipe,
+    PastedRecipe,
     RatmDigitsRecipe,
     bouncing_ball_videos,
     clutter_videos,
     in_parts,
+    load_pictures,
     moving_digit_videos,
     multi_object_images,
+    pasted_videos,
     save_video,
     save_video_parts,
 )
 
 
 def add_generating_commands(add_command: Callable[..., argparse.ArgumentParser]) -> None:
-    """Adds `multi-mnist`, `glyphs`, `moving-digits`, `ratm-digits`, `bouncing-balls` and `clutter`.
+    """Adds `multi-mnist`, `glyphs`, `moving-digits`, `ratm-digits`, `bouncing-balls`, `clutter` and `pasted`.
 
     Args:
         add_command: makes a parser for a command of a name, with its `help`.
@@ -51,6 +54,9 @@ def add_generating_commands(add_command: Callable[..., argparse.ArgumentParser])
     command = add_command("clutter", help="make videos of an object to follow through clutter")
     command.set_defaults(run=make_clutter)
     add_clutter_arguments(command)
+    command = add_command("pasted", help="make videos of parts of your pictures that move over others")
+    command.set_defaults(run=make_pasted)
+    add_pasted_arguments(command)
 
 
 def add_common_arguments(parser: argparse.ArgumentParser, items: str) -> None:
@@ -161,6 +167,29 @@ def add_clutter_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, metavar="FILE", help="HDF5 file to write")
 
 
+def add_pasted_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `pasted`."""
+    parser.add_argument("folder", help="PNG and JPEG files, in it or in its folders; of each at most 32")
+    parser.add_argument(
+        "--split",
+        choices=("train", "test"),
+        default="train",
+        help="made of the first nine tenths of the pictures, or of the rest (default: %(default)s)",
+    )
+    parser.add_argument("--size", type=int, default=300, metavar="N", help="videos (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument(
+        "--image-size",
+        nargs=2,
+        type=int,
+        default=(128, 128),
+        metavar=("HEIGHT", "WIDTH"),
+        help="of the frames in pixels (default: 128 128)",
+    )
+    parser.add_argument("--frames", type=int, default=30, help="of a video (default: %(default)s)")
+    parser.add_argument("--output", required=True, metavar="FILE", help="HDF5 file to write")
+
+
 def make(arguments: argparse.Namespace) -> int:
     """Makes still images of several digits."""
     recipe = RECIPES[arguments.recipe](
@@ -239,6 +268,15 @@ def make_clutter(arguments: argparse.Namespace) -> int:
     videos = videos_of_digits(clutter_videos, recipe, arguments)
     parameters = {**dataclasses.asdict(recipe), "split": arguments.split, "source": arguments.source}
     return save_generated(videos, "clutter", parameters, arguments)
+
+
+def make_pasted(arguments: argparse.Namespace) -> int:
+    """Makes videos of objects that are cut out of pictures and move over others."""
+    recipe = PastedRecipe(image_size=tuple(arguments.image_size), frames=arguments.frames)
+    pictures = load_pictures(arguments.folder)
+    videos = pasted_videos(recipe, pictures, arguments.split, arguments.size, arguments.seed)
+    parameters = {**dataclasses.asdict(recipe), "split": arguments.split, "pictures": len(pictures)}
+    return save_generated(videos, "pasted", parameters, arguments)
 
 
 def videos_of_digits(

@@ -5,12 +5,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from PIL import Image
 
 from whatwhere.datasets import (
     Billiard,
     BouncingBallsRecipe,
     ClutterRecipe,
     MovingDigitsRecipe,
+    PastedRecipe,
     PyroRecipe,
     RatmDigitsRecipe,
     ReleasedWalk,
@@ -18,9 +20,11 @@ from whatwhere.datasets import (
     VideoData,
     bouncing_ball_videos,
     clutter_videos,
+    load_pictures,
     load_video,
     moving_digit_videos,
     multi_object_images,
+    pasted_videos,
 )
 from whatwhere.datasets.storage import store
 from whatwhere.examples.data import main
@@ -177,3 +181,21 @@ def test_clutter_file_holds_the_videos_of_the_library(tmp_path: Path) -> None:
     recipe = ClutterRecipe.of_difficulty(0, image_size=(32, 40), channels=1, frames=4)
     expected = clutter_videos(recipe, "test", 2, 7, source="glyphs").subset(range(2))
     assert parameters_of(path, "clutter", expected)["source"] == "glyphs"
+
+
+def test_pasted_file_holds_the_videos_of_the_library(tmp_path: Path, capsys: Captured) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        Image.fromarray(rng.integers(0, 256, (40, 50, 3), np.uint8)).save(tmp_path / f"{number}.png")
+    path = tmp_path / "pasted.h5"
+    options = ["--size", "2", "--frames", "4", "--image-size", "24", "32", "--seed", "3", "--split", "test"]
+    assert main(["pasted", str(tmp_path), "--output", str(path), *options]) == 0
+    recipe = PastedRecipe(image_size=(24, 32), frames=4)
+    expected = pasted_videos(recipe, load_pictures(tmp_path), "test", 2, 3).subset(np.arange(2))
+    data = load_video(path)
+    np.testing.assert_array_equal(data.video, expected.video)
+    np.testing.assert_array_equal(data.boxes, expected.boxes)
+    (tmp_path / "none").mkdir()
+    assert main(["pasted", str(tmp_path / "none"), "--output", str(tmp_path / "x.h5")]) == 2
+    assert "expected PNG or JPEG files" in capsys.readouterr().err
+    assert not (tmp_path / "x.h5").exists()
