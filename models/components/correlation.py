@@ -54,8 +54,10 @@ class Templates(NamedTuple):
         flat = _FLAT * channels
         kernels = (cells * deviation / energy.clamp(min=flat).sqrt()).masked_fill(energy <= flat, 0.0)
         size = _fast_length(height), _fast_length(width)
-        transforms = (torch.fft.rfft2(each, s=size).conj().resolve_conj() for each in (kernels, cells))
-        return cls(*transforms, size, (height - down + 1, width - across + 1))
+        transformed, spread = (
+            torch.fft.rfft2(each, s=size).conj().resolve_conj() for each in (kernels, cells)
+        )
+        return cls(transformed, spread, size, (height - down + 1, width - across + 1))
 
     def scores(self, images: Tensor) -> Tensor:
         """How much images look like the templates, see `normalised_cross_correlation`.
