@@ -105,6 +105,7 @@ PROGRAMS = {
             "ratm-digits": "make RATM's videos of moving digits",
             "bouncing-balls": "make videos of bouncing balls",
             "clutter": "make videos of an object to follow through clutter",
+            "pasted": "make videos of parts of your pictures that move over others",
             "kth": "join the KTH actions' videos with their boxes",
             "weizmann": "collect the Weizmann actions' silhouettes",
             "otb": "collect sequences of the Object Tracking Benchmark",

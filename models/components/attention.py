@@ -36,7 +36,7 @@ def clip_straight_through(x: Tensor, minimum: Any, maximum: Any = None) -> Tenso
         maximum: likewise, or nothing.
     """
     clipped = x.clamp(minimum, maximum)
-    return x + (clipped - x).detach() if torch.is_grad_enabled() else clipped
+    return x + (clipped - x).detach() if x.requires_grad else clipped.detach()
 
 
 def air_inverse_scale(z_where: Tensor) -> Tensor:
