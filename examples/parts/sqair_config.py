@@ -203,7 +203,7 @@ _FAST = SQAIRConfig(
     threads=1,
     first_frames=10,
     optimizer="adam",
-    learning_rate=1e-4,
+    learning_rate=2e-5,
     decay_parts=(1, 1, 1),
     data=DataConfig(source="mnist"),
     warm_start=WarmStartConfig(
