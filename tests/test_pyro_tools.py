@@ -155,7 +155,7 @@ def test_dependencies_and_relations_of_every_model(generative):
     relations = get_model_relations(generative.model, (generative.data,))
     assert relations["observed"] == observed
     assert set(relations["plate_sample"]["data"]) == set(prior)
-    assert set(relations["sample_dist"].values()) <= {"Bernoulli", "Normal", "GaussianImage"}
+    assert set(relations["sample_dist"].values()) <= {"Bernoulli", "Normal", "NormalMixture", "GaussianImage"}
 
 
 def test_every_model_can_be_rendered(generative):

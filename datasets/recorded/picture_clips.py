@@ -200,7 +200,7 @@ def _videos_of_folder(root: Path) -> list[Path]:
     frames, entries = _images(root), _entries(root)
     folders = [entry for entry in entries if entry.is_dir()]
     films = [entry for entry in entries if _is_video(entry)]
-    if not films and not folders:
+    if not frames and not films and not folders:
         raise DataError(f"{root}: expected {IMAGE_KINDS} files, or videos or folders of them, there is none.")
     if (frames or films) and any(map(_images, folders)):
         kinds = "frames of one video" if frames else "video files"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.minutes_to import main, minutes_to
+from whatwhere.benchmarks.minutes_to import main, minutes_to
 
 
 def write_log(folder: Path, *rows: tuple[float, float | None]) -> None:

@@ -272,7 +272,7 @@ def test_a_corrupt_or_foreign_checkpoint_is_one_line(train, tmp_path: Path, caps
 
 def test_without_a_command_usage_is_shown(capsys):
     assert main([]) == 2
-    assert "usage: whatwhere-air {train,evaluate,sample}" in capsys.readouterr().err
+    assert "usage: whatwhere-air {train,evaluate,detect,sample}" in capsys.readouterr().err
     assert main(["--help"]) == 0
 
 

@@ -31,6 +31,7 @@ MAY_BE_ZERO = {
         "hold_steps",
         "stay_logit",
         "size_logit",
+        "look_gate",
         "momentum",
         "margin",
         "noise_std",
@@ -40,7 +41,7 @@ MAY_BE_ZERO = {
     *("most_jitter", "imitation", "first_frame"),
     *("loss.decay", "loss.feature", "loss.classification", "loss.localisation"),
 }
-MAY_BE_NEGATIVE = {"stay_logit", "size_logit"}
+MAY_BE_NEGATIVE = {"stay_logit", "size_logit", "look_gate"}
 
 
 def made(command: str) -> Any:

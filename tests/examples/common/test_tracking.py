@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from whatwhere.datasets import DataError, VideoData, save_video
-from whatwhere.examples.common.sources import stored_pixels
 from whatwhere.examples.common.tracking import TrackConfig, open_clip
 from whatwhere.examples.common.tracking_data import (
     Targets,
@@ -199,7 +198,7 @@ def test_a_users_frames_are_fitted_to_the_tracker(file: Path):
     options = TrackConfig(Path("x.pt"), file, resize=True, frames=2)
     frames = open_clip(options, Tracker((1, 16, 30)))
     assert (frames.channels, frames.size, frames.stored_size, frames.length) == (1, (16, 30), (8, 10), 2)
-    assert stored_pixels(frames).tolist() == pytest.approx([1 / 3, 1 / 2] * 2)
+    assert frames.in_source([3.0, 4.0, 9.0, 8.0]).tolist() == pytest.approx([1, 2, 3, 4])
     assert frames.labels["boxes"][:, 0].tolist() == [[3, 4, 9, 8]] * 2
     as_it_is = replace(options, resize=False)
     assert open_clip(as_it_is, Tracker((1, 8, 10))).size == (8, 10)
@@ -207,4 +206,4 @@ def test_a_users_frames_are_fitted_to_the_tracker(file: Path):
         open_clip(as_it_is, Tracker((1, 16, 30)))
     frames = open_clip(as_it_is, AnySize((3, 16, 30)))
     assert (frames.channels, frames.size) == (3, (8, 10))
-    assert stored_pixels(frames).tolist() == [1, 1, 1, 1]
+    assert frames.in_source([3.0, 4.0, 9.0, 8.0]).tolist() == [3, 4, 9, 8]

@@ -44,7 +44,7 @@ def slow_log_probs(prior: MotionPrior, track: list[Tensor]) -> list[float]:
                 else:
                     a = axis - 2
                     loc = where[axis] + share[a] * velocity[axis] + 0.1 * shift[2 * k + a]
-                    loc = loc.clamp(-prior.reach, prior.reach)
+                    loc = loc.clamp(-prior.reach[a], prior.reach[a])
                     scale = math.log1p(math.exp(raw_shift[2 * k + a])) + prior.shift_floor
                 term += torch.distributions.Normal(loc, scale).log_prob(track[t][axis]).item()
             terms.append(term)
@@ -94,7 +94,7 @@ def test_means_stay_within_reach_and_can_come_back():
     prior = wild()
     where = torch.tensor([0.0, 0.0, 5.0, -5.0]).double().requires_grad_()
     predicted = prior.predict(where, prior.initial_memory).where.loc[:, 2:]
-    assert (predicted.abs() <= prior.reach).all()
+    assert (predicted.abs() <= torch.tensor(prior.reach)).all()
     predicted.sum().backward()
     assert where.grad[2:].abs().min() > 0
 
