@@ -1,4 +1,4 @@
-"""How much of an image the picture of an object explains: numbers that presence is decided on."""
+"""What is left of an image, and how much of it the picture of an object explains."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from ..models.components.attention import crop
 from ..models.components.template_matching import fit, sample_area
 
 EVIDENCE = 4
-"""How many numbers there are."""
+"""How many numbers presence is decided on."""
+
+
+def remainder(images: Tensor, explained: Tensor) -> Tensor:
+    """What is not explained of images `(R, C, H, W)`, given what has been drawn, `(R, C H W)`."""
+    return (images - explained.unflatten(-1, images.shape[1:])).clamp(min=0)
 
 
 def evidence(observed: Tensor, picture: Tensor, coords: Tensor, scale: float) -> Tensor:

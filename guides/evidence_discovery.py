@@ -34,7 +34,7 @@ from ..models.components.networks import LocScale, fill_output_bias, initialise,
 from ..models.components.slots import Slots, TrackedSlots, stack_slots
 from ..models.components.template_matching import observe
 from ..models.priors.counts import harmless
-from .evidence import EVIDENCE, evidence
+from .evidence import EVIDENCE, evidence, remainder
 from .peaks import peak_of_ink
 from .second_look import SecondLook
 from .slot_discovery import SlotDiscovery
@@ -186,7 +186,7 @@ class EvidenceDiscovery(SlotDiscovery):
 
     def _place(self, image: Tensor, explained: Tensor) -> LocScale:
         with torch.no_grad():
-            rest = _left(image, explained)
+            rest = remainder(image, explained)
             centre = peak_of_ink(rest, self.size, self.glimpse_size)
             window = centre.new_tensor(self.size).expand_as(centre)
             proposed = self.windows.inverse(torch.cat([window, centre], dim=-1))
@@ -194,7 +194,7 @@ class EvidenceDiscovery(SlotDiscovery):
         return LocScale(proposed + shift, F.softplus(raw_scale + self.scale_bias) + self.where_floor)
 
     def _look(self, image: Tensor, explained: Tensor, z_where: Tensor) -> LocScale:
-        seen = crop(_left(image, explained), self.windows(z_where), self.glimpse_size)
+        seen = crop(remainder(image, explained), self.windows(z_where), self.glimpse_size)
         look: LocScale = self.what_encoder(seen)
         return look
 
@@ -204,8 +204,3 @@ class EvidenceDiscovery(SlotDiscovery):
             found = evidence(observed, self.decoder.glimpses(z_what), self.windows(z_where), self.scale)
         logit: Tensor = self.presence_head(torch.cat([found, z_what], dim=-1))
         return logit
-
-
-def _left(image: Tensor, explained: Tensor) -> Tensor:
-    """What is not explained of images `(R, C, H, W)`, given `(R, C H W)`."""
-    return (image - explained.unflatten(-1, image.shape[1:])).clamp(min=0)

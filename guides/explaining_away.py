@@ -37,6 +37,7 @@ from ..models.components.networks import LocScale
 from ..models.components.slots import Slots, TrackedSlots, concatenate, stack_slots
 from ..models.sqair import SceneDecoder
 from .discovery import Discovery
+from .evidence import remainder
 from .looking import Placed
 
 
@@ -115,7 +116,8 @@ class ExplainingDiscovery(Discovery):
             decide = partial(self._decided, possible, hidden)
             slot = self._draw(f"discovery/{{}}/{t}/{j}", possible, place, look, decide, hold)
             slots.append(slot)
-            drawn[j] = self._picture(slot)
+            if j + 1 < self.max_count:
+                drawn[j] = self._picture(slot)
         return stack_slots(slots)
 
     @torch.no_grad()
@@ -141,7 +143,7 @@ class ExplainingDiscovery(Discovery):
                 hidden, place = self._find(image, possible, early, slot, hidden, others, sketches[j])
                 look = self._look_beside(image, others, possible, place.loc)
                 drawn = self._picture(Slots(possible, place.loc, look.loc))
-                rest = _remainder(image, others).flatten(-3)
+                rest = remainder(image, others).flatten(-3)
                 gain = (2 * rest * drawn - drawn.square()).sum(-1) / (2 * self.scale**2)
                 here = possible * (gain > self.least)
                 slot = Slots(here, *(loc * here.unsqueeze(-1) for loc in (place.loc, look.loc)))
@@ -177,14 +179,14 @@ class ExplainingDiscovery(Discovery):
         loc, raw_scale = self.where_head(hidden).chunk(2, dim=-1)
         # The second look starts from the sketch, what the first look learns from stays its own place.
         loc = loc + known * (where - loc).detach()
-        return Placed(hidden, self._placed(_remainder(image, others), torch.cat([loc, raw_scale], dim=-1)))
+        return Placed(hidden, self._placed(remainder(image, others), torch.cat([loc, raw_scale], dim=-1)))
 
     def _look_beside(self, image: Tensor, others: Tensor, present: Tensor, z_where: Tensor) -> LocScale:
         seen: LocScale = self.rows_where_present(self._look_there, present, z_where, others, images=image)
         return seen
 
     def _look_there(self, image: Tensor, z_where: Tensor, others: Tensor) -> LocScale:
-        return self._look(_remainder(image, others), z_where)
+        return self._look(remainder(image, others), z_where)
 
     @torch.no_grad()
     def _picture(self, slot: Slots) -> Tensor:
@@ -203,8 +205,3 @@ def _all_but(j: int, drawn: Sequence[Tensor]) -> Tensor:
         if k != j:
             total = total + other
     return total
-
-
-def _remainder(image: Tensor, others: Tensor) -> Tensor:
-    """What is left of each row's image."""
-    return (image - others.unflatten(-1, image.shape[1:])).clamp(min=0)

@@ -55,7 +55,7 @@ from ..models.priors.looks import WithLooks
 from ..models.priors.motion import MotionPrior
 from ..models.priors.propagation import RecurrentPropagationPrior
 from ..models.sqair import SceneDecoder
-from .evidence import EVIDENCE, evidence, explained_nats
+from .evidence import EVIDENCE, evidence, explained_nats, remainder
 from .exploration import explore
 from .looking import WhatEncoder
 from .looks import StaticLooks, StickyLooks, draw_look
@@ -367,7 +367,7 @@ class TrackingPropagation(ActiveSet, nn.Module):
         return logit + (STAY_SLOPE * (nats / self.stay_nats - 1)).clamp(-MOST_STAY, MOST_STAY)
 
     def _look(self, image: Tensor, where: Tensor, explained: Tensor, what: Tensor) -> LocScale | None:
-        rest = (image - explained.unflatten(-1, image.shape[1:])).clamp(min=0)
+        rest = remainder(image, explained)
         seen = self.what_encoder(crop(rest, self.decoder.windows(where), self.glimpse_size))
         return self.looks(what, seen)
 
