@@ -231,7 +231,7 @@ def report_held_out(
         model,
         guide,
         batches_of(data, min(options.videos, len(data)), frames, device),
-        draw_objects=model.decoder.objects,
+        find_boxes=model.decoder.boxes,
         independent_frames=config.model == "air",
         particles=options.particles,
         iwae_particles=options.iwae_particles,
@@ -245,7 +245,7 @@ def report_held_out(
     example = next(batches_of(data, min(4, len(data)), frames, device)).video
     found = infer_video(model, guide, example)
     canvas = torch.stack([frame.canvas for frame in found], dim=1)
-    tracks = found_tracks([frame.slots for frame in found], model.decoder.objects)
+    tracks = found_tracks([frame.slots for frame in found], model.decoder.boxes)
     save_picture(folder / "reconstructions.png", reconstruction_strip(example, canvas, tracks))
     print_report(report)
     for name, baseline in baselines.items():

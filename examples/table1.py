@@ -292,7 +292,7 @@ def _report(
         model,
         guide,
         batches,
-        draw_objects=model.decoder.objects,
+        find_boxes=model.decoder.boxes,
         particles=particles,
         iwae_particles=1,
         iwae_videos=1,

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from .. import checks
 from .components.active_set import ActiveSet, Rows
 from .components.attention import clip_straight_through, paste, paste_matrices
+from .components.boxes import boxes_inside, object_boxes
 from .components.frames import Frames
 from .components.inputs import require_pixels, require_size
 from .components.likelihood import GaussianImage, pixel_scale
@@ -165,6 +166,24 @@ class SceneDecoder(ActiveSet, nn.Module):
         return paste(
             glimpses * slots.z_pres[..., None, None, None], self.windows(slots.z_where), (height, width)
         )
+
+    @torch.no_grad()
+    def boxes(self, slots: TrackedSlots) -> Tensor:
+        """Boxes around the objects, as far as they are in the frame, `(..., N, 4)`; zeros where nothing is.
+
+        As those that people draw, each is a part of the box of the *whole* object: of an eight that has left
+        but for an edge the box is as high as the eight, though what is still to be seen of it is not. So
+        it is drawn in the middle of a frame, whole pixels from its place.
+        """
+        height, width = self.mean_image.shape[-2:]
+        coords = self.windows(slots.z_where)
+        half = coords.new_tensor([width - 1, height - 1]) / 2
+        moved = (coords[..., 2:] * half).round()
+        middle = torch.cat([coords[..., :2], coords[..., 2:] - moved / half], dim=-1)
+        glimpses = self.where_present(self.glimpses, slots.z_pres, slots.z_what)
+        drawn = paste(glimpses * slots.z_pres[..., None, None, None], middle, (height, width))
+        left_top, extent = object_boxes(drawn).split(2, dim=-1)
+        return boxes_inside(torch.cat([left_top + moved, extent], dim=-1), (height, width))
 
     def glimpses(self, z_what: Tensor) -> Tensor:
         """What objects look like, `(..., C, h, w)`, given `(..., W)`."""

@@ -212,7 +212,9 @@ class _Followed:
         own = own_frames(self.options.video, self.number)
         for found in infer_parts(model, guide, self._given(), particles):
             frames = torch.from_numpy(np.stack(list(islice(own, len(found.frames)))))
-            tracks, scores = scored_tracks(found.frames, self.given, model.decoder.objects)
+            tracks, scores = scored_tracks(
+                found.frames, self.given, model.decoder.objects, model.decoder.boxes
+            )
             in_given = Tracks(*(x[0].cpu() for x in tracks))
             shown = in_given._replace(boxes=in_stored(self.frames, in_given.boxes))
             boxes = torch.from_numpy(self.frames.in_source(in_given.boxes)).float()

@@ -129,5 +129,5 @@ def most_overlapping(batch: VideoBatch, count: int) -> Sequence[int]:
 def _objects(programs: SQAIRPrograms, video: Tensor) -> tuple[Tensor, Tracks]:
     model, guide = programs
     frames = infer_video(model, guide, video, _PARTICLES)
-    tracks = found_tracks([frame.slots for frame in frames], model.decoder.objects)
+    tracks = found_tracks([frame.slots for frame in frames], model.decoder.boxes)
     return torch.stack([frame.canvas for frame in frames], dim=1), tracks

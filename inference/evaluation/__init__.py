@@ -5,6 +5,7 @@ they share. May import `objectives`, `supervised` and `training`. A metric is ad
 `tracking_metrics`, a report of another kind of model in a file of its own.
 """
 
+from ...models.components.boxes import object_boxes
 from .actions import ActionReport, LabelledClips, evaluate_actions
 from .assessment import Assessment, Assessor, Known, no_better_than_empty, watched_metrics
 from .coco_file import COCOImage, COCOWriter, coco_writer
@@ -20,7 +21,6 @@ from .images import (
     evaluate_scenes,
     infer_best_scene,
     infer_scene,
-    object_boxes,
 )
 from .likelihood import (
     LikelihoodReport,

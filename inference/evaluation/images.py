@@ -16,7 +16,7 @@ from pyro import poutine
 from torch import Tensor
 
 from ...checks import at_least, within
-from ...models.components.boxes import ink_boxes
+from ...models.components.boxes import object_boxes
 from ..local_parameters import local_parameters
 from ..objectives import MultiSampleELBO, ObjectiveModule
 from .labels import check_filled, check_shape, checked_boxes, checked_counts, settled
@@ -24,9 +24,6 @@ from .log_marginal import log_marginal
 from .metrics import CountReport, Detections, TrueBoxes, average_precision, count_report
 
 Program = Callable[..., Any]
-
-INK = 0.25
-"""An object's box is drawn around its pixels brighter than this share of its brightest one."""
 
 
 class Images(NamedTuple):
@@ -126,21 +123,6 @@ def _where(better: Tensor, one: BestScene, other: BestScene) -> BestScene:
     """One where it is better, and else the other."""
     pairs = zip(one, other, strict=True)
     return BestScene(*(torch.where(better.reshape(-1, *[1] * (a.dim() - 1)), a, b) for a, b in pairs))
-
-
-def object_boxes(objects: Tensor) -> Tensor:
-    """Tight boxes around drawn objects.
-
-    The attention window is no fair box of an object: it has a margin, and the aspect ratio of the image.
-
-    Args:
-        objects: each object alone at its place, `(..., C, H, W)`.
-
-    Returns:
-        `(..., 4)`, `(left, top, width, height)` in pixels.
-    """
-    brightest = objects.flatten(-3).amax(-1)[..., None, None, None]
-    return ink_boxes(objects / brightest.clamp(min=1e-6), INK)
 
 
 def count_accuracy(model: Program, guide: Program, data: Iterable[Images]) -> float:

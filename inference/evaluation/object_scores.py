@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from ...models.components.slots import TrackedSlots
-from .images import object_boxes
 from .tracking_metrics import Tracks
 
 __all__ = ["explained_shares", "scored_tracks"]
@@ -42,22 +41,26 @@ def explained_shares(images: Tensor, canvases: Tensor, objects: Tensor, boxes: T
 
 
 def scored_tracks(
-    frames: Sequence[Any], video: Tensor, draw_objects: Callable[[TrackedSlots], Tensor]
+    frames: Sequence[Any],
+    video: Tensor,
+    draw_objects: Callable[[TrackedSlots], Tensor],
+    find_boxes: Callable[[TrackedSlots], Tensor],
 ) -> tuple[Tracks, Tensor]:
     """The boxes around drawn objects, see `videos.found_tracks`, and their scores.
 
     Args:
         frames: T of a model, with `slots` `(B, N, .)` and `canvas` `(B, C, H, W)`.
         video: what they are of, `(B, T, C, H, W)`.
-        draw_objects: draws each object alone.
+        draw_objects: draws each object alone at its place, `(B, N, C, H, W)`.
+        find_boxes: boxes around them, `(B, N, 4)`.
 
     Returns:
         tracks, and `explained_shares` `(B, T, N)`.
     """
     boxes, scores = [], []
     for frame, image in zip(frames, video.unbind(1), strict=True):
+        boxes.append(find_boxes(frame.slots))
         objects = draw_objects(frame.slots)
-        boxes.append(object_boxes(objects))
         scores.append(explained_shares(image, frame.canvas, objects, boxes[-1]))
     places = torch.stack(boxes, dim=1)
     present = torch.stack([frame.slots.z_pres > 0 for frame in frames], dim=1) & (places[..., 2] > 0)

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from ...checks import MissingPackageError, at_least, within
+from ...models.components.boxes import boxes_inside
 from ...models.components.slots import TrackedSlots
 from ..local_parameters import local_parameters
 from ..objectives.base import Program
 from ..objectives.frame_weights import FrameLogWeights, frame_log_weights
-from .images import object_boxes
 from .labels import check_filled, check_shape, checked_boxes, checked_counts, checked_mask, settled
 from .likelihood import (
     LikelihoodReport,
@@ -33,9 +33,9 @@ from .likelihood import (
 from .metrics import count_report
 from .tracking_metrics import TrackingCounts, TrackingReport, Tracks, tracking_counts, tracks_by_slot
 
-DrawObjects = Callable[[TrackedSlots], Tensor]
-"""Draws each object of slots `(..., N, .)` alone at its place, `(..., N, C, H, W)`; what is negative is no
-ink.
+FindBoxes = Callable[[TrackedSlots], Tensor]
+"""Boxes around each object of slots `(..., N, .)`, as far as they are in the frame, `(..., N, 4)`; zeros
+where nothing is.
 """
 
 
@@ -205,7 +205,7 @@ def evaluate_videos(
     guide: Program,
     data: Iterable[Videos],
     *,
-    draw_objects: DrawObjects,
+    find_boxes: FindBoxes,
     particles: int = 5,
     iwae_particles: int = 100,
     iwae_videos: int | None = None,
@@ -215,7 +215,8 @@ def evaluate_videos(
 ) -> VideoReport:
     """Evaluate a model and guide on held-out videos.
 
-    For tracking, boxes end at the border of the frame, the true ones as those around drawn objects. An object
+    For tracking, boxes end at the border of the frame, the true ones as those around drawn objects: each is a
+    part of the box of the whole object. An object
     that is entirely outside is not present: it need not be found, and to have it there is no mistake.
 
     Args:
@@ -223,7 +224,7 @@ def evaluate_videos(
         guide: as `guides.SQAIRGuide`.
         data: batches of videos of one length, with the same labels; memory is bounded by one of them times
             `chunk_size`.
-        draw_objects: draws each object alone.
+        find_boxes: boxes around drawn objects, `model.decoder.boxes`.
         particles: K.
         iwae_particles: particles of `VideoReport.log_marginal`.
         iwae_videos: number of videos for it, the first ones, by default all; with many particles it takes
@@ -260,7 +261,7 @@ def evaluate_videos(
                 estimate = log_marginal_of_videos(
                     model, guide, first, iwae_particles, chunk_size, independent_frames
                 )
-            parts.append(_measured(batch, drawn, estimate, draw_objects, iou_threshold))
+            parts.append(_measured(batch, drawn, estimate, find_boxes, iou_threshold))
     report = _report(_joined(parts), slots, iwae_particles, independent_frames)
     return replace(report, iou_threshold=iou_threshold)
 
@@ -325,12 +326,12 @@ def _counts(frame: Any) -> Tensor:
 
 
 def _measured(
-    batch: Videos, drawn: _Particles, estimate: Tensor, draw_objects: DrawObjects, iou_threshold: float
+    batch: Videos, drawn: _Particles, estimate: Tensor, find_boxes: FindBoxes, iou_threshold: float
 ) -> _Measured:
     tracking = None
     if batch.boxes is not None:
         tracking = _tracking(
-            found_tracks(drawn.slots, draw_objects), true_tracks(batch.boxes, batch), iou_threshold
+            found_tracks(drawn.slots, find_boxes), true_tracks(batch.boxes, batch), iou_threshold
         )
     return _Measured(
         log_weight=drawn.weights.log_weight.cpu(),
@@ -345,9 +346,9 @@ def _measured(
     )
 
 
-def found_tracks(slots: Sequence[TrackedSlots], draw_objects: DrawObjects) -> Tracks:
+def found_tracks(slots: Sequence[TrackedSlots], find_boxes: FindBoxes) -> Tracks:
     """The boxes around drawn objects; one of which nothing is drawn in the frame is not present."""
-    boxes = torch.stack([object_boxes(draw_objects(frame)) for frame in slots], dim=1)
+    boxes = torch.stack([find_boxes(frame) for frame in slots], dim=1)
     present = torch.stack([frame.z_pres > 0 for frame in slots], dim=1)
     identities = torch.stack([frame.identity for frame in slots], dim=1)
     return Tracks(boxes, present & (boxes[..., 2] > 0), identities)
@@ -356,13 +357,11 @@ def found_tracks(slots: Sequence[TrackedSlots], draw_objects: DrawObjects) -> Tr
 def true_tracks(boxes: Tensor, batch: Videos) -> Tracks:
     """The true boxes, as far as they are inside the frame; one of which nothing is there is not present."""
     boxes = boxes.nan_to_num(0, 0, 0)  # which only those of no object can need
-    border = boxes.new_tensor([batch.video.shape[-1], batch.video.shape[-2]])
-    start = boxes[..., :2].clamp(min=0)
-    size = torch.minimum(boxes[..., :2] + boxes[..., 2:], border) - start
-    present = (size > 0).all(-1)
+    boxes = boxes_inside(boxes, (batch.video.shape[-2], batch.video.shape[-1]))
+    present = boxes[..., 2] > 0
     if batch.present is not None:
         present = present & (batch.present > 0)
-    return tracks_by_slot(torch.cat([start, size.clamp(min=0)], dim=-1), present)
+    return tracks_by_slot(boxes, present)
 
 
 def _tracking(found: Tracks, true: Tracks, iou_threshold: float) -> TrackingCounts | None:

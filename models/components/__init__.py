@@ -21,6 +21,7 @@ from .bounded_sizes import BoundedSizes
 from .boxes import (
     areas,
     box_within_image,
+    boxes_inside,
     boxes_to_coords,
     cell_coverage,
     coords_to_boxes,
@@ -29,6 +30,7 @@ from .boxes import (
     intersection_areas,
     iou,
     middles,
+    object_boxes,
 )
 from .clip_features import ClipFeatures, CoarseFrames, ConvClip, FeatureMaps, MeanContext, PlacesContext
 from .correlation import Templates, normalised_cross_correlation
@@ -125,6 +127,7 @@ from .workers import Workers
 __all__ = [
     "Templates",
     "normalised_cross_correlation",
+    "object_boxes",
     "looks",
     "RidgeFilter",
     "Memory",
@@ -181,6 +184,7 @@ __all__ = [
     "areas",
     "batch_normalisation",
     "box_within_image",
+    "boxes_inside",
     "boxes_to_coords",
     "boxes_to_window",
     "cell_coverage",

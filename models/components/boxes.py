@@ -11,6 +11,9 @@ from torch import Tensor
 
 from .attention import Size
 
+INK = 0.25
+"""What is brighter belongs to an object, as a share of its brightest pixel."""
+
 
 def _spans(size: Size, like: Tensor) -> Tensor:
     """`(W - 1, H - 1)`: the distance between the first and the last pixel centre of each axis."""
@@ -87,6 +90,35 @@ def ink_boxes(images: Tensor, threshold: float) -> Tensor:
     (left, width), (top, height) = extents
     boxes = torch.stack([left, top, width, height], dim=-1).to(images.dtype)
     return boxes * ink.flatten(-2).any(dim=-1, keepdim=True)
+
+
+def object_boxes(objects: Tensor) -> Tensor:
+    """Tight boxes around drawn objects: around what is brighter than a quarter of the brightest pixel.
+
+    The attention window is no fair box of an object: it has a margin, and the aspect ratio of the image.
+
+    Args:
+        objects: each object alone at its place, `(..., C, H, W)`.
+
+    Returns:
+        `(..., 4)`, `(left, top, width, height)` in pixels.
+    """
+    brightest = objects.flatten(-3).amax(-1)[..., None, None, None]
+    return ink_boxes(objects / brightest.clamp(min=1e-6), INK)
+
+
+def boxes_inside(boxes: Tensor, size: Size) -> Tensor:
+    """What is inside an image of boxes `(..., 4)`; all zeros where nothing is.
+
+    Args:
+        boxes: `(left, top, width, height)` in pixels.
+        size: height and width of the image.
+    """
+    border = torch.tensor([size[1], size[0]], device=boxes.device, dtype=boxes.dtype)
+    start = boxes[..., :2].clamp(min=0)
+    extent = torch.minimum(boxes[..., :2] + boxes[..., 2:], border) - start
+    inside = (extent > 0).all(-1, keepdim=True)
+    return torch.where(inside, torch.cat([start, extent], dim=-1), 0.0)
 
 
 def middles(boxes: Tensor) -> Tensor:

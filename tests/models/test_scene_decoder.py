@@ -4,7 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from whatwhere.models.components.attention import paste
+from whatwhere.models.components.boxes import boxes_inside, object_boxes
 from whatwhere.models.components.likelihood import GaussianImage
+from whatwhere.models.components.slots import TrackedSlots
 from whatwhere.models.components.windows import SquashedWindows
 from whatwhere.models.sqair import SceneDecoder
 
@@ -60,3 +63,36 @@ def test_the_scale_of_pixels_may_be_a_tensor_that_changes():
         expected = GaussianImage(loc, number)
         torch.testing.assert_close(GaussianImage(loc, scale).log_prob(value), expected.log_prob(value))
     assert GaussianImage(loc, scale).variance.unique().item() == pytest.approx(0.05**2)
+
+
+class Figure(nn.Module):
+    """A tall stroke with a short, faint one beside it, in glimpses of 6 x 8."""
+
+    def forward(self, z_what: Tensor) -> Tensor:
+        glimpse = torch.zeros(1, 6, 8)
+        glimpse[0, :5, 2] = 1
+        glimpse[0, 3, 2:6] = 0.4
+        return glimpse.expand(*z_what.shape[:-1], 1, 6, 8)
+
+
+def test_boxes_are_those_of_whole_objects_as_far_as_they_are_inside():
+    """Against the same objects on a canvas so large that none is cut off, its middle being the frame."""
+    torch.manual_seed(0)
+    height, width, margin = 21, 30, 40
+    windows = SquashedWindows(2.0)
+    part = SceneDecoder(
+        Figure(), torch.zeros(1, height, width), output_scale=1.0, windows=windows, background="none"
+    )
+    z_where = torch.randn(200, 3, 4) * torch.tensor([0.3, 0.3, 1.0, 1.0]) - torch.tensor([1.0, 1.0, 0, 0])
+    present = (torch.rand(200, 3) < 0.8).float()
+    slots = TrackedSlots(present, z_where, torch.zeros(200, 3, 1), torch.zeros(200, 3, 1), present.long())
+    large = height + 2 * margin, width + 2 * margin
+    ratio = torch.tensor([(width - 1) / (large[1] - 1), (height - 1) / (large[0] - 1)]).repeat(2)
+    whole = object_boxes(paste(Figure()(slots.z_what), windows(z_where) * ratio, large))
+    corner = torch.tensor([margin, margin, 0, 0])
+    expected = boxes_inside(whole - corner, (height, width)) * present.unsqueeze(-1)
+    found = part.boxes(slots)
+    torch.testing.assert_close(found, expected)
+    cut = object_boxes(part.objects(slots))
+    assert (found[..., 2:] > cut[..., 2:]).any(-1).float().mean() > 0.1
+    assert ((expected[..., 2] == 0) & (present > 0)).any()

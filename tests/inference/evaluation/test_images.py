@@ -17,7 +17,6 @@ from whatwhere.inference.evaluation import (
     count_accuracy,
     evaluate_scenes,
     infer_scene,
-    object_boxes,
 )
 from whatwhere.inference.objectives import Reinforce
 from whatwhere.inference.training import NonFiniteError
@@ -184,13 +183,6 @@ def test_the_scene_is_what_the_model_draws_of_a_draw_of_the_guide():
     scene = infer_scene(model, told((1, 0), (0, 1)), torch.zeros(2, 1, 4, 8))
     assert scene.slots.z_pres.tolist() == [[1, 0], [0, 1]]
     assert torch.equal(scene.canvas, shapes())
-
-
-def test_boxes_are_around_what_is_brighter_than_a_quarter_of_the_brightest():
-    image = torch.zeros(2, 1, 5, 6)
-    image[0, 0, 1:4, 2:5] = 0.8
-    image[0, 0, 0, 0], image[0, 0, 4, 5] = 0.19, 0.21
-    assert object_boxes(image).tolist() == [[2, 1, 4, 4], [0, 0, 0, 0]]
 
 
 BLANK = torch.zeros(2, 1, 4, 8)

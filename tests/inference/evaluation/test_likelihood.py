@@ -136,7 +136,7 @@ def test_numbers_are_those_of_the_evaluation_of_objects(model_name: Literal["sqa
     options["independent_frames"] = model_name == "air"
     torch.manual_seed(4)
     full = evaluate_videos(
-        *pair, [Videos(v) for v in videos.split(4)], draw_objects=pair.model.decoder.objects, **options
+        *pair, [Videos(v) for v in videos.split(4)], find_boxes=pair.model.decoder.boxes, **options
     )
     torch.manual_seed(4)
     report = evaluate_likelihood(*pair, videos.split(4), **options)

@@ -52,7 +52,7 @@ def test_tracks_have_boxes_and_scores_frame_by_frame():
     slots = TrackedSlots(torch.tensor([[1.0, 1, 0]]), *[torch.zeros(1, 3, 1)] * 3, identity)
     frames = [Frame(slots, objects[:, :2].sum(1))] * 2
     video = torch.stack([image, objects[:, :2].sum(1)], dim=1)
-    tracks, scores = scored_tracks(frames, video, lambda slots: objects)
+    tracks, scores = scored_tracks(frames, video, lambda slots: objects, lambda slots: boxes)
     assert tracks.boxes.shape == (1, 2, 3, 4)
     torch.testing.assert_close(tracks.boxes[0, 0, :2], boxes[0, :2])
     assert tracks.present[0].tolist() == [[True, True, False]] * 2

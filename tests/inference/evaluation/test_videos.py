@@ -22,7 +22,7 @@ from whatwhere.inference.evaluation import (
     infer_video,
 )
 from whatwhere.inference.objectives import FrameError
-from whatwhere.models.components.attention import paste, sqair_squash
+from whatwhere.models.components.boxes import boxes_inside
 from whatwhere.models.components.likelihood import GaussianImage
 from whatwhere.models.components.slots import TrackedSlots
 
@@ -109,12 +109,9 @@ class Guide:
         self.drawn.append(torch.stack([torch.stack(here, dim=-1) for here in drawn], dim=-2))
 
 
-def draw_objects(slots: TrackedSlots) -> Tensor:
-    """1 inside the object's box, negative outside."""
-    left, top, width, height = (x[..., None, None] for x in slots.z_where.unbind(-1))
-    rows, columns = torch.arange(HEIGHT)[:, None], torch.arange(WIDTH)
-    inside = (rows >= top) & (rows < top + height) & (columns >= left) & (columns < left + width)
-    return torch.where(inside, 1.0, -0.5).unsqueeze(-3)
+def find_boxes(slots: TrackedSlots) -> Tensor:
+    """Places are boxes."""
+    return boxes_inside(slots.z_where, (HEIGHT, WIDTH))
 
 
 def tensor(value: float) -> Tensor:
@@ -122,9 +119,7 @@ def tensor(value: float) -> Tensor:
 
 
 def evaluate(guide: Guide, *batches: Videos, **options) -> VideoReport:
-    return evaluate_videos(
-        model, guide, batches, draw_objects=draw_objects, **{"iwae_particles": 3, **options}
-    )
+    return evaluate_videos(model, guide, batches, find_boxes=find_boxes, **{"iwae_particles": 3, **options})
 
 
 def noisy(videos: int, frames: int = 3) -> Tensor:
@@ -303,12 +298,12 @@ def test_boxes_on_all_sides_end_at_the_border():
     videos = scripted()
     boxes = torch.zeros(2, 6, 1, 4).double()
     boxes[:, :, 0] = torch.tensor([-90.0, -90.0, 100.0, 200.0])  # the whole frame is inside
-    whole = torch.ones(2, 6, SLOTS, 1, HEIGHT, WIDTH)
+    whole = torch.tensor([0.0, 0.0, WIDTH, HEIGHT]).expand(2, 6, SLOTS, 4)
     report = evaluate_videos(
         model,
         Guide(**SURE),
         [videos._replace(boxes=boxes)],
-        draw_objects=lambda slots: whole[:, 0],
+        find_boxes=lambda slots: whole[:, 0],
         particles=1,
         iwae_particles=1,
     )
@@ -395,11 +390,14 @@ def test_sqair():
     boxes = torch.tensor([2.0, 3.0, 5.0, 4.0]).expand(4, 3, 1, 4)
     videos = Videos(torch.rand(4, 3, 1, 12, 12), torch.ones(4, 3), torch.ones(4, 3), boxes)
 
-    def draw(slots: TrackedSlots) -> Tensor:
-        return paste(sqair.decoder.glimpse_decoder(slots.z_what), sqair_squash(slots.z_where), (12, 12))
-
     report = evaluate_videos(
-        sqair, guide, in_pieces(videos), draw_objects=draw, particles=3, iwae_particles=4, chunk_size=2
+        sqair,
+        guide,
+        in_pieces(videos),
+        find_boxes=sqair.decoder.boxes,
+        particles=3,
+        iwae_particles=4,
+        chunk_size=2,
     )
     json.dumps(report.numbers(), allow_nan=False)
     assert all(1 <= size <= 3 for size in report.effective_sample_size)
@@ -419,7 +417,7 @@ def test_frames_of_sites_must_be_known():
         return []
 
     with pytest.raises(FrameError, match="`z`"):
-        evaluate_videos(nameless, nameless, [Videos(noisy(1))], draw_objects=draw_objects)
+        evaluate_videos(nameless, nameless, [Videos(noisy(1))], find_boxes=find_boxes)
 
 
 @pytest.mark.parametrize("name", ["particles", "iwae_particles", "iwae_videos", "chunk_size"])

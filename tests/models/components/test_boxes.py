@@ -8,6 +8,7 @@ from whatwhere.models.components.attention import paste
 from whatwhere.models.components.boxes import (
     areas,
     box_within_image,
+    boxes_inside,
     boxes_to_coords,
     cell_coverage,
     coords_to_boxes,
@@ -15,6 +16,7 @@ from whatwhere.models.components.boxes import (
     ink_boxes,
     intersection_areas,
     iou,
+    object_boxes,
 )
 
 lengths = st.floats(0.5, 60)
@@ -203,3 +205,16 @@ def test_the_mean_of_the_cells_is_the_share_of_the_window(
     for i, j in ((0, 0), (6, 3), (13, 6)):
         cell = torch.tensor([5 + j * 20 / 7, 10 + i * 30 / 14, 20 / 7, 30 / 14], dtype=torch.float64)
         torch.testing.assert_close(cells[i, j], intersection_areas(cell, box) / areas(cell))
+
+
+def test_boxes_are_around_what_is_brighter_than_a_quarter_of_the_brightest():
+    image = torch.zeros(2, 1, 5, 6)
+    image[0, 0, 1:4, 2:5] = 0.8
+    image[0, 0, 0, 0], image[0, 0, 4, 5] = 0.19, 0.21
+    assert object_boxes(image).tolist() == [[2, 1, 4, 4], [0, 0, 0, 0]]
+
+
+def test_boxes_end_at_the_border_of_the_image():
+    boxes = torch.tensor([[-3.0, 2, 5, 4], [18, -1, 9, 40], [20, 3, 4, 4], [-4, 3, 4, 4], [1, 2, 3, 4]])
+    inside = [[0, 2, 2, 4], [18, 0, 2, 10], [0, 0, 0, 0], [0, 0, 0, 0], [1, 2, 3, 4]]
+    assert boxes_inside(boxes, (10, 20)).tolist() == inside
