@@ -209,7 +209,6 @@ def train(config: SQAIRConfig, process: Process) -> int:
         result = run_stages(stages, config.resume, print if process.is_main else lambda line: None)
         if result.reason != "completed":
             return result.exit_code
-        warm.explain(True)
     return run_to_end(run, process, report_held_out, SQAIREvaluateConfig)
 
 

@@ -12,12 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import checks
-from ..models.components.attention import Size, crop
+from ..models.components.attention import Size
 from ..models.components.networks import LocScale, fill_output_bias, initialise, mlp
 from ..models.components.recurrent import VanillaRNN
 from ..models.components.slots import Slots, TrackedSlots, concatenate, stack_slots
 from ..models.components.windows import SquashedWindows
-from ..models.priors.counts import harmless
 from ..models.priors.discovery import MIN_SCALE, pair
 from .looking import Placed, WhatEncoder
 from .second_look import SecondLook
@@ -150,13 +149,6 @@ class Discovery(SlotDiscovery):
             place = place + self.second_look(image, place[..., :4])
         loc, raw_scale = place.chunk(2, dim=-1)
         return LocScale(loc, F.softplus(raw_scale + self.scale_bias) + self.where_floor)
-
-    def looks(self, image: Tensor, present: Tensor, z_where: Tensor) -> LocScale:
-        """Parameters of `z_what` of objects `(...)` at given places, harmless ones where they are absent."""
-        return harmless(self.where_present(self._look, present, z_where, images=image), present)
-
-    def _look(self, image: Tensor, z_where: Tensor) -> LocScale:
-        return self.what_encoder(crop(image, self.windows(z_where), self.glimpse_size))
 
     def _decide(self, hidden: Tensor, z_what: Tensor) -> Tensor:
         return self.presence_head(concatenate(hidden, z_what))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import checks
+from ..models.components.attention import Size, paste
 from ..models.components.inputs import require_pixels
 from ..models.components.networks import GlimpseDecoder, GlimpseEncoder
 from ..models.components.plates import Plate
@@ -56,8 +57,7 @@ class EvidenceAIRGuide(Program):
         windows, inverse = InverseScaleWindows(), float(self.where_prior.loc[0])
         units = (float(self.where_prior.scale[0]), 0.1 * inverse, 0.1 * inverse)
         self.discovery = EvidenceDiscovery(
-            _Pictures(decoder or GlimpseDecoder(what_size, shape)),
-            windows,
+            _Pictures(decoder or GlimpseDecoder(what_size, shape), windows, image_shape[1:]),
             (1 / inverse, 1 / inverse),
             encoder or GlimpseEncoder(shape, what_size),
             SecondLook(image_shape[0], glimpse_size, hidden, windows=windows, units=units),
@@ -99,11 +99,17 @@ class _Pictures(nn.Module):
 
     clamp = False
 
-    def __init__(self, decoder: nn.Module) -> None:
+    def __init__(self, decoder: nn.Module, windows: InverseScaleWindows, size: Size) -> None:
         super().__init__()
         self.decoder = decoder
+        self.windows = windows
+        self.size = size
 
     def glimpses(self, z_what: Tensor) -> Tensor:
         """Pictures `(..., C, h, w)` given `(..., W)`."""
         pictures: Tensor = self.decoder(z_what)
         return pictures
+
+    def place(self, glimpses: Tensor, z_where: Tensor) -> Tensor:
+        """Each of them `(..., C, h, w)` at its place in a black image, `(..., C, H, W)`."""
+        return paste(glimpses, self.windows(z_where), self.size)

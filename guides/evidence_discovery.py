@@ -22,41 +22,30 @@ No parameter depends on the size of the frame or on the number of slots.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import checks
-from ..models.components.attention import Size, crop, paste
+from ..models.components.attention import Size
 from ..models.components.networks import LocScale, fill_output_bias, initialise, mlp
 from ..models.components.slots import Slots, TrackedSlots, stack_slots
 from ..models.components.template_matching import observe
-from ..models.priors.counts import harmless
-from .evidence import EVIDENCE, evidence, remainder
+from .evidence import EVIDENCE, LooksBesideOthers, evidence, remainder
 from .peaks import peak_of_ink
 from .second_look import SecondLook
 from .slot_discovery import SlotDiscovery
 
 
-class Windows(Protocol):
-    """What `z_where` means."""
-
-    def __call__(self, z_where: Tensor) -> Tensor:
-        """Coords `(..., 4)`, see `models.components.attention`."""
-
-    def inverse(self, coords: Tensor) -> Tensor:
-        """`z_where` of coords."""
-
-
-class EvidenceDiscovery(SlotDiscovery):
+class EvidenceDiscovery(LooksBesideOthers, SlotDiscovery):
     """Finds new objects where something is left to explain, see the module; in place of `Discovery`.
 
     Args:
-        decoder: the model's, as `models.sqair.SceneDecoder`: `glimpses` are the pictures of `z_what`, and
-            `clamp` says whether the canvas is clamped to [0, 1], so that objects hide each other.
-        windows: what `z_where` means; the model's.
+        decoder: the model's, as `models.sqair.SceneDecoder`: `glimpses` are the pictures of `z_what`, `place`
+            puts them into the frame where `windows` are, and `clamp` says whether the canvas is clamped to
+            [0, 1], so that objects hide each other.
         size: width and height of an object's window that the prior expects, relative to the image's.
         what_encoder: shared with propagation.
         second_look: corrects the proposed places.
@@ -76,7 +65,6 @@ class EvidenceDiscovery(SlotDiscovery):
     def __init__(
         self,
         decoder: Any,
-        windows: Windows,
         size: tuple[float, float],
         what_encoder: nn.Module,
         second_look: SecondLook,
@@ -104,7 +92,7 @@ class EvidenceDiscovery(SlotDiscovery):
         self.presence_head = mlp([EVIDENCE + what_size, hidden, 1], nn.ELU)
         initialise(self.presence_head)
         fill_output_bias(self.presence_head, presence_bias)
-        self.windows = windows
+        self.windows = decoder.windows
         self.size = size
         self.scale = scale
         self.where_floor = where_floor
@@ -134,15 +122,14 @@ class EvidenceDiscovery(SlotDiscovery):
         """
         hold = self.hold if t > 0 and self.training else None
         names = [f"discovery/{{}}/{t}/{j}" for j in range(self.max_count)]
-        explained = None if propagated is None else self._paint(image, propagated)
-        return self.find(names, image, free, explained, hold)
+        return self.find(names, image, free, propagated, hold)
 
     def find(
         self,
         names: list[str],
         image: Tensor,
         free: Tensor,
-        explained: Tensor | None = None,
+        propagated: TrackedSlots | None = None,
         hold: Tensor | None = None,
     ) -> Slots:
         """The statements of slots, one after the other.
@@ -151,38 +138,21 @@ class EvidenceDiscovery(SlotDiscovery):
             names: of the statements of each slot, with `{}` for the variable.
             image: `(B, C, H, W)`.
             free: number of free slots, `(...)`.
-            explained: what is drawn already, `(..., C H W)`, by default nothing.
+            propagated: the objects that go on, by default none.
             hold: share of decisions that are taken for "absent".
         """
-        if explained is None:
-            explained = image.new_zeros(image[0].numel()).expand(*free.shape, -1)
+        explained = self.explained(image, free, propagated)
         present, slots = torch.ones_like(free), []
         for j, name in enumerate(names):
             possible = present * (free > j)
             place: LocScale = self.rows_where_present(self._place, possible, explained, images=image)
-            look, decide = (
-                partial(self.rows_where_present, network, possible, explained, images=image)
-                for network in (self._look, self._decide)
-            )
+            look = partial(self.look_beside, image, explained, possible)
+            decide = partial(self.rows_where_present, self._decide, possible, explained, images=image)
             slots.append(self._draw(name, possible, place, look, decide, hold))
             present = slots[-1].z_pres
             if j + 1 < len(names):
-                explained = explained + self._paint(image, stack_slots(slots[-1:]))
+                explained = explained + self.pictures(slots[-1])
         return stack_slots(slots)
-
-    def looks(self, image: Tensor, present: Tensor, z_where: Tensor) -> LocScale:
-        """Parameters of `z_what` of objects `(...)` at given places, harmless ones where they are absent."""
-        nothing = image.new_zeros(image[0].numel()).expand(*z_where.shape[:-1], -1)
-        look = self.rows_where_present(self._look, present, nothing, z_where, images=image)
-        return harmless(look, present)
-
-    @torch.no_grad()
-    def _paint(self, image: Tensor, slots: Slots | TrackedSlots) -> Tensor:
-        """What slots `(..., N, .)` draw together, `(..., C H W)`."""
-        glimpses: Tensor = self.where_present(self.decoder.glimpses, slots.z_pres, slots.z_what)
-        here = slots.z_pres[..., None, None, None]
-        size = image.shape[-2], image.shape[-1]
-        return paste(glimpses * here, self.windows(slots.z_where), size).sum(-4).flatten(-3)
 
     def _place(self, image: Tensor, explained: Tensor) -> LocScale:
         with torch.no_grad():
@@ -192,11 +162,6 @@ class EvidenceDiscovery(SlotDiscovery):
             proposed = self.windows.inverse(torch.cat([window, centre], dim=-1))
         shift, raw_scale = self.second_look(rest, proposed).chunk(2, dim=-1)
         return LocScale(proposed + shift, F.softplus(raw_scale + self.scale_bias) + self.where_floor)
-
-    def _look(self, image: Tensor, explained: Tensor, z_where: Tensor) -> LocScale:
-        seen = crop(remainder(image, explained), self.windows(z_where), self.glimpse_size)
-        look: LocScale = self.what_encoder(seen)
-        return look
 
     def _decide(self, image: Tensor, explained: Tensor, z_where: Tensor, z_what: Tensor) -> Tensor:
         with torch.no_grad():

@@ -32,12 +32,10 @@ import torch
 from torch import Tensor
 
 from .. import checks
-from ..models.components.attention import paste
-from ..models.components.networks import LocScale
 from ..models.components.slots import Slots, TrackedSlots, concatenate, stack_slots
 from ..models.sqair import SceneDecoder
 from .discovery import Discovery
-from .evidence import remainder
+from .evidence import LooksBesideOthers, remainder
 from .looking import Placed
 
 
@@ -50,7 +48,7 @@ class Sketch(NamedTuple):
     """Its picture in the frame, black where it is absent, `(..., C H W)`."""
 
 
-class ExplainingDiscovery(Discovery):
+class ExplainingDiscovery(LooksBesideOthers, Discovery):
     """Finds new objects in what the others do not explain, see the module; in place of `Discovery`.
 
     Parameters are those of `Discovery`, so that either can go on from what the other has learned.
@@ -62,13 +60,7 @@ class ExplainingDiscovery(Discovery):
         scale: standard deviation of the pixels, the likelihood's.
         least: nats that a sketch must explain.
         options: of `Discovery`.
-
-    Attributes:
-        explains: whether others are explained away at all. While networks are new, sketches explain away what
-            is there and not found yet: learning starts as `Discovery`.
     """
-
-    explains: bool = True
 
     def __init__(
         self,
@@ -98,10 +90,8 @@ class ExplainingDiscovery(Discovery):
         propagated: Slots | TrackedSlots | None = None,
     ) -> Slots:
         """The statements of frame `t`, see `Discovery`."""
-        if not self.explains:
-            return super().forward(t, image, features, summary, free, propagated)
         early = self.rnn.project(concatenate(features, summary))
-        explained = self._explained(image, free, propagated)
+        explained = self.explained(image, free, propagated)
         sketches = self._sketches(image, early, free, explained)
         drawn = [sketch.drawn for sketch in sketches]
         hidden: Tensor = self.rnn.initial
@@ -112,21 +102,22 @@ class ExplainingDiscovery(Discovery):
             possible = slot.z_pres * (free > j)
             others = explained + _all_but(j, drawn)
             hidden, place = self._find(image, possible, early, slot, hidden, others, sketch)
-            look = partial(self._look_beside, image, others, possible)
+            look = partial(self.look_beside, image, others, possible)
             decide = partial(self._decided, possible, hidden)
             slot = self._draw(f"discovery/{{}}/{t}/{j}", possible, place, look, decide, hold)
             slots.append(slot)
             if j + 1 < self.max_count:
-                drawn[j] = self._picture(slot)
+                drawn[j] = self.pictures(slot)
         return stack_slots(slots)
 
-    @torch.no_grad()
-    def _explained(self, image: Tensor, free: Tensor, propagated: Slots | TrackedSlots | None) -> Tensor:
-        """What the propagated objects draw, `(..., C H W)`."""
-        if propagated is None:
-            return image.new_zeros(image[0].numel()).expand(*free.shape, -1)
-        by_slot = Slots(propagated.z_pres.movedim(-1, 0), *(x.movedim(-2, 0) for x in propagated[1:3]))
-        return self._picture(by_slot).sum(0)
+    def plain(self) -> Discovery:
+        """`Discovery` with the same parameters, which explains nothing away.
+
+        While networks are new, sketches explain away what is there and not found yet.
+        """
+        plain = Discovery.__new__(Discovery)
+        vars(plain).update(vars(self))
+        return plain
 
     @torch.no_grad()
     def _sketches(self, image: Tensor, early: Tensor, free: Tensor, explained: Tensor) -> list[Sketch]:
@@ -141,8 +132,8 @@ class ExplainingDiscovery(Discovery):
                 possible = slot.z_pres * (free > j)
                 others = explained + _all_but(j, [sketch.drawn for sketch in sketches])
                 hidden, place = self._find(image, possible, early, slot, hidden, others, sketches[j])
-                look = self._look_beside(image, others, possible, place.loc)
-                drawn = self._picture(Slots(possible, place.loc, look.loc))
+                look = self.look_beside(image, others, possible, place.loc)
+                drawn = self.pictures(Slots(possible, place.loc, look.loc))
                 rest = remainder(image, others).flatten(-3)
                 gain = (2 * rest * drawn - drawn.square()).sum(-1) / (2 * self.scale**2)
                 here = possible * (gain > self.least)
@@ -180,22 +171,6 @@ class ExplainingDiscovery(Discovery):
         # The second look starts from the sketch, what the first look learns from stays its own place.
         loc = loc + known * (where - loc).detach()
         return Placed(hidden, self._placed(remainder(image, others), torch.cat([loc, raw_scale], dim=-1)))
-
-    def _look_beside(self, image: Tensor, others: Tensor, present: Tensor, z_where: Tensor) -> LocScale:
-        seen: LocScale = self.rows_where_present(self._look_there, present, z_where, others, images=image)
-        return seen
-
-    def _look_there(self, image: Tensor, z_where: Tensor, others: Tensor) -> LocScale:
-        return self._look(remainder(image, others), z_where)
-
-    @torch.no_grad()
-    def _picture(self, slot: Slots) -> Tensor:
-        drawn: Tensor = self.rows_where_present(self._paint, *slot)
-        return drawn * slot.z_pres.unsqueeze(-1)
-
-    def _paint(self, z_where: Tensor, z_what: Tensor) -> Tensor:
-        size = self.decoder.mean_image.shape[-2], self.decoder.mean_image.shape[-1]
-        return paste(self.decoder.glimpses(z_what), self.decoder.windows(z_where), size).flatten(-3)
 
 
 def _all_but(j: int, drawn: Sequence[Tensor]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import pyro
 import torch
@@ -11,12 +12,22 @@ from torch import Tensor, nn
 
 from .. import checks
 from ..models.components.active_set import ActiveSet
-from ..models.components.attention import Size
+from ..models.components.attention import Size, crop
 from ..models.components.networks import LocScale
 from ..models.components.provisional import Decision, Provisional
 from ..models.components.slots import Slots, slots_present
-from ..models.priors.counts import present_or_standard, slot_presence
+from ..models.priors.counts import harmless, present_or_standard, slot_presence
 from .exploration import explore
+
+
+class Windows(Protocol):
+    """What `z_where` means."""
+
+    def __call__(self, z_where: Tensor) -> Tensor:
+        """Coords `(..., 4)`, see `models.components.attention`."""
+
+    def inverse(self, coords: Tensor) -> Tensor:
+        """`z_where` of coords."""
 
 
 class SlotDiscovery(ActiveSet, nn.Module):
@@ -40,6 +51,8 @@ class SlotDiscovery(ActiveSet, nn.Module):
     hold: Tensor | None
     exploration: Tensor | None
     scale_bias: Tensor
+    what_encoder: nn.Module
+    windows: Windows
 
     def __init__(
         self,
@@ -60,6 +73,21 @@ class SlotDiscovery(ActiveSet, nn.Module):
         self.what_size = what_size
         self.glimpse_size = glimpse_size
         self.context_size = context_size
+
+    def plain(self) -> SlotDiscovery:
+        """The same with the same parameters, but that it looks at each object as if it were the only one.
+
+        By default a discovery does that anyway; what looks at objects in what others leave may offer another.
+        """
+        return self
+
+    def looks(self, image: Tensor, present: Tensor, z_where: Tensor) -> LocScale:
+        """Parameters of `z_what` of objects `(...)` at given places, harmless ones where they are absent."""
+        return harmless(self.where_present(self._look, present, z_where, images=image), present)
+
+    def _look(self, image: Tensor, z_where: Tensor) -> LocScale:
+        look: LocScale = self.what_encoder(crop(image, self.windows(z_where), self.glimpse_size))
+        return look
 
     def _draw(
         self,

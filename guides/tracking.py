@@ -44,7 +44,7 @@ from torch import Tensor, nn
 from .. import checks
 from ..models.components.active_set import ActiveSet
 from ..models.components.alignment import Aligned, align
-from ..models.components.attention import Size, crop, paste
+from ..models.components.attention import Size, crop
 from ..models.components.networks import LocScale, fill_output_bias, initialise, mlp
 from ..models.components.normal_mixture import Mixture
 from ..models.components.provisional import Decision, Provisional
@@ -236,8 +236,7 @@ class TrackingPropagation(ActiveSet, nn.Module):
 
     @torch.no_grad()
     def _paint(self, where: Tensor, picture: Tensor) -> Tensor:
-        size = self.decoder.mean_image.shape[-2], self.decoder.mean_image.shape[-1]
-        return paste(self._glimpse(picture), self.decoder.windows(where), size).flatten(-3)
+        return self.decoder.place(self._glimpse(picture), where).flatten(-3)
 
     def _glimpse(self, picture: Tensor) -> Tensor:
         return picture.unflatten(-1, (-1, *self.glimpse_size))

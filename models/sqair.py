@@ -162,10 +162,12 @@ class SceneDecoder(ActiveSet, nn.Module):
     def objects(self, slots: TrackedSlots) -> Tensor:
         """Each object alone at its place, without the mean image, `(..., N, C, H, W)`; absent ones black."""
         glimpses = self.where_present(self.glimpses, slots.z_pres, slots.z_what)
+        return self.place(glimpses * slots.z_pres[..., None, None, None], slots.z_where)
+
+    def place(self, glimpses: Tensor, z_where: Tensor) -> Tensor:
+        """Each glimpse `(..., C, h, w)` at its place in a black frame, `(..., C, H, W)`."""
         height, width = self.mean_image.shape[-2:]
-        return paste(
-            glimpses * slots.z_pres[..., None, None, None], self.windows(slots.z_where), (height, width)
-        )
+        return paste(glimpses, self.windows(z_where), (height, width))
 
     @torch.no_grad()
     def boxes(self, slots: TrackedSlots) -> Tensor:

@@ -6,7 +6,7 @@ Everything is found by connected regions, without labels and without a model: wh
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from whatwhere.checks import MissingPackageError
+from whatwhere.checks import FieldError, MissingPackageError
 from whatwhere.datasets import (
     FrameRecipe,
     Preparation,
@@ -26,7 +26,7 @@ from whatwhere.datasets import (
     used_bits,
 )
 from whatwhere.datasets.recorded.frames import fit_frame
-from whatwhere.examples.common.recorded import Config, RecordedConfig
+from whatwhere.examples.common.recorded import Config, RecordedConfig, settled
 from whatwhere.inference.evaluation import ObjectStatistics, object_statistics
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "RawClips",
     "Settings",
     "choose_data",
+    "chosen",
     "describe",
     "fitted_to_default",
     "look_at",
@@ -58,6 +59,8 @@ _MARGIN = 2  # pixels around an object
 
 
 Part = TypeVar("Part", bound=Any)
+RunSettings = TypeVar("RunSettings", bound=Any)
+Split = TypeVar("Split", bound=Any)
 
 
 class Look(NamedTuple):
@@ -259,6 +262,49 @@ def choose_data(data: Config, source: str, whole: bool = False) -> tuple[Config,
         data = replace(data, crop=crop)
         reasons += [reason] * bool(crop)
     return data, reasons
+
+
+def chosen(
+    config: RunSettings,
+    speak: bool,
+    generated: Container[str],
+    load: Callable[[RunSettings], Split],
+    fitted: Callable[[RunSettings, Split], tuple[RunSettings, list[str]]],
+    whole: bool = False,
+) -> tuple[RunSettings, Split]:
+    """The configuration of a run with what a look at its data tells, where it says `auto`; and the data.
+
+    Args:
+        config: with `data`, `auto` and `network.max_count`.
+        speak: whether to print what is chosen, and why.
+        generated: sources of data that are made, in which there is nothing to look for.
+        load: opens the data of a configuration.
+        fitted: its network and prior for objects such as are in the data, and why.
+        whole: as of `choose_data`.
+
+    Raises:
+        DataError: if the data cannot be read.
+        FieldError: if there is nothing to look at.
+    """
+    source = config.data.source
+    if source in generated:
+        if config.auto:
+            raise FieldError("auto", "is for data of your own", source)
+        return config, load(config)
+    reasons: list[str] = []
+    if config.auto:
+        data, reasons = choose_data(config.data, source, whole)
+        config = replace(config, data=data)
+    config = replace(config, data=settled(config.data, source))
+    split = load(config)
+    if config.auto:
+        config, more = fitted(config, split)
+        reasons += more
+    if speak:
+        for line in reasons:
+            print(f"auto: {line}")
+        print_look(split.train, config.network.max_count)
+    return config, split
 
 
 def settings_of(found: ObjectStatistics) -> Settings:

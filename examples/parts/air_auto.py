@@ -5,58 +5,30 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from whatwhere.checks import FieldError
-from whatwhere.examples.common.look import choose_data, fitted_to_default, look_at, print_look, settings_of
-from whatwhere.examples.common.recorded import settled
+from whatwhere.examples.common import look
 from whatwhere.examples.parts.air_config import PRESETS, AIRConfig
 from whatwhere.examples.parts.air_data import GENERATED, Split, load_data
 
 
 def chosen(config: AIRConfig, speak: bool) -> tuple[AIRConfig, Split]:
-    """The configuration with what a look at the images tells, and the images.
-
-    Args:
-        config: of the run.
-        speak: whether to print what is chosen, and why.
-
-    Raises:
-        DataError: if the images cannot be read.
-        FieldError: if there is nothing to look at.
-    """
-    if config.data.source in GENERATED:
-        if config.auto:
-            raise FieldError("auto", "is for your own images", config.data.source)
-        return config, load_data(config.data)
-    reasons: list[str] = []
-    if config.auto:
-        data, reasons = choose_data(config.data, config.data.source, whole=True)
-        config = replace(config, data=data)
-    config = replace(config, data=settled(config.data, config.data.source))
-    split = load_data(config.data)
-    if config.auto:
-        config, more = _fitted(config, split)
-        reasons += more
-    if speak:
-        for line in reasons:
-            print(f"auto: {line}")
-        print_look(split.train, config.network.max_count)
-    return config, split
+    """The configuration with what a look at the images tells, and the images, see `look.chosen`."""
+    return look.chosen(config, speak, GENERATED, lambda config: load_data(config.data), _fitted, whole=True)
 
 
 def _fitted(config: AIRConfig, split: Split) -> tuple[AIRConfig, list[str]]:
     """The settings of network and prior for objects such as are in the training images."""
-    choice = settings_of(look_at(split.train).statistics)
+    choice = look.settings_of(look.look_at(split.train).statistics)
     bases = (AIRConfig(), *PRESETS.values())
     height, width = split.train.shape[-2:]
     inverse = min(height / choice.object_size[0], width / choice.object_size[1])
-    network = fitted_to_default(
+    network = look.fitted_to_default(
         config.network,
         [base.network for base in bases],
         discovery="evidence",
         max_count=choice.slots,
         glimpse_size=choice.glimpse_size,
     )
-    prior = fitted_to_default(
+    prior = look.fitted_to_default(
         config.prior,
         [base.prior for base in bases],
         inverse_scale=round(inverse, 2),

@@ -264,7 +264,6 @@ def _evidence_discovery(
     )
     return EvidenceDiscovery(
         model.decoder,
-        windows,
         (x, y),
         what_encoder,
         SecondLook(channels, glimpse_size, network.hidden, windows=windows, units=_CORRECTION),

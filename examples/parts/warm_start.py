@@ -18,7 +18,7 @@ from whatwhere.examples.common.video_models import PerFrame, Split, batches_of
 from whatwhere.examples.parts.sqair_config import SQAIRConfig
 from whatwhere.examples.parts.sqair_programs import AIRPrograms, Programs, fixed_where_prior, size_logits
 from whatwhere.examples.parts.warm_start_config import FramesConfig, HeldConfig, LooksConfig, MotionConfig
-from whatwhere.guides import ExplainingDiscovery, SequenceAIRGuide, hold_objects
+from whatwhere.guides import SequenceAIRGuide, hold_objects
 from whatwhere.inference.evaluation import count_accuracy_of_videos
 from whatwhere.inference.objectives import (
     AppearanceELBO,
@@ -79,19 +79,12 @@ class WarmStart:
         )
         return [Stage(name, partial(make, name, of)) for name, of, make in every if of.share > 0]
 
-    def explain(self, explains: bool) -> None:
-        """Switch explaining away on or off, where discovery can."""
-        discovery = self.programs.guide.discovery
-        if isinstance(discovery, ExplainingDiscovery):
-            discovery.explains = explains
-
     def frames(self, name: str, options: FramesConfig) -> Trainer:
         """Learns to find objects in single frames of all times, their number summed out."""
         where, price = self._priors_of_frames(options)
         single = SingleFrames.of(self.config, self.programs, where)
         single.model.to(self.process.device)
         discovery = self.programs.guide.discovery
-        self.explain(False)
         steps = self._training(name, options.share).steps
         begin, end = (round(share * steps) for share in options.rise)
         weight = Linear(options.first_weight, options.weight, begin, max(1, end - begin))
@@ -150,7 +143,6 @@ class WarmStart:
 
     def motion(self, name: str, options: MotionConfig) -> Trainer:
         """Fits the prior of motion to tracks."""
-        self.explain(True)
         pool = _Tracks(self, name, options)
         of_step = self._schedule(name, range(options.videos), options.batch_size)
 
@@ -161,14 +153,13 @@ class WarmStart:
 
     def held(self, name: str, options: HeldConfig) -> Trainer:
         """Learns everything on whole videos, while the objects of the first frame are held on to."""
-        self.explain(True)
         model, guide = self.programs
         single = SingleFrames.of(self.config, self.programs, model.discovery_where_prior)
         single.model.to(self.process.device)
         single.model.likelihood_scale.div_(math.sqrt(options.weight))
         single.counts.log_ratio.fill_(-options.price * options.weight)
         taught = TaughtELBO(hold_objects, imitation=options.imitation, reduction="mean")(model, guide)
-        first_frames = FirstFrames(single.objective(), guide.discovery)
+        first_frames = FirstFrames(single.objective())
         terms = [(1.0, PerFrame(taught)), (options.first_frame, first_frames)]
         objective = WeightedSum(*(term for term in terms if term[0] > 0))
         of_step = self._schedule(name, self.data.train, self.config.batch_size)
@@ -229,7 +220,11 @@ class WarmStart:
 
 
 class SingleFrames(NamedTuple):
-    """Model and guide of single frames, made of discovery and decoder of a pair, with priors of their own."""
+    """Model and guide of single frames, made of discovery and decoder of a pair, with priors of their own.
+
+    Nothing is explained away: if what is left of one object were shown to the next, two would soon share it,
+    and a picture of half of it would speak for a second one; here each is seen whole.
+    """
 
     model: SequenceAIR
     guide: SequenceAIRGuide
@@ -256,7 +251,7 @@ class SingleFrames(NamedTuple):
             config.network.what_size,
             config.prior.likelihood_scale,
         )
-        return cls(single, SequenceAIRGuide(guide.discovery, guide.image_shape), counts)
+        return cls(single, SequenceAIRGuide(guide.discovery.plain(), guide.image_shape), counts)
 
     def objective(self) -> nn.Module:
         """Their ELBO, the number of objects summed out."""
@@ -283,32 +278,20 @@ class WeightedSum(nn.Module):
 
 
 class FirstFrames(nn.Module):
-    """An objective of the first frames of videos, in which nothing is explained away.
-
-    If what is left of one object were shown to the next, two would soon share it, and a picture of half of it
-    would speak for a second one; here each is seen whole. It keeps the networks that count as they are.
+    """An objective of the first frames of videos, which keeps the networks that count as they are.
 
     Args:
         objective: of model and guide of single frames.
-        discovery: the guide's.
     """
 
-    def __init__(self, objective: nn.Module, discovery: nn.Module) -> None:
+    def __init__(self, objective: nn.Module) -> None:
         super().__init__()
         self.objective = objective
-        self._switch = discovery if isinstance(discovery, ExplainingDiscovery) else None
 
     def forward(self, video: Tensor) -> tuple[Tensor, Diagnostics]:
         """The loss of videos `(B, T, C, H, W)`, and diagnostics."""
-        before = self._switch is not None and self._switch.explains
-        try:
-            if self._switch is not None:
-                self._switch.explains = False
-            loss, diagnostics = self.objective(video[:, :1])
-        finally:
-            if self._switch is not None:
-                self._switch.explains = before
-        return loss, diagnostics
+        found: tuple[Tensor, Diagnostics] = self.objective(video[:, :1])
+        return found
 
 
 class _Frozen:
@@ -347,7 +330,7 @@ class _Places(_Frozen):
     def __init__(self, warm: WarmStart, name: str, options: LooksConfig) -> None:
         super().__init__(warm, name)
         self.options = options
-        self.discovery = SequenceAIRGuide(self.guide.discovery, self.guide.image_shape)
+        self.discovery = SequenceAIRGuide(self.guide.discovery.plain(), self.guide.image_shape)
 
     @cached_property
     def found(self) -> tuple[Tensor, ...]:

@@ -137,7 +137,7 @@ def test_auto_fits_a_model_to_the_objects_of_a_video(
 
 
 def test_auto_needs_something_to_look_at() -> None:
-    with pytest.raises(ValueError, match="`auto` is for your own images, got 'glyphs'"):
+    with pytest.raises(ValueError, match="`auto` is for data of your own, got 'glyphs'"):
         air_auto.chosen(AIRConfig(auto=True), speak=False)
 
 

@@ -197,23 +197,24 @@ def test_two_squares_that_overlap_are_told_apart():
         image = programs.model.decoder(torch.ones(2).double(), places, what).unsqueeze(0)
     bright = {}
     for explains, sweeps in ((False, 0), (True, 0), (True, 8)):
-        discovery.explains, discovery.sweeps, discovery.least = explains, sweeps, 1.0
+        discovery.sweeps, discovery.least = sweeps, 1.0
+        guide = SequenceAIRGuide(discovery if explains else discovery.plain(), (1, SIDE, SIDE))
         with torch.no_grad():
-            found = SequenceAIRGuide(discovery, (1, SIDE, SIDE))(image.unsqueeze(1))[0]
+            found = guide(image.unsqueeze(1))[0]
         bright[explains, sweeps] = found.z_what[0, :, 0]
     off = {key: (value - what[:, 0]).abs().max().item() for key, value in bright.items()}
     assert off[False, 0] > 0.08  # each with what it shares with the other
     assert off[True, 8] < 0.5 * off[True, 0]
 
 
-def test_it_starts_from_what_discovery_has_learned_and_can_be_switched_off():
+def test_it_starts_from_what_discovery_has_learned_and_there_is_a_plain_one():
     explaining, plain = varied(), varied(explain_away=False)
     assert isinstance(explaining.guide.discovery, ExplainingDiscovery)
     assert type(plain.guide.discovery) is Discovery
     own = plain.guide.state_dict()
     plain.guide.load_state_dict({k: v for k, v in explaining.guide.state_dict().items() if k in own})
     plain.model.load_state_dict(explaining.model.state_dict())
-    explaining.guide.discovery.explains = False
+    explaining.guide.discovery = explaining.guide.discovery.plain()
     video = torch.rand(4, 2, 1, SIDE, SIDE).double()
     trace = poutine.trace(plain.guide).get_trace(video)
     again = poutine.trace(poutine.replay(explaining.guide, trace=trace)).get_trace(video)
