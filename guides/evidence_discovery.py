@@ -97,10 +97,6 @@ class EvidenceDiscovery(LooksBesideOthers, SlotDiscovery):
         self.scale = scale
         self.where_floor = where_floor
 
-    def features(self, frames: Tensor) -> Tensor:
-        """Nothing is seen of frames `(..., C, H, W)` as a whole: `(..., 0)`."""
-        return frames.new_zeros(*frames.shape[:-3], 0)
-
     def forward(
         self,
         t: int,

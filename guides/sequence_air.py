@@ -12,8 +12,7 @@ from ..models.components.inputs import require_pixels
 from ..models.components.slots import TrackedSlots
 from ..models.components.stated_once import StatedOnce
 from ..models.sequence_air import of_one_frame
-from .discovery import Discovery
-from .evidence_discovery import EvidenceDiscovery
+from .slot_discovery import SlotDiscovery
 
 
 class SequenceAIRGuide(StatedOnce):
@@ -24,9 +23,7 @@ class SequenceAIRGuide(StatedOnce):
         image_shape: channels, height and width of a frame.
     """
 
-    def __init__(
-        self, discovery: Discovery | EvidenceDiscovery, image_shape: tuple[int, int, int] = (1, 50, 50)
-    ) -> None:
+    def __init__(self, discovery: SlotDiscovery, image_shape: tuple[int, int, int] = (1, 50, 50)) -> None:
         super().__init__()
         self.discovery = discovery
         self.image_shape = image_shape

@@ -74,6 +74,10 @@ class SlotDiscovery(ActiveSet, nn.Module):
         self.glimpse_size = glimpse_size
         self.context_size = context_size
 
+    def features(self, frames: Tensor) -> Tensor:
+        """What is seen of frames `(..., C, H, W)` as a whole; by default nothing, `(..., 0)`."""
+        return frames.new_zeros(*frames.shape[:-3], 0)
+
     def plain(self) -> SlotDiscovery:
         """The same with the same parameters, but that it looks at each object as if it were the only one.
 

@@ -20,9 +20,8 @@ from ..models.components.inputs import require_pixels
 from ..models.components.slots import ABSENT, Slots, TrackedSlots, compact, empty_slots, new_identities
 from ..models.components.stated_once import StatedOnce
 from ..models.sqair import LatentEncoder, State
-from .discovery import Discovery
-from .evidence_discovery import EvidenceDiscovery
 from .propagation import Propagation
+from .slot_discovery import SlotDiscovery
 from .tracking import TrackingPropagation
 
 
@@ -45,7 +44,7 @@ class SQAIRGuide(StatedOnce):
     def __init__(
         self,
         propagation: Propagation | TrackingPropagation,
-        discovery: Discovery | EvidenceDiscovery,
+        discovery: SlotDiscovery,
         latent_encoder: LatentEncoder,
         image_shape: tuple[int, int, int] = (1, 50, 50),
         truncate: bool = True,
