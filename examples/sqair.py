@@ -59,8 +59,10 @@ from whatwhere.examples.parts.sqair_auto import chosen
 from whatwhere.examples.parts.sqair_config import PRESETS, NetworkConfig, PriorConfig, SQAIRConfig
 from whatwhere.examples.parts.sqair_evaluation import (
     SQAIREvaluateConfig,
+    continue_alone,
     evaluate_baselines,
     print_baseline,
+    print_continuation,
 )
 from whatwhere.examples.parts.sqair_programs import AIRPrograms, Programs, build, programs_of
 from whatwhere.examples.parts.sqair_tracking import TrackConfig, programs_for, track_objects
@@ -239,7 +241,12 @@ def report_held_out(
     )
     assessment = assess_held_out(options, config, programs, data, device)
     baselines = evaluate_baselines(options, config, data, frames)
-    numbers = report.numbers() | {"assessment": assessment, "baselines": baselines}
+    continuation = continue_alone(options, config, programs, device)
+    numbers = report.numbers() | {
+        "assessment": assessment,
+        "baselines": baselines,
+        "continuation": continuation,
+    }
     write_json(folder / "metrics.json", numbers)
     example = next(batches_of(data, min(4, len(data)), frames, device)).video
     found = infer_video(model, guide, example)
@@ -249,6 +256,8 @@ def report_held_out(
     print_report(report)
     for name, baseline in baselines.items():
         print_baseline(name, baseline)
+    if continuation is not None:
+        print_continuation(continuation)
     print_assessment(assessment, assessment.remarks())
     print(f"metrics:         {folder / 'metrics.json'}")
     print(f"pictures:        {folder / 'reconstructions.png'}")

@@ -169,13 +169,20 @@ class SceneDecoder(ActiveSet, nn.Module):
         height, width = self.mean_image.shape[-2:]
         return paste(glimpses, self.windows(z_where), (height, width))
 
-    @torch.no_grad()
     def boxes(self, slots: TrackedSlots) -> Tensor:
         """Boxes around the objects, as far as they are in the frame, `(..., N, 4)`; zeros where nothing is.
 
         As those that people draw, each is a part of the box of the *whole* object: of an eight that has left
-        but for an edge the box is as high as the eight, though what is still to be seen of it is not. So
-        it is drawn in the middle of a frame, whole pixels from its place.
+        but for an edge the box is as high as the eight, though what is still to be seen of it is not.
+        """
+        height, width = self.mean_image.shape[-2:]
+        return boxes_inside(self.whole_boxes(slots), (height, width))
+
+    @torch.no_grad()
+    def whole_boxes(self, slots: TrackedSlots) -> Tensor:
+        """Boxes around whole objects, wherever they are, `(..., N, 4)`; without a size where one is absent.
+
+        Each is drawn in the middle of a frame, whole pixels from its place.
         """
         height, width = self.mean_image.shape[-2:]
         coords = self.windows(slots.z_where)
@@ -185,7 +192,7 @@ class SceneDecoder(ActiveSet, nn.Module):
         glimpses = self.where_present(self.glimpses, slots.z_pres, slots.z_what)
         drawn = paste(glimpses * slots.z_pres[..., None, None, None], middle, (height, width))
         left_top, extent = object_boxes(drawn).split(2, dim=-1)
-        return boxes_inside(torch.cat([left_top + moved, extent], dim=-1), (height, width))
+        return torch.cat([left_top + moved, extent], dim=-1)
 
     def glimpses(self, z_what: Tensor) -> Tensor:
         """What objects look like, `(..., C, h, w)`, given `(..., W)`."""

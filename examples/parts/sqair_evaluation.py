@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 
 from whatwhere import checks
-from whatwhere.examples.common.program import usage_errors
-from whatwhere.examples.common.video_models import EvaluateConfig, VideoSource, batches_of, load_data
+from whatwhere.examples.common.program import UsageError, usage_errors
+from whatwhere.examples.common.video_models import (
+    EvaluateConfig,
+    VideoSource,
+    batches_of,
+    held_out_videos,
+    load_data,
+)
 from whatwhere.examples.parts.sqair_config import SQAIRConfig
-from whatwhere.inference.evaluation import ComponentsReport, chosen_components, evaluate_components
+from whatwhere.inference.evaluation import (
+    ComponentsReport,
+    ContinuationReport,
+    chosen_components,
+    evaluate_components,
+    evaluate_continuation,
+)
 
 _CHOSEN_BY = 100
 """Training videos by which the threshold of connected components is chosen."""
@@ -28,11 +40,16 @@ class SQAIREvaluateConfig(EvaluateConfig):
     """What needs no training, measured on the same videos: `components`, connected regions brighter than a
     threshold that is chosen on training videos, linked by overlap. Needs SciPy.
     """
+    continuation: tuple[int, ...] = ()
+    """After how many more frames objects are compared with where they are, when the model goes on alone after
+    the `frames` it sees: 10 40 90. Beside it, a straight line that turns round at the borders.
+    """
 
     def __post_init__(self) -> None:
         super().__post_init__()
         checks.literals(self)
         checks.within("(0, 1]", self, "iou")
+        checks.at_least(1, self, "continuation")
 
 
 def evaluate_baselines(
@@ -59,6 +76,40 @@ def evaluate_baselines(
         held_out = batches_of(data, min(options.videos, len(data)), frames, cpu)
         reports[name] = evaluate_components(components, held_out, options.iou)
     return reports
+
+
+def continue_alone(
+    options: SQAIREvaluateConfig, config: SQAIRConfig, programs: Any, device: torch.device
+) -> ContinuationReport | None:
+    """How far off objects are that the model no longer sees, if that is asked for.
+
+    Raises:
+        UsageError: if the model goes nowhere, or the videos have no boxes or too few frames.
+    """
+    if not options.continuation:
+        return None
+    if config.model == "air":
+        raise UsageError("`--continuation` is for SQAIR: AIR does not go on")
+    seen = options.frames or config.frames
+    longer = replace(options, frames=seen + max(options.continuation))
+    data = held_out_videos(longer, config.data, config.frames, config.network.image_shape)
+    videos = batches_of(data, min(options.videos, len(data)), seen + max(options.continuation), device)
+    model, guide = programs
+    with usage_errors():
+        return evaluate_continuation(
+            model, guide, videos, seen, options.continuation, model.decoder.whole_boxes
+        )
+
+
+def print_continuation(report: ContinuationReport) -> None:
+    """Distances after each number of frames."""
+    print(f"going on alone   {report.objects} objects after {report.given} frames, pixels off")
+    for later, distance, straight, kept in zip(
+        report.later, report.distance, report.straight, report.kept, strict=True
+    ):
+        print(
+            f"  {later} later".ljust(17) + f"{distance:.1f} ({kept:.1%} kept); a straight line {straight:.1f}"
+        )
 
 
 def print_baseline(name: str, report: ComponentsReport) -> None:

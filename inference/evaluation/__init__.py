@@ -11,6 +11,7 @@ from .assessment import Assessment, Assessor, Known, no_better_than_empty, watch
 from .coco_file import COCOImage, COCOWriter, coco_writer
 from .components_report import ComponentsReport, chosen_components, evaluate_components
 from .connected_components import ConnectedComponents, FoundComponents
+from .continuation import ContinuationReport, evaluate_continuation, reflected_line
 from .empty_scene import empty_scene_bound
 from .frame_look import FrameLook, frame_look
 from .images import (
@@ -95,6 +96,7 @@ __all__ = [
     "Clips",
     "ComponentsReport",
     "ConnectedComponents",
+    "ContinuationReport",
     "CountMonitor",
     "CountReport",
     "Detections",
@@ -141,6 +143,7 @@ __all__ = [
     "encode_frames",
     "explained_shares",
     "evaluate_components",
+    "evaluate_continuation",
     "evaluate_likelihood",
     "evaluate_scenes",
     "evaluate_tracker",
@@ -163,6 +166,7 @@ __all__ = [
     "previous_boxes",
     "probe_accuracy",
     "read_tracks",
+    "reflected_line",
     "scored_tracks",
     "single_frames",
     "spread_frames",

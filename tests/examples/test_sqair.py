@@ -125,6 +125,19 @@ def test_evaluate_measures_connected_components_beside_the_model(trained: Path, 
     assert "components" in capsys.readouterr().out
 
 
+def test_evaluate_measures_how_the_model_goes_on_alone(trained: Path, tmp_path: Path, write_videos, capsys):
+    longer = write_videos(tmp_path / "longer.h5", 5, frames=7, seed=1)
+    options = ["--iwae-particles=2", "--frames=3", "--data", longer, "--output", tmp_path]
+    checkpoint = trained / "checkpoint.pt"
+    assert run("evaluate", "--checkpoint", checkpoint, *options, "--continuation", "1", "4") == 0
+    found = json.loads((tmp_path / "metrics.json").read_text())["continuation"]
+    assert (found["given"], found["later"]) == (3, [1, 4])
+    assert len(found["distance"]) == len(found["straight"]) == len(found["kept"]) == 2
+    assert "4 later" in capsys.readouterr().out
+    assert run("evaluate", "--checkpoint", checkpoint, *options, "--continuation", "5") == 2
+    assert run("evaluate", "--checkpoint", checkpoint, *options, "--continuation", "0") == 2
+
+
 def test_track_writes_boxes_with_identities_and_an_animation(trained: Path, videos: Path, tmp_path: Path):
     with pytest.warns(UserWarning, match="not what the model knows"):  # as it has hardly learned
         assert (
