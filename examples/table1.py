@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -101,6 +101,8 @@ ROWS: dict[Name, SQAIRConfig | VRNNConfig] = {
 @dataclass(frozen=True)
 class Table1Config:
     """Train SQAIR, AIR and VRNN for the same time each, and compare them as table 1 of SQAIR's paper does."""
+
+    MOST_USED: ClassVar = ("output", "budget", "clock", "rows", "checkpoints", "data.source", "seed", "device")
 
     output: Path = Path("runs/table1")
     """Folder for the table, the pictures, and a folder for each model."""

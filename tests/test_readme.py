@@ -128,6 +128,15 @@ def test_the_catalogue_lists_every_command_of_data_in_the_words_of_its_help():
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
+def test_a_help_of_more_than_a_screen_begins_with_what_is_most_used(program: str):
+    for command in PROGRAMS[program].COMMANDS.values():
+        parser = make_parser(command.config, command.presets)
+        if len(parser._actions) > 20:
+            text = parser.format_help()
+            assert text.index("most used:") < text.index("--output") < text.index("training:")
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_every_command_of_a_program_is_shown(program: str):
     shown = {c.words[1] for c in COMMANDS if c.words[0] == f"whatwhere-{program}"}
     assert shown == set(PROGRAMS[program].COMMANDS)

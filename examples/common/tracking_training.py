@@ -59,6 +59,7 @@ class TrackerConfig(RunConfig):
     MOST_USED: ClassVar = (
         "output",
         "resume",
+        "overwrite",
         "initial",
         "data.source",
         "data.also",

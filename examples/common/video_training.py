@@ -56,6 +56,7 @@ class VideoModelConfig(RunConfig):
     MOST_USED: ClassVar = (
         "output",
         "resume",
+        "overwrite",
         "data.source",
         "first_frames",
         "frames",

@@ -85,7 +85,9 @@ class AIRConfig(RunConfig):
     MOST_USED: ClassVar = (
         "output",
         "resume",
+        "overwrite",
         "data.source",
+        "auto",
         "data.image_size",
         "network.max_count",
         "prior.inverse_scale",

@@ -121,7 +121,17 @@ class GlimpseCloudsConfig(RunConfig):
     `glance`, in which the maps learn by the global path and by joints; and the main one.
     """
 
-    MOST_USED: ClassVar = ("output", "data.source", "data.fold", "training.steps", "network.workers")
+    MOST_USED: ClassVar = (
+        "output",
+        "resume",
+        "overwrite",
+        "data.source",
+        "data.fold",
+        "network.workers",
+        "training.steps",
+        "training.seed",
+        "device",
+    )
 
     output: Path = runtime_field(Path("runs/glimpse-clouds"))
     """Folder for the log, the checkpoints, the metrics and the pictures."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import h5py
 import numpy as np
@@ -52,6 +52,18 @@ from whatwhere.models.components.gaussian_windows import boxes_to_window, smooth
 @dataclass(frozen=True)
 class ClassifierConfig(RunConfig):
     """Train the classifier whose features, or whose opinion, a tracker is trained with."""
+
+    MOST_USED: ClassVar = (
+        "output",
+        "resume",
+        "overwrite",
+        "kind",
+        "source",
+        "released",
+        "training.steps",
+        "training.seed",
+        "device",
+    )
 
     output: Path = runtime_field(Path("runs/ratm-classifier"))
     """Folder for the log and the checkpoints; `best.pt` is the one of greatest accuracy."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from whatwhere import checks
 from whatwhere.examples.common.video_models import DataConfig
@@ -141,6 +141,22 @@ class PriorConfig:
 class SQAIRConfig(VideoModelConfig):
     """Train SQAIR to find and follow the objects of videos, and evaluate it on held-out ones."""
 
+    MOST_USED: ClassVar = (
+        "output",
+        "resume",
+        "overwrite",
+        "initial",
+        "data.source",
+        "auto",
+        "first_frames",
+        "frames",
+        "network.max_count",
+        "training.steps",
+        "training.minutes",
+        "training.seed",
+        "device",
+    )
+
     output: Path = runtime_field(Path("runs/sqair"))
     auto: bool = False
     """Look at the videos first, and choose from that what is done to them, how large objects and glimpses
@@ -169,12 +185,12 @@ class SQAIRConfig(VideoModelConfig):
     frame needs it, see `guides.SQAIRGuide`.
     """
     decay_parts: tuple[int, ...] = (4, 6, 10)
-    warm_start: WarmStartConfig = WarmStartConfig()
-    """Stages before the training proper."""
     network: NetworkConfig = NetworkConfig()
     """The networks."""
     prior: PriorConfig = PriorConfig()
     """The priors."""
+    warm_start: WarmStartConfig = WarmStartConfig()
+    """Stages before the training proper."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -468,8 +468,8 @@ class Trainer:
         unknown = self._saved_step is None and self._folder.holds_checkpoint
         if self.process.any([unknown])[0]:
             raise CheckpointError(
-                f"`{self.checkpoint_path}` is the checkpoint of an earlier run; resume it, or choose another "
-                "folder"
+                f"`{self.checkpoint_path}` is the checkpoint of an earlier run; go on with it (`--resume`), "
+                "start anew (`--overwrite`), or choose another folder (`--output`)"
             )
 
     def _progress_bar(self) -> tqdm[Any]:

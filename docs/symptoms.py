@@ -1,0 +1,197 @@
+"""Provokes what can go wrong, for the pictures of `troubleshooting.md`.
+
+    python docs/symptoms.py                   # all of them, some five minutes of processor time
+    python docs/symptoms.py one-box black
+
+Each is a run of the programs that did go wrong, or a packaged model that was given what it does not know,
+and beside it one that did not. Pictures are `docs/symptoms/NAME.png`.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from whatwhere.datasets import MovingDigitsRecipe, PyroRecipe, load_clips, moving_digit_videos, multi_object_images
+from whatwhere.examples import air, hart, sqair
+from whatwhere.inference.evaluation import Tracks, found_tracks, infer_scene, infer_video, object_boxes
+from whatwhere.inference.pictures import (
+    TrackedVideo,
+    draw_boxes,
+    film_strip,
+    grid,
+    save_picture,
+    tracking_strips,
+    upscale,
+)
+from whatwhere.inference.training import read_log
+
+FOLDER = Path(__file__).parent / "symptoms"
+CPU = torch.device("cpu")
+RUNS = Path(mkdtemp(prefix="symptoms-"))
+
+
+def run(main: Callable[[list[str]], int], name: str, options: str) -> Path:
+    """The folder of a training by a program of the command line."""
+    folder = RUNS / name
+    assert main(["train", f"--output={folder}", "--training.evaluate-every=none", *options.split()]) == 0
+    return folder
+
+
+# Images: AIR, trained for a minute of processor time with an option that does not fit, and without it.
+
+
+def air_after(name: str, options: str = "") -> air.Programs:
+    small = "--preset demo --training.steps 600 --data.train-images 6000 --data.test-images 50 --iwae-particles 1"
+    return air.restore(run(air.main, name, f"{small} {options}") / "checkpoint.pt", CPU)[1]
+
+
+@cache
+def healthy_air() -> air.Programs:
+    return air_after("healthy")
+
+
+def beside_healthy(name: str, options: str) -> Image.Image:
+    """Held-out images, what a run with `options` found in them, and what one without did."""
+    data = multi_object_images(PyroRecipe(), "test", 60, seed=1, source="glyphs")
+    batch = data.batch(range(60))
+    images = batch.images[batch.count[:, 0] == 2][:8]
+    rows = [[upscale(image, 2) for image in images]]
+    for model, guide in (air_after(name, options), healthy_air()):
+        torch.manual_seed(0)
+        with torch.no_grad():
+            scene = infer_scene(model, guide, images)
+        found = zip(scene.canvas, object_boxes(scene.objects), scene.slots.z_pres, strict=True)
+        rows.append([draw_boxes(upscale(canvas, 2), boxes, here, factor=2) for canvas, boxes, here in found])
+    return grid(rows, ["image", options, "by default"])
+
+
+def one_box() -> Image.Image:
+    """Objects that are expected to be twice as large as they are."""
+    return beside_healthy("one-box", "--prior.inverse-scale 1.5")
+
+
+def black() -> Image.Image:
+    """Pixels that count so little that no object is worth its price."""
+    return beside_healthy("black", "--prior.likelihood-scale 1")
+
+
+# Videos: the packaged SQAIR.
+
+
+def follow(video: Tensor, let_go: bool = False) -> tuple[Tensor, Tracks]:
+    """What it draws, and the objects that it follows."""
+    _, (model, guide) = sqair.restore(sqair.PRETRAINED, CPU)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        if let_go:
+            guide.propagation.presence_head[-1].bias -= 30
+        frames = infer_video(model, guide, video)
+    return torch.stack([frame.canvas for frame in frames], 1), found_tracks(
+        [frame.slots for frame in frames], model.decoder.objects
+    )
+
+
+def strip(parts: list[tuple[str, Tensor, Tensor, Tracks]]) -> Image.Image:
+    """For each part its frames, and what was made of them, with the same boxes."""
+    rows = [row for _, video, canvas, _ in parts for row in (video, canvas)]
+    labels = [label for name, *_ in parts for label in (name, "what SQAIR draws")]
+    return film_strip(rows, labels, [tracks for *_, tracks in parts for _ in range(2)], factor=2)
+
+
+def of(tracks: Tracks, number: int) -> Tracks:
+    return Tracks(*(field[number] for field in tracks[:3]))
+
+
+def three_objects() -> Image.Image:
+    """A grey ground, which can only be drawn by objects."""
+    video = load_clips(sqair.EXAMPLE).batch([0]).video[:, :8]
+    given = torch.cat([0.75 * video + 0.25, video])
+    canvas, tracks = follow(given)
+    names = ("grey ground", "the same on black")
+    return strip([(name, given[i], canvas[i], of(tracks, i)) for i, name in enumerate(names)])
+
+
+def rediscovered() -> Image.Image:
+    """A guide that lets go of every object, since its bias of staying was lowered by 30."""
+    video = moving_digit_videos(MovingDigitsRecipe(), "test", 4, seed=0, source="glyphs").batch([1]).video
+    gone, kept = follow(video, let_go=True), follow(video)
+    names = ("lets go", "as it was trained")
+    return strip(
+        [(name, video[0], canvas[0], of(tracks, 0)) for name, (canvas, tracks) in zip(names, (gone, kept), strict=True)]
+    )
+
+
+def swapped() -> Image.Image:
+    """Of 300 held-out videos one whose digits cross, and one whose digits cross and keep their names."""
+    data = moving_digit_videos(MovingDigitsRecipe(), "test", 300, seed=0, source="glyphs")
+    video = data.batch(range(300)).video
+    canvas, tracks = follow(video)
+    return strip([("identities swap", video[115], canvas[115], of(tracks, 115))])
+
+
+def diverged() -> Image.Image:
+    """The packaged SQAIR, trained on with too great a learning rate while videos become longer."""
+    figure = Figure(figsize=(8, 2.6), layout="constrained")
+    bound, norm = figure.subplots(1, 2)
+    for rate in ("3e-3", "1e-4"):
+        options = (
+            f"--preset glyphs-10 --initial {sqair.PRETRAINED} --learning-rate {rate} --first-frames 2 --stage-steps 6 "
+            "--hold-steps 0 --batch-size 8 --training.steps 72 --training.log-every 1 --data.test-videos 8 "
+            "--iwae-videos 1 --iwae-particles 1"
+        )
+        lines = read_log(run(sqair.main, f"diverged-{rate}", options) / "log.jsonl")
+        steps = [line for line in lines if line["event"] == "train"]
+        x = [line["step"] for line in steps]
+        frames = [min(10, 2 + (step - 1) // 6) for step in x]
+        label = f"learning rate {rate}"
+        bound.plot(x, [line["bound"] / count for line, count in zip(steps, frames, strict=True)], label=label)
+        norm.semilogy(x, [max(line["gradient_norm"], 1) for line in steps], label=label)
+    bound.set(xlabel="step; a frame more every 6 steps", ylabel="bound, nats a frame")
+    norm.set(xlabel="step", ylabel="gradient norm")
+    norm.legend(frameon=False, fontsize="small")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba()).convert("RGB")
+
+
+def growing_box() -> Image.Image:
+    """HART that was trained on five frames of a few objects, beside the packaged one."""
+    options = "--preset general --training.steps 60 --first-frames 5 --frames 5 --data.test-videos 8 --test-frames 5"
+    _, small = hart.restore(run(hart.main, "growing-box", options) / "checkpoint.pt", CPU)
+    _, packaged = hart.restore(hart.PRETRAINED, CPU)
+    clip = load_clips(hart.EXAMPLE, size=(128, 128)).batch([0])
+    truth = clip.boxes[:, :, 0]
+    rows = []
+    for tracker in (small, packaged):
+        with torch.no_grad():
+            tracks = tracker(clip.video, truth[:, 0])
+        rows.append(TrackedVideo(clip.video[0], tracks.boxes[0], truth[0]))
+    labels = ["sizes learned from five frames", "evidence, bounded sizes"]
+    return tracking_strips(rows, labels, columns=8, factor=1)
+
+
+SYMPTOMS = {
+    "three-objects": three_objects,
+    "one-box": one_box,
+    "black": black,
+    "rediscovered": rediscovered,
+    "swapped": swapped,
+    "diverged": diverged,
+    "growing-box": growing_box,
+}
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    FOLDER.mkdir(exist_ok=True)
+    for name in sys.argv[1:] or SYMPTOMS:
+        save_picture(FOLDER / f"{name}.png", SYMPTOMS[name]())
