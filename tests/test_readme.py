@@ -166,6 +166,37 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
 
 
+@pytest.mark.parametrize("model", ["air", "sqair", "vrnn", "ratm", "hart", "glimpse_clouds"])
+def test_every_model_has_its_equations_beside_the_code_and_says_where_it_departs(model: str):
+    text = (ROOT / f"docs/models/{model}.md").read_text()
+    assert "| preset | what it is |" in text
+    for part in ("## Equations, statements, code\n", "## Results\n", "## Departures from the paper, and why\n"):
+        assert part in text
+    assert f"in `models/{model}.py`" in text
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_code_that_is_named_with_its_file_is_there(page: Path):
+    for full, file in re.findall(r"`([\w.]+)` in `([\w/]+\.py)`", page.read_text()):
+        assert set(full.split(".")) <= defined_in(ROOT / file), f"`{full}` is not in {file}"
+
+
+def test_the_reference_has_a_page_for_every_package_with_public_names():
+    source = ast.parse((ROOT / "docs/reference_pages.py").read_text())
+    (listed,) = (
+        ast.literal_eval(node.value)
+        for node in source.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PACKAGES"
+    )
+    public = {
+        ".".join(file.parent.relative_to(ROOT).parts)
+        for top in ("models", "guides", "inference", "datasets")
+        for file in (ROOT / top).rglob("__init__.py")
+        if "__all__" in file.read_text()
+    }
+    assert set(listed) == public
+
+
 def test_every_page_can_be_reached_from_the_front():
     docs = ROOT / "docs"
     links, todo, seen = defaultdict(set), {docs / "index.md"}, set()
