@@ -41,7 +41,7 @@ from whatwhere.files import atomic_path
 from whatwhere.inference.evaluation import object_statistics, objects_found
 from whatwhere.inference.training import from_primitives, to_primitives, whole_source
 
-_SHOWN = 12
+_SHOWN = 8
 
 
 def add_cutting_commands(add_command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -152,17 +152,17 @@ def look(arguments: argparse.Namespace) -> int:
     if arguments.output:
         before = raw.seen(replace(recipe, prepare=Preparation()))
         _draw(arguments.output, before[:, 0], seen[:, 0])
-        print(f"picture: {arguments.output} (frames, and as a model sees them, with what was found)")
+        print(f"picture: {arguments.output} (frames, and below each what a model sees of it, with what was found)")
     return 0
 
 
 def _draw(path: str, before: torch.Tensor, seen: torch.Tensor) -> None:
-    """Frames `(B, C, H, W)` and, beside each, how it is seen, with boxes."""
-    rows = np.unique(np.linspace(0, len(seen) - 1, _SHOWN).astype(int))
-    boxes, present, _ = objects_found(seen[rows].unsqueeze(1)).tracks
-    video = (torch.stack([before[rows], seen[rows]], dim=1) * 255).round().to(torch.uint8).numpy()
-    shown = (boxes * present.unsqueeze(-1)).expand(-1, 2, -1, -1).contiguous().numpy()
-    counts = present.sum(-1).expand(-1, 2).contiguous().numpy()
+    """Frames `(B, C, H, W)` in a row and, below each, how it is seen, with boxes."""
+    some = np.unique(np.linspace(0, len(seen) - 1, _SHOWN).astype(int))
+    boxes, present, _ = objects_found(seen[some].unsqueeze(1)).tracks  # each a video of one frame
+    video = (torch.stack([before[some], seen[some]]) * 255).round().to(torch.uint8).numpy()
+    shown = (boxes * present.unsqueeze(-1)).transpose(0, 1).repeat(2, 1, 1, 1).numpy()
+    counts = present.sum(-1).transpose(0, 1).repeat(2, 1).numpy()
     data = VideoData(video, count=counts, boxes=shown.astype(np.float32))
     with atomic_path(Path(path)) as temporary:
         contact_sheet(data, zoom=max(1, 200 // max(video.shape[-2:]))).save(temporary, format="PNG")
