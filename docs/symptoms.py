@@ -10,9 +10,7 @@ and beside it one that did not. Pictures are `docs/symptoms/NAME.png`.
 import os
 import sys
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
 
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -38,6 +36,7 @@ from whatwhere.inference.evaluation import (
     tracks_by_slot,
 )
 from whatwhere.inference.pictures import (
+    Caption,
     TrackedVideo,
     draw_boxes,
     film_strip,
@@ -50,13 +49,14 @@ from whatwhere.inference.training import read_log
 
 FOLDER = Path(__file__).parent / "symptoms"
 CPU = torch.device("cpu")
-RUNS = Path(mkdtemp(prefix="symptoms-"))
+RUNS = Path("runs/symptoms")
 
 
 def run(main: Callable[[list[str]], int], name: str, options: str) -> Path:
-    """The folder of a training by a program of the command line."""
+    """The folder of a training by a program of the command line; one that is there already is taken."""
     folder = RUNS / name
-    assert main(["train", f"--output={folder}", "--training.evaluate-every=none", *options.split()]) == 0
+    if not (folder / "metrics.json").exists():
+        assert main(["train", f"--output={folder}", "--training.evaluate-every=none", *options.split()]) == 0
     return folder
 
 
@@ -64,44 +64,49 @@ def run(main: Callable[[list[str]], int], name: str, options: str) -> Path:
 
 
 def trained_air(name: str, options: str) -> air.Programs:
-    """AIR after half a minute of the demo with some options."""
-    small = "--training.steps 600 --data.train-images 6000 --data.test-images 50 --iwae-particles 1"
-    folder = run(air.main, name, f"--preset demo {small} {options}")
+    """AIR after some steps of the demo."""
+    folder = run(air.main, name, f"--preset demo --data.test-images 50 --iwae-particles 1 {options}")
     return air.restore(folder / "checkpoint.pt", CPU)[1]
 
 
-@cache
-def healthy_air() -> air.Programs:
-    """The same as it comes."""
-    return trained_air("healthy", "")
-
-
-def beside_healthy(name: str, options: str) -> Image.Image:
+def beside_healthy(name: str, options: str, said: str) -> Image.Image:
     """Held-out images, what a run with `options` found in them, and what one without did."""
     data = multi_object_images(PyroRecipe(), "test", 60, seed=1, source="glyphs")
     batch = data.batch(range(60))
     images = batch.images[batch.count[:, 0] == 2][:8]
     rows = [[upscale(image, 2) for image in images]]
-    for model, guide in (trained_air(name, options), healthy_air()):
+    ill = trained_air(name, f"{options} --training.steps 600")
+    for model, guide in (ill, trained_air("healthy", "--training.steps 1500")):
         torch.manual_seed(0)
         with torch.no_grad():
             scene = infer_scene(model, guide, images)
         found = zip(scene.canvas, object_boxes(scene.objects), scene.slots.z_pres, strict=True)
         rows.append([draw_boxes(upscale(canvas, 2), boxes, here, factor=2) for canvas, boxes, here in found])
-    return grid(rows, ["image", options, "by default"])
+    return grid(rows, ["image", Caption("what it draws", said), Caption("what it draws", "by default")])
 
 
 def one_box() -> Image.Image:
-    """Objects that are expected to be twice as large as they are."""
-    return beside_healthy("one-box", "--prior.inverse-scale 1.5")
+    """Objects that are expected to be as large as the image, for certain."""
+    options = "--prior.inverse-scale 1.2 --prior.inverse-scale-std 0.05 --prior.final-count-ratio none"
+    return beside_healthy("one-box", options, "large objects expected")
 
 
 def black() -> Image.Image:
     """Pixels that count so little that no object is worth its price."""
-    return beside_healthy("black", "--prior.likelihood-scale 1")
+    return beside_healthy("black", "--prior.likelihood-scale 1", "objects not worth it")
 
 
 # Videos: the packaged SQAIR.
+
+
+def packaged_video() -> Tensor:
+    """`(1, 10, 1, 50, 50)`, two digits on black."""
+    return load_clips(sqair.EXAMPLE).batch([0]).video
+
+
+def on_grey(video: Tensor) -> Tensor:
+    """The same on a ground of a quarter of white."""
+    return 0.75 * video + 0.25
 
 
 def follow(video: Tensor, let_go: bool = False) -> tuple[Tensor, Tracks]:
@@ -135,8 +140,8 @@ def one(tracks: Tracks, number: int) -> Tracks:
 
 def three_objects() -> Image.Image:
     """A grey ground, which can only be drawn by objects."""
-    video = load_clips(sqair.EXAMPLE).batch([0]).video[:, :8]
-    given = torch.cat([0.75 * video + 0.25, video])
+    video = packaged_video()[:, :8]
+    given = torch.cat([on_grey(video), video])
     canvas, tracks = follow(given)
     names = ("grey ground", "the same on black")
     return strip([(name, given[i], canvas[i], of(tracks, i)) for i, name in enumerate(names)])

@@ -170,7 +170,11 @@ def anchors(page: Path) -> set[str]:
 def test_every_model_has_its_equations_beside_the_code_and_says_where_it_departs(model: str):
     text = (ROOT / f"docs/models/{model}.md").read_text()
     assert "| preset | what it is |" in text
-    for part in ("## Equations, statements, code\n", "## Results\n", "## Departures from the paper, and why\n"):
+    for part in (
+        "## Equations, statements, code\n",
+        "## Results\n",
+        "## Departures from the paper, and why\n",
+    ):
         assert part in text
     assert f"in `models/{model}.py`" in text
 

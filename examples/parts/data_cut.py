@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -149,10 +150,13 @@ def look(arguments: argparse.Namespace) -> int:
         settings = settings_of(found.statistics)
         for name, value, reason in zip(settings._fields, settings, settings.reasons, strict=False):
             print(f"suggested: {name} {value} ({reason})")
+        program = "air" if arguments.images else "sqair"
+        command = f"whatwhere-{program} train --data.source {shlex.quote(arguments.source)} --auto"
+        print(f"to train with all of that: {command}")
     if arguments.output:
         before = raw.seen(replace(recipe, prepare=Preparation()))
         _draw(arguments.output, before[:, 0], seen[:, 0])
-        print(f"picture: {arguments.output} (frames, and below each what a model sees of it, with what was found)")
+        print(f"picture: {arguments.output} (frames, below each what a model sees, and what was found)")
     return 0
 
 

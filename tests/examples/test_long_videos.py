@@ -191,6 +191,7 @@ def test_whatwhere_data_looks_cuts_and_imports(
     said = capsys.readouterr().out
     assert "suggested: data.prepare: background median, polarity dark" in said
     assert "at once: 2.0 on average" in said
+    assert f"whatwhere-sqair train --data.source {street} --auto" in said
     with Image.open(tmp_path / "look.png") as picture:
         assert picture.size[0] > 2 * SIDE
     ground = ["--background", "median", "--polarity", "auto", "--normalise", "--range", "0", "40"]

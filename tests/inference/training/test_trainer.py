@@ -727,7 +727,7 @@ def test_a_run_keeps_its_folder_to_itself(tmp_path):
         start_another(2)  # the pictures of the first are still to come
     assert len(refusals) == 3
     assert not (tmp_path / ".lock").exists()
-    with pytest.raises(CheckpointError, match="is the checkpoint of an earlier run.*`--overwrite`"):
+    with pytest.raises(CheckpointError, match=r"is the checkpoint of an earlier run.*`--overwrite`"):
         second.run()
     assert [line["step"] for line in read_log(tmp_path / "log.jsonl")] == [2]
 
