@@ -14,7 +14,7 @@ BUDGETS = {
     "2_estimators": "WARM_UP, DRAWS, STEPS, IMAGES = 2, 3, 2, 200",
     "3_your_own_parts": "STEPS, IMAGES = 2, 200",
     "4_sqair": "PARTICLES, VIDEOS, FRAMES = 3, 1, 8",
-    "5_trackers": "STEPS, FRAMES, VIDEOS = 3, 6, 8",
+    "5_trackers": "STEPS, FRAMES, VIDEOS, READING, GLANCE, LOOKING = 3, 6, 8, 2, 2, 2",
 }
 """Written over the cell of a notebook that is tagged `parameters`."""
 
