@@ -213,12 +213,12 @@ class SQAIRReference:
         memories = (self.guide.propagation.initial_memory, model.propagation_prior.initial_memory)
         new = Slots(drawn.latents, *(memory.expand(*drawn.logit.shape, -1) for memory in memories))
         log_score = presence_log_prob(drawn.logit, new.z_pres, torch.stack(possible)).sum(0)
-        counts = model.discovery_count_prior.log_probs(context.expectation, context.free, first)
+        counts = model.discovery.count_prior.log_probs(context.expectation, context.free, first)
         log_count = counts.gather(-1, new.z_pres.sum(0).long().unsqueeze(-1)).squeeze(-1)
-        where_prior = model.discovery_where_prior
+        where_prior = model.discovery.where_prior
         started = where_prior.start(concatenate(context.summary, context.expectation))
         before = torch.cat([where_prior.first_sample.expand(1, *shape, 4), new.z_where[:-1]])
-        what_prior = LocScale(model.what_prior.loc, model.what_prior.scale)
+        what_prior = LocScale(model.discovery.what_prior.loc, model.discovery.what_prior.scale)
         log_ratio = appearance_log_ratio(drawn, where_prior(started, before), what_prior)
         log_weight = log_count - log_score + (new.z_pres * log_ratio).sum(0)
         return Phase(new, log_weight, log_score)

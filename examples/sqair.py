@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyro
 import torch
@@ -35,6 +36,7 @@ from whatwhere.examples.common.program import (
     usage_errors,
 )
 from whatwhere.examples.common.sources import with_image_shape
+from whatwhere.examples.common.user_code import require_named
 from whatwhere.examples.common.video_models import GenerateConfig as GenerateVideosConfig
 from whatwhere.examples.common.video_models import (
     PerFrame,
@@ -44,6 +46,7 @@ from whatwhere.examples.common.video_models import (
     batches_of,
     frames_to_go_on_from,
     mean_frame,
+    median_frame,
     print_likelihood,
     reconstruction_strip,
     write_generated,
@@ -95,7 +98,6 @@ from whatwhere.inference.training import (
     select_device,
 )
 from whatwhere.models.components.active_set import use_active_set
-from whatwhere.models.sqair import SQAIR
 
 __all__ = [
     "COMMANDS",
@@ -160,7 +162,8 @@ def prepare(
     config = with_image_shape(config, data.train.shape[2:], data.test.shape[2:])
     torch.manual_seed(config.training.seed)
     with usage_errors():
-        programs = programs_of(config, mean_frame(data.train, config.frames))
+        first = median_frame if config.network.behind else mean_frame
+        programs = programs_of(config, first(data.train, config.frames))
     if config.initial is not None:
         load_checkpoint(config.initial).restore_modules(programs._asdict())
     model, guide = programs
@@ -301,11 +304,26 @@ def print_report(report: VideoReport) -> None:
         print(f"MOTA, IDF1       {tracking.mota:.3f}, {tracking.idf1:.3f}; {tracking.switches} switches")
 
 
-def restore(path: Path, device: torch.device) -> tuple[SQAIRConfig, Programs | AIRPrograms]:
-    """Rebuild the configuration, model and guide of a checkpoint."""
-    config, modules = restore_run(
-        path, device, SQAIRConfig, "SQAIR", lambda config: programs_of(config)._asdict()
-    )
+def restore(
+    path: Path, device: torch.device, build: str | None = None
+) -> tuple[SQAIRConfig, Programs | AIRPrograms]:
+    """Rebuild the configuration, model and guide of a checkpoint.
+
+    Args:
+        path: of the checkpoint.
+        device: where they shall be.
+        build: the function that it was trained with, if it was one of the user's own; one that only the
+            checkpoint names is not imported.
+
+    Raises:
+        CheckpointError: it cannot be read, is one of something else, or was trained with another function.
+    """
+
+    def made(config: SQAIRConfig) -> dict[str, Any]:
+        require_named(path, config.build, build)
+        return programs_of(config)._asdict()
+
+    config, modules = restore_run(path, device, SQAIRConfig, "SQAIR", made)
     programs = Programs(**modules) if config.model == "sqair" else AIRPrograms(**modules)
     use_active_set(*programs, on=device.type == "cpu")
     return config, programs
@@ -318,12 +336,14 @@ class SQAIRTrackConfig(TrackConfig):
     checkpoint: Path = PRETRAINED
     """The checkpoint of a training run; by default that of the package, trained on glyphs."""
     video: Path = positional_field(EXAMPLE)
+    build: str | None = None
+    """The function that the model was trained with, if it was one of your own."""
 
 
 def track(options: SQAIRTrackConfig) -> int:
     """Track the objects of a user's videos."""
     device = select_device(options.device)
-    config, programs = restore(options.checkpoint, device)
+    config, programs = restore(options.checkpoint, device, options.build)
     known = known_of(options.checkpoint, config.network.image_shape)
     config, programs = programs_for(options, config, programs)
     torch.manual_seed(options.seed)
@@ -340,27 +360,43 @@ class GenerateConfig(GenerateVideosConfig):
     output: Path = Path("generated/sqair")
     discover: bool = False
     """Whether new objects may appear after the given frames; in videos from the prior they always may."""
+    build: str | None = None
+    """The function that the model was trained with, if it was one of your own."""
 
 
 def generate(options: GenerateConfig) -> int:
     """Generate videos with a checkpoint."""
     device = select_device(options.device)
-    config, (model, guide) = restore(options.checkpoint, device)
+    config, (model, guide) = restore(options.checkpoint, device, options.build)
     torch.manual_seed(options.seed)
     if options.video is None:
         drawn = model.generate(options.count, options.frames)
         write_generated(options, [frame.canvas for frame in drawn])
         return 0
-    if not isinstance(model, SQAIR):
+    if config.model != "sqair":
         raise UsageError("`--video` is for SQAIR: what AIR draws does not depend on the frames before")
     video, seen = frames_to_go_on_from(
         options, options.video, config.network.image_shape, device, config.data
     )
     with torch.no_grad():
         trace = poutine.trace(guide).get_trace(seen)
-    drawn = model.generate(options.count, options.frames, trace, discover=options.discover)
+    go_on: Any = model.generate
+    drawn = go_on(options.count, options.frames, trace, discover=options.discover)
     write_generated(options, [frame.canvas for frame in drawn], video)
     return 0
+
+
+@dataclass(frozen=True)
+class SQAIRExportConfig(ExportConfig):
+    """Write a checkpoint to share: without the state of the optimiser, a third of its size."""
+
+    build: str | None = None
+    """The function that the model was trained with, if it was one of your own."""
+
+
+def evaluate(options: SQAIREvaluateConfig) -> int:
+    """Evaluate a checkpoint."""
+    return evaluate_checkpoint(options, partial(restore, build=options.build), report_held_out)
 
 
 def run_training(config: SQAIRConfig) -> int:
@@ -371,12 +407,12 @@ def run_training(config: SQAIRConfig) -> int:
 
 COMMANDS = {
     "train": Command(SQAIRConfig, run_training, PRESETS),
-    "evaluate": Command(
-        SQAIREvaluateConfig, partial(evaluate_checkpoint, restore=restore, report=report_held_out)
-    ),
+    "evaluate": Command(SQAIREvaluateConfig, evaluate),
     "track": Command(SQAIRTrackConfig, track),
     "generate": Command(GenerateConfig, generate),
-    "export": Command(ExportConfig, partial(export, restore=restore)),
+    "export": Command(
+        SQAIRExportConfig, lambda options: export(options, partial(restore, build=options.build))
+    ),
 }
 
 

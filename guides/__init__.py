@@ -5,21 +5,31 @@ May import `models`. The guide of a new model is a file here.
 """
 
 from .air import AIRBaseline, AIRGuide
+from .background import BackgroundGuide, BackgroundVAEGuide, Behind, StaticBackgroundGuide
 from .discovery import Discovery
 from .evidence_air import EvidenceAIRGuide
 from .evidence_discovery import EvidenceDiscovery
 from .explaining_away import ExplainingDiscovery
+from .further import FurtherLatents
 from .looking import WhatEncoder
-from .looks import StaticLooks, StickyLooks
+from .looks import Looks, StaticLooks, StickyLooks
 from .propagation import Propagation
 from .second_look import SecondLook
 from .sequence_air import SequenceAIRGuide
+from .slot_discovery import SlotDiscovery
 from .sqair import SQAIRGuide
 from .teacher import hold_objects
 from .tracking import TrackingPropagation
 from .vrnn import VRNNGuide
 
 __all__ = [
+    "FurtherLatents",
+    "Looks",
+    "BackgroundGuide",
+    "BackgroundVAEGuide",
+    "Behind",
+    "SlotDiscovery",
+    "StaticBackgroundGuide",
     "AIRBaseline",
     "AIRGuide",
     "Discovery",

@@ -172,7 +172,7 @@ class AIRGuide(Program):
             z_where = pyro.sample(f"z_where/{i}", present_or_standard(place, z_pres))
             glimpse = crop(images, air_inverse_scale(z_where), self.glimpse_size)
             z_what = pyro.sample(f"z_what/{i}", present_or_standard(self.encoder(glimpse), z_pres))
-        return slots_present(z_pres, z_where, z_what)
+        return slots_present(Slots(z_pres, z_where, z_what))
 
     def _start(self, images: Tensor) -> Slots:
         """What stands before the first slot: present, so that the first one may be, and zeros."""

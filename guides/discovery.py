@@ -18,6 +18,7 @@ from ..models.components.recurrent import VanillaRNN
 from ..models.components.slots import Slots, TrackedSlots, concatenate, stack_slots
 from ..models.components.windows import SquashedWindows
 from ..models.priors.discovery import MIN_SCALE, pair
+from .further import FurtherLatents
 from .looking import Placed, WhatEncoder
 from .second_look import SecondLook
 from .slot_discovery import SlotDiscovery
@@ -46,6 +47,8 @@ class Discovery(SlotDiscovery):
         windows: what `z_where` means; the model's.
         second_look: corrects the place by a crop of it; by default there is none.
         size_logit: initial mean of the two size logits of `z_where`, or of each, x before y.
+        further: draws what a slot has beside place and appearance, if there is anything; shared with
+            `Propagation`.
     """
 
     def __init__(
@@ -67,8 +70,9 @@ class Discovery(SlotDiscovery):
         windows: SquashedWindows = SquashedWindows(),  # noqa: B008
         second_look: SecondLook | None = None,
         size_logit: float | tuple[float, float] = 0.0,
+        further: FurtherLatents | None = None,
     ) -> None:
-        super().__init__(max_count, what_size, glimpse_size, context_size, hold, exploration)
+        super().__init__(max_count, what_size, glimpse_size, context_size, hold, exploration, further)
         checks.at_least(1, feature_size=feature_size, hidden=hidden, presence_hidden=presence_hidden)
         checks.not_negative(where_floor=where_floor)
         checks.finite(presence_bias=presence_bias, scale_bias=scale_bias)
@@ -122,7 +126,7 @@ class Discovery(SlotDiscovery):
             )
             look = partial(self.where_present, self._look, possible, images=image)
             decide = partial(self._decided, possible, hidden)
-            slot = self._draw(f"discovery/{{}}/{t}/{j}", possible, place, look, decide, hold)
+            slot = self._draw(f"discovery/{{}}/{t}/{j}", image, possible, place, look, decide, hold)
             slots.append(slot)
         return stack_slots(slots)
 

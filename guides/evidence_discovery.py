@@ -34,6 +34,7 @@ from ..models.components.networks import LocScale, fill_output_bias, initialise,
 from ..models.components.slots import Slots, TrackedSlots, stack_slots
 from ..models.components.template_matching import observe
 from .evidence import EVIDENCE, LooksBesideOthers, evidence, remainder
+from .further import FurtherLatents
 from .peaks import peak_of_ink
 from .second_look import SecondLook
 from .slot_discovery import SlotDiscovery
@@ -60,6 +61,7 @@ class EvidenceDiscovery(LooksBesideOthers, SlotDiscovery):
         where_floor: least standard deviation of `z_where`, see `Discovery`.
         hold: whether `hold` may be other than zero.
         exploration: whether `exploration` may be other than zero.
+        further: as of `Discovery`.
     """
 
     def __init__(
@@ -79,8 +81,9 @@ class EvidenceDiscovery(LooksBesideOthers, SlotDiscovery):
         where_floor: float = 0.001,
         hold: bool = False,
         exploration: bool = False,
+        further: FurtherLatents | None = None,
     ) -> None:
-        super().__init__(max_count, what_size, glimpse_size, context_size, hold, exploration)
+        super().__init__(max_count, what_size, glimpse_size, context_size, hold, exploration, further)
         checks.positive(size=size, scale=scale)
         checks.at_least(1, hidden=hidden)
         checks.not_negative(where_floor=where_floor)
@@ -144,7 +147,7 @@ class EvidenceDiscovery(LooksBesideOthers, SlotDiscovery):
             place: LocScale = self.rows_where_present(self._place, possible, explained, images=image)
             look = partial(self.look_beside, image, explained, possible)
             decide = partial(self.rows_where_present, self._decide, possible, explained, images=image)
-            slots.append(self._draw(name, possible, place, look, decide, hold))
+            slots.append(self._draw(name, image, possible, place, look, decide, hold))
             present = slots[-1].z_pres
             if j + 1 < len(names):
                 explained = explained + self.pictures(slots[-1])

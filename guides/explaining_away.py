@@ -104,7 +104,7 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
             hidden, place = self._find(image, possible, early, slot, hidden, others, sketch)
             look = partial(self.look_beside, image, others, possible)
             decide = partial(self._decided, possible, hidden)
-            slot = self._draw(f"discovery/{{}}/{t}/{j}", possible, place, look, decide, hold)
+            slot = self._draw(f"discovery/{{}}/{t}/{j}", image, possible, place, look, decide, hold)
             slots.append(slot)
             if j + 1 < self.max_count:
                 drawn[j] = self.pictures(slot)

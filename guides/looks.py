@@ -8,6 +8,8 @@ alone. The model must be given the prior of the same name in `models.priors.look
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import pyro
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,8 +23,20 @@ MIN_STEP = 1e-3
 """Least standard deviation of a change of appearance."""
 
 
+class Looks(Protocol):
+    """How the appearance of a followed object is inferred."""
+
+    draws: bool
+    """Whether there is anything to infer; else looks are as they were, and there is no statement."""
+
+    def __call__(self, previous: Tensor, seen: LocScale) -> LocScale | None:
+        """Parameters of `z_what`, `(..., W)`, given its last value and what is seen; None if it is kept."""
+
+
 class StaticLooks(nn.Module):
     """The appearance is drawn on discovery and kept: there is nothing to infer, and no statement."""
+
+    draws = False
 
     def forward(self, previous: Tensor, seen: LocScale) -> None:
         """Nothing."""
@@ -38,6 +52,8 @@ class StickyLooks(nn.Module):
         gate_bias: initial logit of the gates; -2 takes an eighth of the difference.
         scale: initial standard deviation.
     """
+
+    draws = True
 
     def __init__(self, what_size: int, gate_bias: float = -2.0, scale: float = 0.05) -> None:
         super().__init__()

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from .. import checks
 from ..models.components.active_set import ActiveSet
 from ..models.components.attention import Size, crop
+from ..models.components.messages import PAST, Messages, next_past
 from ..models.components.networks import LocScale, fill_output_bias, initialise, mlp
 from ..models.components.provisional import Decision, Provisional
 from ..models.components.recurrent import GRU, VanillaRNN
@@ -26,6 +27,8 @@ from ..models.components.slots import (
     TrackedSlots,
     concatenate,
     side_by_side,
+    slot_at,
+    slots_of,
     slots_present,
     stack_slots,
 )
@@ -34,8 +37,9 @@ from ..models.components.windows import SquashedWindows
 from ..models.priors.counts import harmless, slot_presence
 from ..models.priors.discovery import MIN_SCALE
 from .exploration import explore
+from .further import FurtherLatents
 from .looking import Placed, WhatEncoder
-from .looks import StaticLooks, StickyLooks, draw_look
+from .looks import Looks, draw_look
 
 
 class Anticipation(NamedTuple):
@@ -73,6 +77,8 @@ class Propagation(ActiveSet, nn.Module):
         windows: what `z_where` means; the model's.
         looks: how appearance is inferred, `looks.StaticLooks` or `looks.StickyLooks`; by default it is drawn
             anew, a gated mixture of what it was, what is seen, and what its past suggests, as published.
+        relations: sends each object messages of the others in the frame before, for its temporal state.
+        further: as of `Discovery`.
 
     Attributes:
         hold: share of decisions that are taken for "stays" in training mode, in [0, 1), see `SQAIRGuide`; a
@@ -94,7 +100,9 @@ class Propagation(ActiveSet, nn.Module):
         hold: bool = False,
         where_floor: float = MIN_SCALE,
         windows: SquashedWindows = SquashedWindows(),  # noqa: B008
-        looks: StaticLooks | StickyLooks | None = None,
+        looks: Looks | None = None,
+        relations: Messages | None = None,
+        further: FurtherLatents | None = None,
     ) -> None:
         super().__init__()
         checks.at_least(1, what_size=what_size, glimpse_size=glimpse_size, hidden=hidden)
@@ -109,7 +117,8 @@ class Propagation(ActiveSet, nn.Module):
         self.scale_bias = nn.Parameter(torch.tensor(scale_bias))
         bound = (6 / 20) ** 0.5  # Glorot's, of a vector of 10
         self.correlation = nn.Parameter(torch.empty(10).uniform_(-bound, bound))
-        self.temporal = GRU(hidden + 4 + 2 * what_size, hidden)
+        told = 0 if relations is None else relations.size
+        self.temporal = GRU(hidden + 4 + 2 * what_size + told, hidden)
         redrawn: list[nn.Linear] = []
         if looks is None:
             self.temporal_what = nn.Linear(hidden, 2 * what_size)
@@ -127,11 +136,14 @@ class Propagation(ActiveSet, nn.Module):
         self.where_floor = where_floor
         self.windows = windows
         self.looks = looks
+        self.relations = relations
+        self.further = further
 
     @property
     def initial_memory(self) -> Tensor:
-        """Temporal state of an object that was just discovered, `(D,)`."""
-        return self.temporal.initial
+        """Temporal state of an object that was just discovered; with messages, nothing known of its past."""
+        state = self.temporal.initial
+        return state if self.relations is None else torch.cat([state, state.new_zeros(PAST)])
 
     def triangle(self) -> Tensor:
         """`I + C`, the shared part of the Cholesky factor of `z_where`, `(4, 4)`."""
@@ -148,10 +160,13 @@ class Propagation(ActiveSet, nn.Module):
             slots: the objects of the frame before.
         """
         # Slots come first, so that the batch of images stays the last axis.
-        z_pres, where, what, memory = (
-            field.movedim(-2, 0) for field in (slots.z_pres.unsqueeze(-1), *slots[1:4])
-        )
+        fields = slots.z_pres.unsqueeze(-1), slots.z_where, slots.z_what, slots.memory
+        z_pres, where, what, memory = (field.movedim(-2, 0) for field in fields)
         present = z_pres.squeeze(-1)
+        messages = None
+        if self.relations is not None:
+            memory, past = memory.split([self.temporal.hidden_size, PAST], dim=-1)
+            messages = self.relations(slots, past.movedim(0, -2)).movedim(-2, 0)
         early = self.where_present(self._anticipate, present, z_pres, where, what, memory, images=image)
         make_where = partial(TriangularNormal, triangle=Triangle.of(self.triangle()))
         hidden = self.relation.initial
@@ -162,12 +177,15 @@ class Propagation(ActiveSet, nn.Module):
             hidden, place = self.where_present(
                 self._place, possible, early.relation[i], slot.features(), hidden, where[i], memory[i]
             )
-            before = Slots(possible, where[i], what[i])
+            before = slot_at(slots, i)
             draws_from = make_where(*harmless(place, possible))
             name = f"propagation/{{}}/{t}/{i}"
-            slot, new_memory = self._draw(name, image, before, memory[i], early.mask[i], hidden, draws_from)
+            told = () if messages is None else (messages[i],)
+            slot, new_memory = self._draw(
+                name, image, before, memory[i], early.mask[i], hidden, draws_from, *told
+            )
             followed.append(slot)
-            memories.append(new_memory)
+            memories.append(new_memory if messages is None else concatenate(new_memory, next_past(where[i])))
         return stack_slots(followed), side_by_side(memories)
 
     def _anticipate(
@@ -188,10 +206,17 @@ class Propagation(ActiveSet, nn.Module):
         return Placed(hidden, LocScale(z_where + shift, scale))
 
     def _look(
-        self, image: Tensor, z_where: Tensor, mask: Tensor, hidden: Tensor, z_what: Tensor, memory: Tensor
+        self,
+        image: Tensor,
+        z_where: Tensor,
+        mask: Tensor,
+        hidden: Tensor,
+        z_what: Tensor,
+        memory: Tensor,
+        *messages: Tensor,
     ) -> Seen:
         seen = self.what_encoder(self._glimpse(image, z_where, mask))
-        memory = self.temporal(concatenate(hidden, z_where, seen.loc, seen.scale), memory)
+        memory = self.temporal(concatenate(hidden, z_where, seen.loc, seen.scale, *messages), memory)
         look = self._mix(z_what, seen, memory) if self.looks is None else self.looks(z_what, seen)
         return Seen(look, memory)
 
@@ -211,19 +236,24 @@ class Propagation(ActiveSet, nn.Module):
         mask: Tensor,
         hidden: Tensor,
         where: TorchDistribution,
+        *messages: Tensor,
     ) -> tuple[Slots, Tensor]:
         possible, used = before.z_pres, Decision(name.format("z_pres"))
         with poutine.mask(mask=possible > 0):
             z_where = pyro.sample(name.format("z_where"), Provisional(where, used))
-            context = (z_where, mask, hidden, before.z_what, memory)
+            context = (z_where, mask, hidden, before.z_what, memory, *messages)
             look, new_memory = self.where_present(self._look, possible, *context, images=image)
             z_what = draw_look(name.format("z_what"), look, before, used)
+            further = {}
+            if self.further is not None:
+                further = self.further.draw(name, image, possible, z_where, z_what, used, before)
             logit = self.where_present(self._decide, possible, hidden, memory, z_what).squeeze(-1)
             if self.training and self.hold is not None:
                 logit = explore(logit, self.hold, towards=1.0)
             z_pres = pyro.sample(name.format("z_pres"), slot_presence(logit, possible))
         used.settle(z_pres > 0)
-        return slots_present(z_pres, z_where, z_what), new_memory
+        slot = slots_of(z_pres, z_where=z_where, z_what=z_what, **further)
+        return slots_present(slot), new_memory
 
     def _mix(self, previous: Tensor, seen: LocScale, memory: Tensor) -> LocScale:
         """Appearance as a gated mixture of what it was, what is seen, and what its past suggests.

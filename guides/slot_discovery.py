@@ -15,9 +15,10 @@ from ..models.components.active_set import ActiveSet
 from ..models.components.attention import Size, crop
 from ..models.components.networks import LocScale
 from ..models.components.provisional import Decision, Provisional
-from ..models.components.slots import Slots, slots_present
+from ..models.components.slots import Slots, slots_of, slots_present
 from ..models.priors.counts import harmless, present_or_standard, slot_presence
 from .exploration import explore
+from .further import FurtherLatents
 
 
 class Windows(Protocol):
@@ -40,6 +41,7 @@ class SlotDiscovery(ActiveSet, nn.Module):
         context_size: features of the summary of the propagated objects.
         hold: whether `hold` may be other than zero.
         exploration: whether `exploration` may be other than zero.
+        further: draws what a slot has beside place and appearance; shared with propagation.
 
     Attributes:
         hold: share of decisions after the first frame that are taken for "nothing new" in training mode, in
@@ -51,6 +53,7 @@ class SlotDiscovery(ActiveSet, nn.Module):
     hold: Tensor | None
     exploration: Tensor | None
     scale_bias: Tensor
+    further: FurtherLatents | None = None
     what_encoder: nn.Module
     windows: Windows
 
@@ -62,6 +65,7 @@ class SlotDiscovery(ActiveSet, nn.Module):
         context_size: int,
         hold: bool,
         exploration: bool,
+        further: FurtherLatents | None = None,
     ) -> None:
         super().__init__()
         checks.at_least(1, max_count=max_count, what_size=what_size, glimpse_size=glimpse_size)
@@ -69,10 +73,17 @@ class SlotDiscovery(ActiveSet, nn.Module):
         # They follow from the step, so checkpoints do not have them.
         self.register_buffer("hold", torch.tensor(0.0) if hold else None, persistent=False)
         self.register_buffer("exploration", torch.tensor(0.0) if exploration else None, persistent=False)
+        if further is not None:
+            self.further = further
         self.max_count = max_count
         self.what_size = what_size
         self.glimpse_size = glimpse_size
         self.context_size = context_size
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of components of each latent variable, by name."""
+        return {"z_where": 4, "z_what": self.what_size, **(self.further.sizes if self.further else {})}
 
     def features(self, frames: Tensor) -> Tensor:
         """What is seen of frames `(..., C, H, W)` as a whole; by default nothing, `(..., 0)`."""
@@ -96,6 +107,7 @@ class SlotDiscovery(ActiveSet, nn.Module):
     def _draw(
         self,
         name: str,
+        image: Tensor,
         possible: Tensor,
         place: LocScale,
         look: Callable[[Tensor], LocScale],
@@ -106,6 +118,7 @@ class SlotDiscovery(ActiveSet, nn.Module):
 
         Args:
             name: of them, with `{}` for the variable.
+            image: `(B, C, H, W)`.
             possible: whether there can be an object, `(...)`.
             place: parameters of `z_where`, `(..., D)`.
             look: parameters of `z_what`, given `z_where`.
@@ -118,6 +131,9 @@ class SlotDiscovery(ActiveSet, nn.Module):
             z_where = pyro.sample(name.format("z_where"), Provisional(where, used))
             what = present_or_standard(look(z_where), possible)
             z_what = pyro.sample(name.format("z_what"), Provisional(what, used))
+            further = {}
+            if self.further is not None:
+                further = self.further.draw(name, image, possible, z_where, z_what, used)
             logit = decide(z_where, z_what).squeeze(-1)
             if self.training and self.exploration is not None:
                 logit = explore(logit, self.exploration)
@@ -125,4 +141,4 @@ class SlotDiscovery(ActiveSet, nn.Module):
                 logit = explore(logit, hold, towards=0.0)
             z_pres = pyro.sample(name.format("z_pres"), slot_presence(logit, possible))
         used.settle(z_pres > 0)
-        return slots_present(z_pres, z_where, z_what)
+        return slots_present(slots_of(z_pres, z_where=z_where, z_what=z_what, **further))

@@ -11,15 +11,25 @@ statement for each of its parameters, which costs 4 % of a training step.
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..models.components.frames import Frames
 from ..models.components.inputs import require_pixels
-from ..models.components.slots import ABSENT, Slots, TrackedSlots, compact, empty_slots, new_identities
+from ..models.components.slots import (
+    ABSENT,
+    Slots,
+    TrackedSlots,
+    compact,
+    empty_slots,
+    new_identities,
+    tracked,
+)
 from ..models.components.stated_once import StatedOnce
 from ..models.sqair import LatentEncoder, State
+from .background import BackgroundGuide
 from .propagation import Propagation
 from .slot_discovery import SlotDiscovery
 from .tracking import TrackingPropagation
@@ -39,6 +49,7 @@ class SQAIRGuide(StatedOnce):
         latent_encoder: summary of the propagated objects for discovery; the model's.
         image_shape: channels, height and width of a frame.
         truncate: as the model's.
+        background: infers the model's background, if it has one.
     """
 
     def __init__(
@@ -48,6 +59,7 @@ class SQAIRGuide(StatedOnce):
         latent_encoder: LatentEncoder,
         image_shape: tuple[int, int, int] = (1, 50, 50),
         truncate: bool = True,
+        background: BackgroundGuide | None = None,
     ) -> None:
         super().__init__()
         self.propagation = propagation
@@ -55,6 +67,7 @@ class SQAIRGuide(StatedOnce):
         self.latent_encoder = latent_encoder
         self.image_shape = image_shape
         self.truncate = truncate
+        self.background = background
 
     def forward(self, video: Tensor) -> list[TrackedSlots]:
         """Sample the latent variables of videos `(B, T, C, H, W)` in [0, 1]: the slots of each frame.
@@ -69,17 +82,34 @@ class SQAIRGuide(StatedOnce):
         """The same, frame by frame; the state is a `models.sqair.State`."""
         self.state_parameters()
         require_pixels("video", video, "BT", self.image_shape, dtype=self.discovery.scale_bias.dtype)
-        features = self.discovery.features(video)  # each frame once, whatever the number of particles
         batch_size, count = len(video), self.discovery.max_count
+        codes: Any = ()
+        background: Any = ()
+        if self.background is not None:
+            behind, codes = self.background.look(video)
+            video, background = video - behind, self.background.start(batch_size)
+        features = self.discovery.features(video)  # each frame once, whatever the number of particles
         memory = self.propagation.initial_memory
-        slots = empty_slots(count, self.discovery.what_size, memory, batch_size)
+        slots = empty_slots(count, self.discovery.sizes, memory, batch_size)
         total = torch.zeros(batch_size, dtype=torch.int64, device=video.device)
-        steps = (partial(self.step, t, video[:, t], features[:, t]) for t in range(video.shape[1]))
-        return Frames.of_data(batch_size, State(slots, total), steps)
+        steps = (partial(self.step, t, video[:, t], features[:, t], codes) for t in range(video.shape[1]))
+        return Frames.of_data(batch_size, State(slots, total, background), steps)
 
-    def step(self, t: int, image: Tensor, features: Tensor, state: State) -> tuple[TrackedSlots, State]:
-        """One frame: propagate, discover, put the slots in order."""
-        slots, total = state
+    def step(
+        self, t: int, image: Tensor, features: Tensor, codes: Any, state: State
+    ) -> tuple[TrackedSlots, State]:
+        """One frame: the background, then propagate, discover, put the slots in order.
+
+        Args:
+            t: number of the frame, from 0.
+            image: what objects are looked for in, `(B, C, H, W)`: the frame, without its background.
+            features: of it, see `Discovery.features`.
+            codes: of the background, see `BackgroundGuide.look`.
+            state: after the frame before.
+        """
+        slots, total, background = state
+        if self.background is not None:
+            background = self.background.step(t, codes, background)
         if t == 0:
             propagated = None
             survivors = torch.zeros_like(slots.z_pres[..., 0])
@@ -88,13 +118,13 @@ class SQAIRGuide(StatedOnce):
             followed: Slots
             followed, memory = self.propagation(t, image, slots)
             identity = slots.identity.masked_fill(followed.z_pres <= 0, ABSENT)
-            propagated = TrackedSlots(*followed, memory, identity)
+            propagated = tracked(followed, memory, identity)
             survivors = followed.z_pres.sum(-1)
             summary = self.latent_encoder(*propagated[:3])
         count = self.discovery.max_count
         free = count - survivors if self.truncate else torch.full_like(survivors, count)
         found: Slots = self.discovery(t, image, features, summary, free, propagated)
         memory = self.propagation.initial_memory.expand(*found.z_pres.shape, -1)
-        discovered = TrackedSlots(*found, memory, new_identities(found.z_pres, total))
+        discovered = tracked(found, memory, new_identities(found.z_pres, total))
         slots = discovered if propagated is None else compact(propagated, discovered)
-        return slots, State(slots, total + found.z_pres.sum(-1).long())
+        return slots, State(slots, total + found.z_pres.sum(-1).long(), background)

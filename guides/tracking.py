@@ -48,17 +48,16 @@ from ..models.components.attention import Size, crop
 from ..models.components.networks import LocScale, fill_output_bias, initialise, mlp
 from ..models.components.normal_mixture import Mixture
 from ..models.components.provisional import Decision, Provisional
-from ..models.components.slots import Slots, TrackedSlots, slots_present, stack_slots
+from ..models.components.slots import Slots, TrackedSlots, slot_at, slots_of, slots_present, stack_slots
 from ..models.components.template_matching import fit, observe, sample_area, search
 from ..models.priors.counts import present_or_standard, slot_presence
-from ..models.priors.looks import WithLooks
-from ..models.priors.motion import MotionPrior
-from ..models.priors.propagation import RecurrentPropagationPrior
+from ..models.priors.propagation import PropagationPrior
 from ..models.sqair import SceneDecoder
 from .evidence import EVIDENCE, evidence, explained_nats, remainder
 from .exploration import explore
+from .further import FurtherLatents
 from .looking import WhatEncoder
-from .looks import StaticLooks, StickyLooks, draw_look
+from .looks import Looks, StaticLooks, draw_look
 
 FAR_SCALE, FAR_WEIGHT = 0.3, 0.01
 """Standard deviation of shifts, and weight, of the component that search and alignment add to the prior."""
@@ -129,6 +128,7 @@ class TrackingPropagation(ActiveSet, nn.Module):
         stay_nats: what an object's picture must explain of a frame for it to stay, in nats, at first:
             `STAY_SLOPE * (nats / stay_nats - 1)`, within `MOST_STAY`, is added to the network's logit, which
             then starts at `presence_bias` 0. By default objects stay at first whatever they explain.
+        further: as of `Discovery`.
 
     Attributes:
         hold: as of `Propagation`.
@@ -138,14 +138,14 @@ class TrackingPropagation(ActiveSet, nn.Module):
 
     def __init__(
         self,
-        prior: RecurrentPropagationPrior | MotionPrior | WithLooks,
+        prior: PropagationPrior,
         decoder: SceneDecoder,
         what_encoder: WhatEncoder,
         what_size: int = 50,
         glimpse_size: Size = (20, 20),
         hidden: int = 256,
         features: int = 64,
-        looks: StaticLooks | StickyLooks | None = None,
+        looks: Looks | None = None,
         scale: float = 0.3,
         margin: int = 24,
         trust: float = 0.5,
@@ -155,13 +155,14 @@ class TrackingPropagation(ActiveSet, nn.Module):
         hold: bool = False,
         anywhere: bool = False,
         stay_nats: float | None = None,
+        further: FurtherLatents | None = None,
     ) -> None:
         super().__init__()
         checks.positive(stay_nats=stay_nats)
         self.prior = prior
         self.decoder = decoder
         self.what_encoder = what_encoder
-        self.looks = StaticLooks() if looks is None else looks
+        self.looks: Looks = StaticLooks() if looks is None else looks
         channels = decoder.mean_image.shape[0]
         pixels = 2 * channels * math.prod(glimpse_size)
         self.comparison = mlp([pixels, hidden, features], nn.ELU, activate_last=True)
@@ -183,6 +184,7 @@ class TrackingPropagation(ActiveSet, nn.Module):
         self.where_floor = where_floor
         self.anywhere = anywhere
         self.stay_nats = stay_nats
+        self.further = further
 
     @property
     def initial_memory(self) -> Tensor:
@@ -198,12 +200,15 @@ class TrackingPropagation(ActiveSet, nn.Module):
             slots: the objects of the frame before.
         """
         # Slots come first, so that the batch of images stays the last axis.
-        z_pres, where, what, memory = (
-            field.movedim(-2, 0) for field in (slots.z_pres.unsqueeze(-1), *slots[1:4])
-        )
+        fields = slots.z_pres.unsqueeze(-1), slots.z_where, slots.z_what, slots.memory
+        z_pres, where, what, memory = (field.movedim(-2, 0) for field in fields)
         present = z_pres.squeeze(-1)
         before = where.detach()
-        expected: Expected = self.where_present(self._expect, present, before, what.detach(), memory)
+        expected: Expected
+        if getattr(self.prior, "per_object", False):
+            expected = self.where_present(self._expect, present, before, what.detach(), memory)
+        else:
+            expected = self._expect_all(slots)
         pictures = self.where_present(self._picture, present, what.detach()) * z_pres
         drawn = self._sketch_all(image, present, before, expected.where, pictures)
         followed = []
@@ -213,8 +218,8 @@ class TrackingPropagation(ActiveSet, nn.Module):
             proposed: Proposed = self.rows_where_present(
                 self._propose, possible, before[i], expected.where[i], *context, images=image
             )
-            slot = Slots(possible, where[i], what[i])
-            slot = self._draw(f"propagation/{{}}/{t}/{i}", image, slot, proposed, *context)
+            name = f"propagation/{{}}/{t}/{i}"
+            slot = self._draw(name, image, slot_at(slots, i), proposed, *context)
             followed.append(slot)
             painted = self.rows_where_present(self._paint, slot.z_pres, slot.z_where.detach(), pictures[i])
             drawn[i] = drawn[i]._replace(drawn=painted * slot.z_pres.unsqueeze(-1))
@@ -227,6 +232,12 @@ class TrackingPropagation(ActiveSet, nn.Module):
         nobody = where[..., 0]
         predicted = self.prior(TrackedSlots(nobody, where, what, memory, nobody))
         return Expected(Mixture.of(predicted.where).flat(), predicted.memory)
+
+    @torch.no_grad()
+    def _expect_all(self, slots: TrackedSlots) -> Expected:
+        """The same, given all objects, which the prior relates to each other."""
+        predicted = self.prior(slots)
+        return Expected(Mixture.of(predicted.where).flat().movedim(-2, 0), predicted.memory.movedim(-2, 0))
 
     @torch.no_grad()
     def _picture(self, what: Tensor) -> Tensor:
@@ -378,18 +389,21 @@ class TrackingPropagation(ActiveSet, nn.Module):
             where = present_or_standard(proposed.where, possible)
             z_where = pyro.sample(name.format("z_where"), Provisional(where, used))
             look = None
-            if not isinstance(self.looks, StaticLooks):
+            if self.looks.draws:
                 look = self.rows_where_present(
                     self._look, possible, z_where, explained, before.z_what, images=image
                 )
             z_what = draw_look(name.format("z_what"), look, before, used)
+            further = {}
+            if self.further is not None:
+                further = self.further.draw(name, image, possible, z_where, z_what, used, before)
             context = z_where, z_what, proposed.features, picture, explained
             logit = self.rows_where_present(self._decide, possible, *context, images=image).squeeze(-1)
             if self.training and self.hold is not None:
                 logit = explore(logit, self.hold, towards=1.0)
             z_pres = pyro.sample(name.format("z_pres"), slot_presence(logit, possible))
         used.settle(z_pres > 0)
-        return slots_present(z_pres, z_where, z_what)
+        return slots_present(slots_of(z_pres, z_where=z_where, z_what=z_what, **further))
 
 
 def _with_far(mixture: Mixture, before: Tensor) -> Mixture:

@@ -5,7 +5,9 @@ A new model is a file here, its inference half one of the same name in `guides`.
 """
 
 from .air import AIR, Scene, Slots, sum_present
+from .background import Background, BackgroundState, BackgroundVAE, StaticBackground
 from .correlation_filter import CorrelationFilterTracker, FilterTracks
+from .discovery import ChainDiscovery, DiscoveryPrior, appear
 from .glimpse_clouds import (
     Clouds,
     Glance,
@@ -39,14 +41,18 @@ from .sqair import (
     LinearGlimpseDecoder,
     SceneDecoder,
     State,
-    appear,
-    discover,
     sizes_of_videos,
 )
 from .template_tracker import TemplateTracker, TemplateTracks
 from .vrnn import VRNN, NormalHead, TransposedConvDecoder, VRNNDynamics, VRNNFrame, VRNNState, glorot_weights
 
 __all__ = [
+    "Background",
+    "BackgroundState",
+    "BackgroundVAE",
+    "ChainDiscovery",
+    "DiscoveryPrior",
+    "StaticBackground",
     "AIR",
     "AbsoluteAttention",
     "BoxStart",
@@ -88,7 +94,6 @@ __all__ = [
     "VRNNState",
     "WindowRule",
     "appear",
-    "discover",
     "glorot_weights",
     "kitti_hart",
     "kth_hart",

@@ -12,6 +12,7 @@ the same decoder, but nothing is propagated, so that the frames are independent,
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import pyro
 import torch
@@ -20,11 +21,10 @@ from torch import Tensor
 from .. import checks
 from .components.frames import Frames
 from .components.likelihood import GaussianImage, pixel_scale
-from .components.slots import Slots, TrackedSlots, new_identities
+from .components.slots import Slots, TrackedSlots, new_identities, tracked
 from .components.stated_once import StatedOnce
-from .priors.counts import NormalPrior
-from .priors.discovery import DiscoveryCountPrior, DiscoveryWherePrior, FixedCountPrior, FixedWherePrior
-from .sqair import Frame, SceneDecoder, discover, sizes_of_videos
+from .discovery import DiscoveryPrior, keep_stored_names
+from .sqair import Frame, SceneDecoder, sizes_of_videos
 
 
 class SequenceAIR(StatedOnce):
@@ -34,13 +34,11 @@ class SequenceAIR(StatedOnce):
     `discovery/z_what/t/j`, then the image `x/t`: those of SQAIR's first frame.
 
     Args:
-        discovery_count_prior: distribution of the number of objects, of which that of first frames is used.
-        discovery_where_prior: distribution of their places.
+        discovery: says how many objects there are, where they are and what they look like, in every frame as
+            in SQAIR's first.
         decoder: draws a frame.
         context_size: features of the summary of propagated objects, which SQAIR's priors of places see.
             There are none, so it is zeros.
-        max_count: N.
-        what_size: W.
         likelihood_scale: standard deviation of the pixels; becomes a buffer, which training may anneal.
     """
 
@@ -48,23 +46,18 @@ class SequenceAIR(StatedOnce):
 
     def __init__(
         self,
-        discovery_count_prior: DiscoveryCountPrior | FixedCountPrior,
-        discovery_where_prior: DiscoveryWherePrior | FixedWherePrior,
+        discovery: DiscoveryPrior,
         decoder: SceneDecoder,
         context_size: int = 256,
-        max_count: int = 3,
-        what_size: int = 50,
         likelihood_scale: float = 0.3,
     ) -> None:
         super().__init__()
-        checks.at_least(1, max_count=max_count, what_size=what_size)
         checks.not_negative(context_size=context_size)
-        self.discovery_count_prior = discovery_count_prior
-        self.discovery_where_prior = discovery_where_prior
-        self.what_prior = NormalPrior.standard(what_size)
+        self.discovery: Any = discovery
         self.decoder = decoder
         self.context_size = context_size
-        self.max_count = max_count
+        self.max_count = discovery.max_count
+        keep_stored_names(self)
         # It follows from the configuration and the step, so checkpoints do not have it.
         self.register_buffer("likelihood_scale", pixel_scale(likelihood_scale), persistent=False)
 
@@ -112,11 +105,10 @@ class SequenceAIR(StatedOnce):
     def step(self, t: int, image: Tensor | None, total: Tensor) -> tuple[Frame, Tensor]:
         """One frame: discover, draw."""
         free = self.decoder.mean_image.new_full(total.shape, self.max_count)
-        context = free.new_zeros(*free.shape, self.context_size + 1)
-        context[..., -1] = -0.5  # nothing is expected to be propagated
-        logits = self.discovery_count_prior(context[..., -1:], free, first=True)
-        slots = discover(t, logits, self.discovery_where_prior, context, self.what_prior, free)
-        canvas = self.decoder(slots.z_pres, slots.z_where, slots.z_what)
+        summary = free.new_zeros(*free.shape, self.context_size)
+        expectation = free.new_full((*free.shape, 1), -0.5)  # nothing is expected to be propagated
+        slots = self.discovery(t, summary, expectation, free, first=True)
+        canvas = self.decoder(*slots)
         pyro.sample(f"x/{t}", GaussianImage(canvas, self.likelihood_scale), obs=image)
         new = slots.z_pres.sum(-1)
         return Frame(of_one_frame(slots, total), torch.zeros_like(new), new, canvas), total + new.long()
@@ -129,4 +121,4 @@ def of_one_frame(slots: Slots, total: Tensor) -> TrackedSlots:
         slots: of a frame.
         total: number of objects in the frames before, `(...)`, int64.
     """
-    return TrackedSlots(*slots, slots.z_where[..., :0], new_identities(slots.z_pres, total))
+    return tracked(slots, slots.z_where[..., :0], new_identities(slots.z_pres, total))

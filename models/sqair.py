@@ -12,7 +12,7 @@ An object that has vanished never returns; what reappears is discovered anew, wi
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pyro
 import torch
@@ -22,38 +22,31 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
 
 from .. import checks
+from .background import Background
 from .components.active_set import ActiveSet, Rows
 from .components.attention import clip_straight_through, paste, paste_matrices
 from .components.boxes import boxes_inside, object_boxes
 from .components.frames import Frames
-from .components.inputs import require_pixels, require_size
+from .components.inputs import require_pixels
 from .components.likelihood import GaussianImage, pixel_scale
-from .components.networks import LocScale, initialise, mlp
-from .components.normal_mixture import Mixture
+from .components.networks import initialise, mlp
 from .components.slots import (
     ABSENT,
-    Slots,
     TrackedSlots,
     compact,
-    concatenate,
     empty_slots,
+    latents,
     new_identities,
-    slots_present,
     stack_slots,
+    tracked,
 )
 from .components.stated_once import StatedOnce
 from .components.windows import SquashedWindows
-from .priors.counts import NormalPrior, present_or_standard, slot_presence
-from .priors.discovery import (
-    DiscoveryCountPrior,
-    DiscoveryWherePrior,
-    FixedCountPrior,
-    FixedWherePrior,
-    expected_propagation,
-)
-from .priors.looks import WithLooks
-from .priors.motion import MotionPrior
-from .priors.propagation import Propagation, RecurrentPropagationPrior
+from .discovery import DiscoveryPrior, appear, keep_stored_names
+from .priors.counts import slot_presence
+from .priors.discovery import expected_propagation
+from .priors.looks import LooksPrior, WithLooks
+from .priors.propagation import Propagation, PropagationPrior, further_of
 
 
 class Frame(NamedTuple):
@@ -70,12 +63,14 @@ class Frame(NamedTuple):
 
 
 class State(NamedTuple):
-    """What is carried from frame to frame."""
+    """What is carried from frame to frame, in the model or in the guide."""
 
     slots: TrackedSlots
     """The objects of the frame before."""
     total: Tensor
     """Number of objects discovered so far in each sequence, `(...)`, int64."""
+    background: Any = ()
+    """What the background carries, see `background.Background`."""
 
 
 class LatentEncoder(ActiveSet, nn.Module):
@@ -141,8 +136,17 @@ class SceneDecoder(ActiveSet, nn.Module):
         self.clamp = clamp
         self.has_background = background != "none"
 
-    def forward(self, z_pres: Tensor, z_where: Tensor, z_what: Tensor) -> Tensor:
-        """Draw slots with presence `(..., N)` to images `(..., C, H, W)`."""
+    def forward(
+        self, z_pres: Tensor, z_where: Tensor, z_what: Tensor, behind: Tensor | None = None
+    ) -> Tensor:
+        """Draw slots to images `(..., C, H, W)`.
+
+        Args:
+            z_pres: presence, `(..., N)`.
+            z_where: places.
+            z_what: appearances.
+            behind: the background, `(..., C, H, W)`, to which objects are added.
+        """
         glimpses = self.where_present(self.glimpses, z_pres, z_what)
         height, width = self.mean_image.shape[-2:]
         glimpse_size = glimpses.shape[-2], glimpses.shape[-1]
@@ -157,6 +161,8 @@ class SceneDecoder(ActiveSet, nn.Module):
             occupancy = rows.sum(-1).transpose(-1, -2) @ columns.sum(-1)
             covered = (20 * occupancy - 10).sigmoid().unsqueeze(-3)
             canvas = canvas + covered * self.mean_image
+        if behind is not None:
+            canvas = canvas + behind
         return clip_straight_through(canvas, 0.0, 1.0) if self.clamp else canvas
 
     def objects(self, slots: TrackedSlots) -> Tensor:
@@ -221,59 +227,6 @@ class LinearGlimpseDecoder(nn.Module):
         return self.network(z_what).unflatten(-1, self.glimpse_shape)
 
 
-def discover(
-    t: int,
-    logits: Tensor,
-    where_prior: DiscoveryWherePrior | FixedWherePrior,
-    context: Tensor,
-    what_prior: NormalPrior,
-    free: Tensor,
-) -> Slots:
-    """The statements of what is new in frame `t`, one slot after the other.
-
-    Args:
-        t: number of the frame.
-        logits: of presence of each slot, given that its predecessor is present, `(..., N)`.
-        where_prior: of places.
-        context: what the places may depend on, `(..., C)`.
-        what_prior: of appearances.
-        free: number of free slots, `(...)`; more cannot be discovered.
-    """
-    started = where_prior.start(context)
-    z_where: Tensor = where_prior.first_sample
-    z_pres, found = torch.ones_like(free), []
-    what = LocScale(what_prior.loc, what_prior.scale)
-    for j in range(logits.shape[-1]):
-        possible = z_pres * (free > j)
-        with poutine.mask(mask=possible > 0):
-            z_pres = pyro.sample(f"discovery/z_pres/{t}/{j}", slot_presence(logits[..., j], possible))
-        where = where_prior(started, z_where)
-        found.append(appear(f"discovery/{{}}/{t}/{j}", z_pres, where, what))
-        z_where = found[-1].z_where
-    return stack_slots(found)
-
-
-def appear(name: str, z_pres: Tensor, where: LocScale | Mixture, what: LocScale | Tensor) -> Slots:
-    """The statements of place and appearance of one slot; what is absent comes out as zeros.
-
-    Args:
-        name: of the statements, with `{}` for the variable.
-        z_pres: presence, `(...)`.
-        where: parameters of the place, `(..., 4)`.
-        what: parameters of the appearance, `(..., W)`; or the appearance itself, where it is known: then
-            there is no statement.
-    """
-    with poutine.mask(mask=z_pres > 0):
-        z_where = pyro.sample(name.format("z_where"), present_or_standard(where, z_pres))
-        require_size(name.format("z_where"), z_where, 4)
-        if isinstance(what, Tensor):
-            z_what = what
-        else:
-            z_what = pyro.sample(name.format("z_what"), present_or_standard(what, z_pres))
-            require_size(name.format("z_what"), z_what, what.loc.shape[-1])
-    return slots_present(z_pres, z_where, z_what)
-
-
 def sizes_of_videos(
     model: str, mean_image: Tensor, video: Tensor | None, batch_size: int | None, frames: int | None
 ) -> tuple[int, int]:
@@ -312,41 +265,43 @@ class SQAIR(ActiveSet, StatedOnce):
             from its own alone, so that it may be given any rows `(R, .)` of objects; where it relates
             objects to each other it is False or missing, and it always gets all slots, `(..., N, .)`, absent
             ones too.
-        discovery_count_prior: distribution of the number of new objects.
-        discovery_where_prior: distribution of their places.
+        discovery: says how many objects are new, up to N of them, where they are and what they look like.
         latent_encoder: summary of the propagated objects; give the guide the same one.
         decoder: draws a frame.
-        max_count: N.
-        what_size: W.
         likelihood_scale: standard deviation of the pixels; becomes a buffer, which training may anneal.
         truncate: whether no more is discovered than there are free slots. The authors' code discovers up to
             `max_count` objects in every frame and drops what finds no place, though it counts in the
             probabilities; the guide must be given the same.
+        background: what is behind the objects, in place of the decoder's mean image.
+        what_dynamics: how appearances go on, in place of what the propagation prior says of them, as
+            `priors.StaticLooksPrior`; the guide's propagation has the same under the name `looks`.
     """
 
     likelihood_scale: Tensor
 
     def __init__(
         self,
-        propagation_prior: RecurrentPropagationPrior | MotionPrior | WithLooks,
-        discovery_count_prior: DiscoveryCountPrior | FixedCountPrior,
-        discovery_where_prior: DiscoveryWherePrior | FixedWherePrior,
+        propagation_prior: PropagationPrior,
+        discovery: DiscoveryPrior,
         latent_encoder: LatentEncoder,
         decoder: SceneDecoder,
-        max_count: int = 3,
-        what_size: int = 50,
         likelihood_scale: float = 0.3,
         truncate: bool = True,
+        background: Background | None = None,
+        what_dynamics: LooksPrior | None = None,
     ) -> None:
         super().__init__()
-        checks.at_least(1, max_count=max_count, what_size=what_size)
-        self.propagation_prior = propagation_prior
-        self.discovery_count_prior = discovery_count_prior
-        self.discovery_where_prior = discovery_where_prior
-        self.what_prior = NormalPrior.standard(what_size)
+        if background is not None and getattr(decoder, "has_background", False):
+            raise ValueError('`decoder` has a background: with another, give it background="none"')
+        if what_dynamics is not None:
+            propagation_prior = WithLooks(propagation_prior, what_dynamics)
+        self.propagation_prior: Any = propagation_prior
+        self.discovery: Any = discovery
         self.latent_encoder = latent_encoder
         self.decoder = decoder
-        self.max_count = max_count
+        self.background = background
+        self.max_count = discovery.max_count
+        keep_stored_names(self)
         # It follows from the configuration and the step, so checkpoints do not have it.
         self.register_buffer("likelihood_scale", pixel_scale(likelihood_scale), persistent=False)
         self.truncate = truncate
@@ -379,10 +334,11 @@ class SQAIR(ActiveSet, StatedOnce):
         batch_size, frames = sizes_of_videos("SQAIR", mean_image, video, batch_size, frames)
         memory = self.propagation_prior.initial_memory
         total = torch.zeros(batch_size, dtype=torch.int64, device=memory.device)
-        slots = empty_slots(self.max_count, self.what_prior.size, memory, batch_size)
+        slots = empty_slots(self.max_count, self.discovery.sizes, memory, batch_size)
+        background = () if self.background is None else self.background.start(batch_size)
         images = [None] * frames if video is None else video.unbind(1)
         steps = (partial(self.step, t, image) for t, image in enumerate(images))
-        return Frames.of_data(batch_size, State(slots, total), steps)
+        return Frames.of_data(batch_size, State(slots, total, background), steps)
 
     @torch.no_grad()
     def generate(
@@ -414,7 +370,10 @@ class SQAIR(ActiveSet, StatedOnce):
         return drawn
 
     def step(self, t: int, image: Tensor | None, state: State) -> tuple[Frame, State]:
-        """One frame: propagate, discover, draw."""
+        """One frame: the background, then propagate, discover, draw."""
+        behind, background = None, state.background
+        if self.background is not None:
+            behind, background = self.background.step(t, background)
         if t == 0:
             propagated, expectation = None, torch.full_like(state.slots.z_pres[..., :1], -0.5)
             survivors = torch.zeros_like(state.slots.z_pres[..., 0])
@@ -422,14 +381,16 @@ class SQAIR(ActiveSet, StatedOnce):
         else:
             propagated, expectation = self.propagate(t, state.slots)
             survivors = propagated.z_pres.sum(-1)
-            summary = self.latent_encoder(propagated.z_pres, propagated.z_where, propagated.z_what)
+            summary = self.latent_encoder(*propagated[:3])
         free = self.max_count - survivors if self.truncate else torch.full_like(survivors, self.max_count)
-        discovered = self.discover(t, summary, expectation, free, state.total)
+        found = self.discovery(t, summary, expectation, free, first=t == 0)
+        memory = self.propagation_prior.initial_memory.expand(*found.z_pres.shape, -1)
+        discovered = tracked(found, memory, new_identities(found.z_pres, state.total))
         slots = discovered if propagated is None else compact(propagated, discovered)
         new = discovered.z_pres.sum(-1)
-        canvas = self.decoder(slots.z_pres, slots.z_where, slots.z_what)
+        canvas = self.decoder(*latents(slots), **({} if behind is None else {"behind": behind}))
         pyro.sample(f"x/{t}", GaussianImage(canvas, self.likelihood_scale), obs=image)
-        return Frame(slots, survivors, new, canvas), State(slots, state.total + new.long())
+        return Frame(slots, survivors, new, canvas), State(slots, state.total + new.long(), background)
 
     def propagate(self, t: int, slots: TrackedSlots) -> tuple[TrackedSlots, Tensor]:
         """Decide which objects stay, and how they go on.
@@ -446,26 +407,17 @@ class SQAIR(ActiveSet, StatedOnce):
                     f"propagation/z_pres/{t}/{i}", slot_presence(prior.logits[..., i], before)
                 )
             what = slots.z_what[..., i, :] if prior.what is None else prior.what.slot(i)
-            followed.append(appear(f"propagation/{{}}/{t}/{i}", z_pres, prior.where.slot(i), what))
+            further = {variable: law.slot(i) for variable, law in further_of(prior).items()}
+            followed.append(appear(f"propagation/{{}}/{t}/{i}", z_pres, prior.where.slot(i), what, **further))
         found = stack_slots(followed)
         identity = slots.identity.masked_fill(found.z_pres <= 0, ABSENT)
         memory = prior.memory.expand(*found.z_pres.shape, -1)
-        return TrackedSlots(*found, memory, identity), expected_propagation(prior.logits, slots.z_pres)
+        return tracked(found, memory, identity), expected_propagation(prior.logits, slots.z_pres)
 
     def _predict(self, slots: TrackedSlots) -> Propagation:
         if not (self.active_set and getattr(self.propagation_prior, "per_object", False)):
             return self.propagation_prior(slots)
         rows = Rows(slots.z_pres)
         taken = (rows.take(field, field.dim() - slots.z_pres.dim()) for field in slots)
-        predicted: Propagation = rows.put(self.propagation_prior(TrackedSlots(*taken)))
+        predicted: Propagation = rows.put(self.propagation_prior(type(slots)(*taken)))
         return predicted
-
-    def discover(
-        self, t: int, summary: Tensor, expectation: Tensor, free: Tensor, total: Tensor
-    ) -> TrackedSlots:
-        """Decide how many objects are new, where they are and what they look like."""
-        logits = self.discovery_count_prior(expectation, free, first=t == 0)
-        context = concatenate(summary, expectation)
-        slots = discover(t, logits, self.discovery_where_prior, context, self.what_prior, free)
-        memory = self.propagation_prior.initial_memory.expand(*slots.z_pres.shape, -1)
-        return TrackedSlots(*slots, memory, new_identities(slots.z_pres, total))

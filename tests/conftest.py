@@ -58,7 +58,16 @@ class Generative(NamedTuple):
         return [name for name in self.latent() if "z_pres" in name]
 
 
-GENERATIVE = ("AIR", "AIR-evidence", "SQAIR", "SQAIR-hold", "SQAIR-evidence", "SequenceAIR", "VRNN")
+GENERATIVE = (
+    "AIR",
+    "AIR-evidence",
+    "SQAIR",
+    "SQAIR-hold",
+    "SQAIR-evidence",
+    "SQAIR-relational",
+    "SequenceAIR",
+    "VRNN",
+)
 
 
 @pytest.fixture(scope="session")
@@ -99,6 +108,9 @@ def make_generative() -> Callable[..., Generative]:
         else:
             network = NetworkConfig("mlp", (1, 12, 12), count, 3, 5, 8, 6, 6)
             prior = PriorConfig(stay_logit=0.5)
+            if name == "SQAIR-relational":
+                network = replace(network, background="vae")
+                prior = replace(prior, propagation="relational")
             if name == "SQAIR-evidence":
                 network = replace(
                     network,

@@ -77,7 +77,7 @@ CASES = [
     *((name, each) for name in ("AIR", "AIR-evidence") for each in {**FOR_ALL, **FOR_COUNTS}),
     *(
         (name, each)
-        for name in ("SQAIR", "SQAIR-hold", "SQAIR-evidence", "SequenceAIR")
+        for name in ("SQAIR", "SQAIR-hold", "SQAIR-evidence", "SQAIR-relational", "SequenceAIR")
         for each in {**FOR_ALL, **FOR_VIDEOS}
     ),
     *(("VRNN", each) for each in {**FOR_ALL, **FOR_VIDEOS, **FOR_CONTINUOUS}),

@@ -147,6 +147,8 @@ def restore_run(
     try:
         config = from_primitives(config_class, checkpoint.configuration)
         modules = build(config)
+    except UsageError:
+        raise
     except ValueError as error:
         raise CheckpointError(f"checkpoint `{path}` is not one of {name}: {error}") from error
     checkpoint.restore_modules(modules, subset=subset)

@@ -225,6 +225,12 @@ def mean_frame(data: VideoSource, frames: int) -> Tensor:
     return data.batch(range(min(1000, len(data)))).video[:, :frames].mean((0, 1))
 
 
+def median_frame(data: VideoSource, frames: int) -> Tensor:
+    """The median `(C, H, W)` of some training frames, in which what moves is not."""
+    rows = np.unique(np.linspace(0, len(data) - 1, _FOR_MEAN).astype(int))
+    return torch.cat([data.batch([row]).video[0, :frames] for row in rows.tolist()]).median(0).values
+
+
 def batches_of(
     data: VideoSource, size: int, frames: int, device: torch.device, batch_size: int = 50
 ) -> Iterator[Videos]:

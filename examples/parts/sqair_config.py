@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from whatwhere import checks
+from whatwhere.examples.common.user_code import check_name
 from whatwhere.examples.common.video_models import DataConfig
 from whatwhere.examples.common.video_training import VideoModelConfig
 from whatwhere.examples.parts.warm_start_config import (
@@ -53,8 +54,11 @@ class NetworkConfig:
     """
     clamp: bool = False
     """Whether the canvas is clamped to [0, 1], where frames are."""
-    background: Literal["learned", "fixed", "none"] = "learned"
-    """The mean image, which starts as that of the training frames: learned, kept, or left out."""
+    background: Literal["learned", "fixed", "none", "static", "vae"] = "learned"
+    """The mean image where objects are, which starts as that of the training frames: learned, kept, or left
+    out. Or what is behind all of the frame, to which objects are added: an image of the camera (`static`),
+    which starts as the median over time, or one that changes by ten numbers a frame (`vae`).
+    """
     second_look: bool = False
     """Whether discovery corrects places by a crop of them."""
     explain_away: bool = False
@@ -98,14 +102,20 @@ class NetworkConfig:
         checks.positive(self, "reach", "where_floor", "stay", "look_scale")
         checks.finite(self, "look_gate")
 
+    @property
+    def behind(self) -> bool:
+        """Whether objects are added to a background of the whole frame."""
+        return self.background in ("static", "vae")
+
 
 @dataclass(frozen=True)
 class PriorConfig:
     """The priors, and the likelihood."""
 
-    propagation: Literal["recurrent", "guided", "random_walk", "motion"] = "recurrent"
-    """How objects go on: predicted from their past; moved from where they are; a random walk; or a mixture of
-    going on, staying and bouncing (`motion`), for looks that are not redrawn.
+    propagation: Literal["recurrent", "guided", "random_walk", "relational", "motion"] = "recurrent"
+    """How objects go on: predicted from their past; moved from where they are; a random walk; predicted from
+    their past and that of the others (`relational`), of which the guide knows too; or a mixture of going on,
+    staying and bouncing (`motion`), for looks that are not redrawn.
     """
     stay_logit: float = 10.0
     """Added to the prior's logit of staying."""
@@ -185,6 +195,11 @@ class SQAIRConfig(VideoModelConfig):
     frame needs it, see `guides.SQAIRGuide`.
     """
     decay_parts: tuple[int, ...] = (4, 6, 10)
+    build: str | None = None
+    """A function of your own that makes the model and the guide, `package.module:function`, looked for in the
+    current folder first. It is called with this configuration and the image that a background starts from,
+    and returns the two, see `docs/new_model.md`.
+    """
     network: NetworkConfig = NetworkConfig()
     """The networks."""
     prior: PriorConfig = PriorConfig()
@@ -196,8 +211,14 @@ class SQAIRConfig(VideoModelConfig):
         super().__post_init__()
         checks.at_least(2, self, "particles")
         checks.not_negative(self, "hold_steps")
+        check_name("build", self.build)
         if self.model == "air" and self.warm_start.motion.share + self.warm_start.held.share > 0:
             raise ValueError("`warm_start.motion` and `warm_start.held` are for SQAIR: AIR has no motion")
+        if self.network.behind and (self.model == "air" or self.warm_start.share > 0):
+            raise ValueError(
+                f'`network.background` "{self.network.background}" is for SQAIR without `warm_start`: '
+                "what learns from single frames knows no background"
+            )
 
 
 _PAPER = SQAIRConfig(output=Path("runs/sqair-paper"), data=DataConfig(source="mnist"))

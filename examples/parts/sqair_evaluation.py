@@ -45,6 +45,9 @@ class SQAIREvaluateConfig(EvaluateConfig):
     the `frames` it sees: 10 40 90. Beside it, a straight line that turns round at the borders.
     """
 
+    build: str | None = None
+    """The function that the model was trained with, if it was one of your own."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         checks.literals(self)

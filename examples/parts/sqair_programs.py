@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from whatwhere.examples.common.program import UsageError
+from whatwhere.examples.common.user_code import call_named
 from whatwhere.examples.parts.sqair_config import NetworkConfig, PriorConfig, SQAIRConfig
 from whatwhere.guides import (
+    BackgroundVAEGuide,
     Discovery,
     EvidenceDiscovery,
     ExplainingDiscovery,
@@ -19,14 +22,18 @@ from whatwhere.guides import (
     SecondLook,
     SequenceAIRGuide,
     SQAIRGuide,
+    StaticBackgroundGuide,
     StaticLooks,
     StickyLooks,
     TrackingPropagation,
     WhatEncoder,
 )
+from whatwhere.models.background import BackgroundVAE, StaticBackground
 from whatwhere.models.components.active_set import ActiveSet, use_active_set
+from whatwhere.models.components.messages import Messages
 from whatwhere.models.components.networks import ConvFeatures, SubPixelGlimpseDecoder, convolutions, mlp
 from whatwhere.models.components.windows import SquashedWindows
+from whatwhere.models.discovery import ChainDiscovery
 from whatwhere.models.priors import (
     DiscoveryCountPrior,
     DiscoveryWherePrior,
@@ -36,6 +43,7 @@ from whatwhere.models.priors import (
     GuidedPropagationPrior,
     MotionPrior,
     RecurrentPropagationPrior,
+    RelationalPropagationPrior,
     StaticLooksPrior,
     StickyLooksPrior,
     WithLooks,
@@ -72,22 +80,32 @@ def programs_of(config: SQAIRConfig, mean_image: Tensor | None = None) -> Progra
     Args:
         config: of the run.
         mean_image: what the model's mean image starts from, black by default.
+
+    Raises:
+        UsageError: the user's own function, `config.build`, failed.
     """
+    if config.build is not None:
+        return _users(config, mean_image)
     explores = config.warm_start.explores
     programs = build(config.network, config.prior, mean_image, config.hold_steps > 0, explores)
     if config.model == "sqair":
         return programs
     model, guide = programs
     single = SequenceAIR(
-        model.discovery_count_prior,
-        model.discovery_where_prior,
-        model.decoder,
-        model.latent_encoder.size,
-        config.network.max_count,
-        config.network.what_size,
-        config.prior.likelihood_scale,
+        model.discovery, model.decoder, model.latent_encoder.size, config.prior.likelihood_scale
     )
     return AIRPrograms(single, SequenceAIRGuide(guide.discovery, guide.image_shape))
+
+
+def _users(config: SQAIRConfig, image: Tensor | None) -> Programs | AIRPrograms:
+    """What a user's function makes; it runs, so its name must be from the command line."""
+    assert config.build is not None
+    assert config.network.image_shape is not None  # as wherever programs are made
+    image = torch.zeros(config.network.image_shape) if image is None else image
+    made = call_named(config.build, config, image)
+    if not isinstance(made, tuple) or len(made) != 2 or not all(isinstance(x, nn.Module) for x in made):
+        raise UsageError(f"`{config.build}` must return a model and a guide, two modules, got {made!r:.80}")
+    return Programs(*made) if config.model == "sqair" else AIRPrograms(*made)
 
 
 def fitted_to(
@@ -170,7 +188,7 @@ def build(
     Args:
         network: sizes.
         prior: the priors.
-        mean_image: what the model's mean image starts from, black by default.
+        mean_image: what the model's mean image, or its background, starts from, black by default.
         hold: whether objects can be held on to, see `SQAIRGuide`.
         exploration: whether discovery's decisions can be mixed with a coin's, see `Discovery`.
 
@@ -180,35 +198,54 @@ def build(
     if network.image_shape is None:
         raise ValueError("`network.image_shape` is not known")
     image_shape, hidden = network.image_shape, network.hidden
-    count, what = network.max_count, network.what_size
+    what = network.what_size
     glimpse_shape = (image_shape[0], network.glimpse_size, network.glimpse_size)
     encoders = _encoders(network, glimpse_shape, image_shape)
     what_encoder = WhatEncoder(encoders.glimpse, network.what_hidden or hidden, what)
     latent_encoder = LatentEncoder(what, hidden)
     windows = _windows(network, image_shape)
     mean_image = torch.zeros(image_shape) if mean_image is None else mean_image
+    background, background_guide = _background(network, mean_image)
     model = SQAIR(
         _propagation_prior(network, prior),
-        _count_prior(network, prior),
-        _where_prior(network, prior),
+        ChainDiscovery(_count_prior(network, prior), _where_prior(network, prior), what),
         latent_encoder,
         SceneDecoder(
             _decoder(network, glimpse_shape),
             mean_image,
             windows=windows,
             clamp=network.clamp,
-            background=network.background,
+            background=_of_decoder(network),
         ),
-        count,
-        what,
         prior.likelihood_scale,
         prior.truncate,
+        background,
     )
     propagation = _propagation(network, prior, model, what_encoder, hold)
     make = _discovery if network.discovery == "learned" else _evidence_discovery
     discovery = make(network, prior, model, encoders.image, what_encoder, hold, exploration)
-    guide = SQAIRGuide(propagation, discovery, latent_encoder, image_shape, prior.truncate)
+    guide = SQAIRGuide(propagation, discovery, latent_encoder, image_shape, prior.truncate, background_guide)
     return Programs(model, guide)
+
+
+def _of_decoder(network: NetworkConfig) -> Literal["learned", "fixed", "none"]:
+    """What the decoder draws of a background."""
+    if network.background == "static" or network.background == "vae":
+        return "none"
+    return network.background
+
+
+def _background(
+    network: NetworkConfig, image: Tensor
+) -> tuple[StaticBackground | BackgroundVAE | None, StaticBackgroundGuide | BackgroundVAEGuide | None]:
+    """What is behind the objects, of the model and of the guide, starting from an image `(C, H, W)`."""
+    if not network.behind:
+        return None, None
+    if network.background == "static":
+        static = StaticBackground(image)
+        return static, StaticBackgroundGuide(static)
+    changing, features = BackgroundVAE(image), ConvFeatures((*image.shape,), features=network.hidden)
+    return changing, BackgroundVAEGuide(changing, features, network.hidden)
 
 
 def _discovery(
@@ -298,6 +335,7 @@ def _propagation(
             where_floor=network.where_floor,
             windows=model.decoder.windows,
             looks=looks,
+            relations=Messages(what) if prior.propagation == "relational" else None,
         )
     if looks is None:
         raise ValueError(
@@ -433,6 +471,8 @@ def _propagation_prior(
         going_on = MotionPrior(network.hidden, prior.stay_logit, (x, y), anywhere=network.anywhere)
     elif prior.propagation == "recurrent":
         going_on = RecurrentPropagationPrior(*sizes)
+    elif prior.propagation == "relational":
+        going_on = RelationalPropagationPrior(*sizes)
     else:
         scale = 0.1 if prior.propagation == "guided" else 0.0
         going_on = GuidedPropagationPrior(*sizes, update_scale=scale)

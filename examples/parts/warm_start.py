@@ -44,6 +44,7 @@ from whatwhere.inference.training import (
     preserve_random_state,
     seed_generators,
 )
+from whatwhere.models.discovery import ChainDiscovery
 from whatwhere.models.priors import FixedCountPrior, FixedWherePrior, GeometricCount
 from whatwhere.models.sequence_air import SequenceAIR
 
@@ -154,7 +155,7 @@ class WarmStart:
     def held(self, name: str, options: HeldConfig) -> Trainer:
         """Learns everything on whole videos, while the objects of the first frame are held on to."""
         model, guide = self.programs
-        single = SingleFrames.of(self.config, self.programs, model.discovery_where_prior)
+        single = SingleFrames.of(self.config, self.programs, model.discovery.where_prior)
         single.model.to(self.process.device)
         single.model.likelihood_scale.div_(math.sqrt(options.weight))
         single.counts.log_ratio.fill_(-options.price * options.weight)
@@ -243,12 +244,9 @@ class SingleFrames(NamedTuple):
         model, guide = programs
         counts = GeometricCount(config.network.max_count)
         single = SequenceAIR(
-            FixedCountPrior(counts),
-            where,
+            ChainDiscovery(FixedCountPrior(counts), where, config.network.what_size),
             model.decoder,
             guide.discovery.context_size,
-            config.network.max_count,
-            config.network.what_size,
             config.prior.likelihood_scale,
         )
         return cls(single, SequenceAIRGuide(guide.discovery.plain(), guide.image_shape), counts)

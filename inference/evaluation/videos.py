@@ -299,7 +299,7 @@ def _draw_chunk(
 def _first_particle(frame: Any, particles: int, videos: int) -> tuple[TrackedSlots, Tensor, Tensor]:
     """Slots, propagated and discovered; what is the same for all particles may lack their axis."""
     propagated, discovered = (x.expand(particles, videos)[0] for x in (frame.propagated, frame.discovered))
-    return TrackedSlots(*(field[0] for field in frame.slots)), propagated, discovered
+    return frame.slots._make(field[0] for field in frame.slots), propagated, discovered
 
 
 def of_particle(frame: Any, index: Tensor, particles: int) -> Any:
@@ -311,7 +311,7 @@ def of_particle(frame: Any, index: Tensor, particles: int) -> Any:
         event = value.shape[value.dim() - event_dims :]
         return value.expand(particles, videos, *event)[index, rows]
 
-    slots = TrackedSlots(*(take(f, 1 + f.dim() - frame.slots.z_pres.dim()) for f in frame.slots))
+    slots = frame.slots._make(take(f, 1 + f.dim() - frame.slots.z_pres.dim()) for f in frame.slots)
     return frame._replace(
         slots=slots,
         propagated=take(frame.propagated, 0),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ...models.components.likelihood import GaussianImage
 from ...models.components.networks import LocScale
-from ...models.components.slots import slots_present
+from ...models.components.slots import Slots, slots_present
 from .diagnostics import Diagnostics
 
 
@@ -62,7 +62,7 @@ class AppearanceELBO(nn.Module):
         by_slot = present.movedim(-1, 0), z_where.movedim(-2, 0)
         look: LocScale = self.guide.looks(images, *by_slot)  # type: ignore[operator]
         z_what = look.loc + look.scale * torch.randn_like(look.scale)
-        slots = slots_present(present, z_where, z_what.movedim(0, -2))
+        slots = slots_present(Slots(present, z_where, z_what.movedim(0, -2)))
         log_likelihood = GaussianImage(self.decoder(*slots), self.likelihood_scale).log_prob(images)
         divergence = 0.5 * (look.scale.square() + look.loc.square() - 1) - look.scale.log()
         kl = (divergence.sum(-1) * by_slot[0]).sum(0)

@@ -70,6 +70,7 @@ from .initialisers import glorot_uniform, glorot_vector
 from .inputs import require_first_boxes, require_pixels
 from .likelihood import GaussianImage, pixel_scale
 from .looks import looks
+from .messages import Messages
 from .networks import (
     ConvFeatures,
     GlimpseDecoder,
@@ -93,9 +94,13 @@ from .slots import (
     compact,
     concatenate,
     empty_slots,
+    latents,
     new_identities,
+    slot_at,
+    slots_of,
     slots_present,
     stack_slots,
+    tracked,
 )
 from .soft_assignment import (
     Assignment,
@@ -125,6 +130,11 @@ from .windows import InverseScaleWindows, SquashedWindows
 from .workers import Workers
 
 __all__ = [
+    "Messages",
+    "latents",
+    "slot_at",
+    "slots_of",
+    "tracked",
     "Templates",
     "normalised_cross_correlation",
     "object_boxes",

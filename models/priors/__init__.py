@@ -2,8 +2,8 @@
 
 `counts`: how many objects there are in an image; `discovery`: how many are new in a frame of a video, and
 where; `propagation`: which ones stay, and how they change; `motion`
-and `looks`: how they move, and that they look as they did. May import `models.components`. A new prior is a
-class in one of these files, given to a model's constructor.
+and `looks`: how they move, and that they look as they did; `relational`: that they know of each other. May
+import `models.components`. A new prior is a class in one of these files, given to a model's constructor.
 """
 
 from .counts import (
@@ -28,11 +28,22 @@ from .discovery import (
     FixedWherePrior,
     expected_propagation,
 )
-from .looks import StaticLooksPrior, StickyLooksPrior, WithLooks
+from .looks import LooksPrior, StaticLooksPrior, StickyLooksPrior, WithLooks
 from .motion import MotionPrior
-from .propagation import GuidedPropagationPrior, Propagation, RecurrentPropagationPrior
+from .propagation import (
+    GuidedPropagationPrior,
+    Propagation,
+    PropagationPrior,
+    RecurrentPropagationPrior,
+    further_of,
+)
+from .relational import RelationalPropagationPrior
 
 __all__ = [
+    "RelationalPropagationPrior",
+    "LooksPrior",
+    "PropagationPrior",
+    "further_of",
     "ABSENT_LOGIT",
     "BernoulliCount",
     "CategoricalCount",

@@ -106,6 +106,7 @@ class FixedCountPrior(nn.Module):
     def __init__(self, counts: CountPrior) -> None:
         super().__init__()
         self.counts = counts
+        self.max_count = counts.max_count
 
     def forward(self, expectation: Tensor, free: Tensor, first: bool) -> Tensor:
         """As that of `DiscoveryCountPrior`; only the number of free slots matters."""

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..components.networks import LocScale, inverse_softplus
 from ..components.slots import TrackedSlots
-from .motion import MotionPrior
-from .propagation import Propagation, RecurrentPropagationPrior
+from .propagation import Propagation, PropagationPrior
 
 MIN_STEP = 1e-3
 """Least standard deviation of a change of appearance."""
+
+
+class LooksPrior(Protocol):
+    """How the appearance of an object goes on."""
+
+    def __call__(self, z_what: Tensor) -> LocScale | None:
+        """Parameters of the next `z_what`, `(..., N, W)`; None if it stays as it is."""
 
 
 class StaticLooksPrior(nn.Module):
@@ -51,9 +59,7 @@ class WithLooks(nn.Module):
         looks: of appearance.
     """
 
-    def __init__(
-        self, prior: RecurrentPropagationPrior | MotionPrior, looks: StaticLooksPrior | StickyLooksPrior
-    ) -> None:
+    def __init__(self, prior: PropagationPrior, looks: LooksPrior) -> None:
         super().__init__()
         self.prior = prior
         self.looks = looks

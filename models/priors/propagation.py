@@ -7,7 +7,7 @@ the recurrent one.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +32,33 @@ class Propagation(NamedTuple):
     """Parameters of `z_what`, `(..., N, W)`; None if it stays as it is, see `looks.StaticLooks`."""
     memory: Tensor
     """The next recurrent state, `(..., N, D)`."""
+    further: Any = ()
+    """Parameters of other latent variables, if there are any: a NamedTuple of `LocScale`s, each under the
+    name of its variable, such as `z_depth`.
+    """
+
+
+def further_of(predicted: Propagation) -> dict[str, LocScale]:
+    """Parameters of other latent variables than presence, place and appearance, by name."""
+    return predicted.further._asdict() if predicted.further else {}
+
+
+class PropagationPrior(Protocol):
+    """Predicts objects from their past."""
+
+    @property
+    def per_object(self) -> bool:
+        """Whether each is predicted from its own past alone, so that it may be given any rows `(R, .)`.
+
+        Else it relates objects to each other, and always gets all slots, `(..., N, .)`, absent ones too.
+        """
+
+    @property
+    def initial_memory(self) -> Tensor:
+        """State of an object that was just discovered, `(D,)`."""
+
+    def __call__(self, slots: TrackedSlots) -> Propagation:
+        """Predict all slots at once."""
 
 
 class RecurrentPropagationPrior(nn.Module):
@@ -70,8 +97,12 @@ class RecurrentPropagationPrior(nn.Module):
     def forward(self, slots: TrackedSlots) -> Propagation:
         """Predict all slots at once."""
         memory = self.rnn(torch.cat([slots.z_what, slots.z_where], dim=-1), slots.memory)
+        return self.said(memory, memory)
+
+    def said(self, hidden: Tensor, memory: Tensor) -> Propagation:
+        """What is read out of the GRU's state, `(..., N, D)`, beside the state that is remembered."""
         sizes = [1, 4, self.what_size, 4, self.what_size]
-        logit, where, what, raw_where, raw_what = self.readout(memory).split(sizes, dim=-1)
+        logit, where, what, raw_where, raw_what = self.readout(hidden).split(sizes, dim=-1)
         return Propagation(
             logit.squeeze(-1) + self.presence_bias,
             LocScale(where, F.softplus(raw_where) + MIN_SCALE),

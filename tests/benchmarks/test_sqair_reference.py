@@ -24,7 +24,7 @@ def small_pair(prior: PriorConfig, dtype: torch.dtype) -> Programs:
             parameter += 0.1 * torch.randn_like(parameter)
         programs.guide.propagation.presence_head[-1].bias.fill_(0.0)
         programs.guide.discovery.presence_head[-1].bias.fill_(0.0)
-        programs.model.discovery_count_prior.later_bias[0] = 1.0
+        programs.model.discovery.count_prior.later_bias[0] = 1.0
     for program in programs:
         program.to(dtype)
     return programs

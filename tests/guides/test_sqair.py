@@ -105,6 +105,25 @@ class Object(NamedTuple):
     where: Array
     what: Array
     memory: Array
+    last: Array | None = None
+    """Where it was a frame before."""
+
+
+def told(weights: Weights, objects: list[Object], i: int) -> Array:
+    """The message to object i: what is said of itself, and of each of the others."""
+
+    def encoded(each: Object) -> Array:
+        velocity = np.zeros(4) if each.last is None else each.where - each.last
+        return linear(weights, "propagation.relations.encoder", np.r_[each.what, each.where, velocity])
+
+    message = mlp(weights, "propagation.relations.own", encoded(objects[i]), 2)
+    for j, other in enumerate(objects):
+        if i != j:
+            away = other.where[2:] - objects[i].where[2:]
+            pair = np.r_[encoded(objects[i]), encoded(other), away, away @ away]
+            *relation, logit = mlp(weights, "propagation.relations.relation", pair, 3)
+            message = message + sigmoid(logit) * np.array(relation)
+    return message
 
 
 class Reference:
@@ -152,7 +171,10 @@ class Reference:
             scale = softplus(raw + weights["propagation.scale_bias"] - 1) + FLOOR
             where, what, pres = self.take("propagation", t, i)
             loc, sd = look(weights, mask * crop(image, where))
-            memory = gru(weights, "propagation.temporal", np.r_[relation, where, loc, sd], each.memory)
+            new = np.r_[relation, where, loc, sd]
+            if "propagation.relations.encoder.weight" in weights:
+                new = np.r_[new, told(weights, objects, i)]
+            memory = gru(weights, "propagation.temporal", new, each.memory)
             past, raw_past = np.split(linear(weights, "propagation.temporal_what", memory), 2)
             forget, skip, fresh = np.split(0.9999 * sigmoid(linear(weights, "propagation.gates", memory)), 3)
             mean = forget * each.what + (1 - skip) * loc + (1 - fresh) * past
@@ -169,7 +191,7 @@ class Reference:
             )
             previous = np.r_[what, where, 1.0] * pres
             if pres:
-                found.append(Object(where, what, memory))
+                found.append(Object(where, what, memory, each.where))
         return found
 
     def discover(self, t: int, image: Array, summary: Array, free: int) -> list[Object]:
@@ -201,8 +223,9 @@ class Reference:
 def varied(make_generative: Any) -> Any:
     """SQAIR whose guide lets go, follows and discovers about equally often, with weights of order one."""
 
-    def make(hold: float = 0.0) -> Any:
-        pair = make_generative("SQAIR-hold" if hold else "SQAIR", count=COUNT)
+    def make(hold: float = 0.0, relations: bool = False) -> Any:
+        name = "SQAIR-hold" if hold else "SQAIR-relational" if relations else "SQAIR"
+        pair = make_generative(name, count=COUNT)
         for name, parameter in pair.guide.named_parameters():
             parameter.data += 0.3 * torch.randn_like(parameter)
             if "presence_head.2.bias" in name:
@@ -219,21 +242,24 @@ def varied(make_generative: Any) -> Any:
     return make
 
 
-@pytest.mark.parametrize("hold", [0.0, 0.3])
-@pytest.mark.parametrize("training", [True, False])
-def test_every_term_of_the_guide_equals_the_loop(hold: float, training: bool, varied: Any):
-    guide = varied(hold).guide.train(training)
+@pytest.mark.parametrize(
+    ("hold", "training", "relations"),
+    [(0.0, True, False), (0.3, True, False), (0.0, False, False), (0.3, False, False), (0.0, True, True)],
+)
+def test_every_term_of_the_guide_equals_the_loop(hold: float, training: bool, relations: bool, varied: Any):
+    guide = varied(hold, relations).guide.train(training)
     weights = {name: value.numpy() for name, value in guide.state_dict().items()}
     video = torch.rand(24, 3, 1, SIDE, SIDE, dtype=torch.float64)
     trace = poutine.trace(guide).get_trace(video)
     trace.compute_log_prob()
     sites = [name for name in trace.nodes if "/z_" in name]
     values: dict[str, Tensor] = {name: trace.nodes[name]["value"].detach() for name in sites}
+    seen = video if guide.background is None else video - guide.background.look(video).images
     kept = sum(values[f"propagation/z_pres/2/{i}"].sum() for i in range(COUNT))
     assert 0 < kept < sum(values[f"propagation/z_pres/1/{i}"].sum() for i in range(COUNT)) + 24
     for b in range(len(video)):
         own = {name: value[b].numpy() for name, value in values.items()}
-        expected = Reference(weights, video[b, :, 0].numpy(), own, hold if training else 0.0).run()
+        expected = Reference(weights, seen[b, :, 0].numpy(), own, hold if training else 0.0).run()
         for name in sites:
             got = trace.nodes[name]["log_prob"][b].item()
             assert got == pytest.approx(expected.get(name, 0.0), rel=1e-8, abs=1e-8), (name, b)

@@ -341,8 +341,8 @@ def slow_log_joint(programs: Programs, video: Tensor, values: dict[str, Tensor])
         feature, free = torch.as_tensor(expectation / most).reshape(1).double(), most - len(kept)
         found = int(sum(values[f"discovery/z_pres/{t}/{j}"] for j in range(free)))
         room = torch.tensor(float(free)).double()
-        total = total + model.discovery_count_prior.log_probs(feature, room, first=t == 0)[found]
-        places = model.discovery_where_prior
+        total = total + model.discovery.count_prior.log_probs(feature, room, first=t == 0)[found]
+        places = model.discovery.where_prior
         started, previous = places.start(torch.cat([summary, feature])), places.first_sample
         for j in range(found):
             where, what = (values[f"discovery/{name}/{t}/{j}"] for name in ("z_where", "z_what"))

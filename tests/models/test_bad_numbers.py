@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from whatwhere.guides import AIRBaseline, AIRGuide, Discovery, Propagation, WhatEncoder
-from whatwhere.models import AIR, SQAIR, VRNN, SequenceAIR
+from whatwhere.models import AIR, SQAIR, VRNN, ChainDiscovery, SequenceAIR
 from whatwhere.models.components.networks import GlimpseDecoder, GlimpseEncoder, mlp
 from whatwhere.models.components.recurrent import GRU, IRNN, SplitInputLSTM, VanillaRNN, ZoneoutLSTM
 from whatwhere.models.priors import (
@@ -42,15 +42,18 @@ def propagation(**options: Any) -> Propagation:
     return Propagation(what_encoder(), **{"what_size": 3, "glimpse_size": (5, 5), "hidden": 8, **options})
 
 
+def chain(what_size: int = 3) -> ChainDiscovery:
+    return ChainDiscovery(DiscoveryCountPrior(2), DiscoveryWherePrior(9), what_size)
+
+
 def sqair(**options: Any) -> SQAIR:
     decoder = SceneDecoder(LinearGlimpseDecoder(3, (1, 5, 5), 8), torch.zeros(1, 12, 12))
-    priors = RecurrentPropagationPrior(3, 8), DiscoveryCountPrior(2), DiscoveryWherePrior(9)
-    return SQAIR(*priors, LatentEncoder(3, 8), decoder, **{"max_count": 2, "what_size": 3, **options})
+    return SQAIR(RecurrentPropagationPrior(3, 8), chain(), LatentEncoder(3, 8), decoder, **options)
 
 
 def sequence_air(**options: Any) -> SequenceAIR:
     decoder = SceneDecoder(LinearGlimpseDecoder(3, (1, 5, 5), 8), torch.zeros(1, 12, 12))
-    return SequenceAIR(DiscoveryCountPrior(2), DiscoveryWherePrior(9), decoder, **options)
+    return SequenceAIR(chain(), decoder, **options)
 
 
 def dynamics(**options: Any) -> VRNNDynamics:
@@ -69,10 +72,8 @@ CASES: list[tuple[Callable[..., Any], str, list[Any]]] = [
     (AIRGuide, "head_hidden", [(0,)]),
     (AIRGuide, "exploration", [-0.1, 1.0, NAN]),
     (lambda **k: AIRBaseline(**{"features": 3, "input_size": 2, **k}), "features", [0]),
-    (sqair, "max_count", [0]),
-    (sqair, "what_size", [-1]),
+    (chain, "what_size", [-1]),
     (sqair, "likelihood_scale", [0.0, NAN]),
-    (sequence_air, "max_count", [0]),
     (sequence_air, "context_size", [-1]),
     (discovery, "max_count", [0]),
     (discovery, "hidden", [0]),

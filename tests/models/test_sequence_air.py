@@ -15,6 +15,7 @@ from whatwhere.guides import SQAIRGuide
 from whatwhere.guides.sequence_air import SequenceAIRGuide
 from whatwhere.inference.objectives import VIMCO, MarginalELBO, MultiSampleELBO, Reinforce
 from whatwhere.models.components.active_set import use_active_set
+from whatwhere.models.discovery import ChainDiscovery
 from whatwhere.models.priors import FixedCountPrior, FixedWherePrior, GeometricCount
 from whatwhere.models.sequence_air import SequenceAIR
 from whatwhere.models.sqair import SQAIR
@@ -31,14 +32,7 @@ def pairs() -> tuple[SQAIR, SQAIRGuide, SequenceAIR, SequenceAIRGuide]:
     model, guide = build(network(), PriorConfig())
     for parameter in dict.fromkeys([*model.parameters(), *guide.parameters()]):
         parameter.data += 0.1 * torch.randn_like(parameter)
-    air = SequenceAIR(
-        model.discovery_count_prior,
-        model.discovery_where_prior,
-        model.decoder,
-        model.latent_encoder.size,
-        max_count=2,
-        what_size=3,
-    )
+    air = SequenceAIR(model.discovery, model.decoder, model.latent_encoder.size)
     air_guide = SequenceAIRGuide(guide.discovery, guide.image_shape)
     return model.double(), guide.double(), air.double(), air_guide.double()
 
@@ -141,7 +135,7 @@ def test_objects_are_new_in_every_frame():
 def test_the_prior_is_that_of_sqairs_first_frame():
     """In every frame, learned logits of counts; place and appearance as the priors say."""
     model, _, air, _ = pairs()
-    logits = model.discovery_count_prior.log_probs(
+    logits = model.discovery.count_prior.log_probs(
         torch.full((1,), -0.5).double(), torch.tensor(2.0), first=True
     )
     size = 20_000
@@ -214,7 +208,7 @@ def test_vimco_trains_it():
             optimizer.step()
     assert diagnostics.bound > black + 50
     unused = {name for name, p in objective.named_parameters() if p.grad is None}
-    assert unused == {"objective.model.discovery_count_prior.later_bias"}
+    assert unused == {"objective.model.discovery.count_prior.later_bias"}
 
 
 def test_bad_calls_are_refused():
@@ -236,9 +230,8 @@ def test_the_count_can_be_summed_out_of_the_first_frame_with_all_parts(explain_a
         PriorConfig(size_logit=-0.5, size_scale=0.4, shift_scale=0.4),
         exploration=True,
     )
-    air = SequenceAIR(
-        FixedCountPrior(GeometricCount(2, 0.4)), FixedWherePrior(-0.5, 0.3, 0.4), model.decoder, 8, 2, 3, 2.0
-    ).double()
+    priors = FixedCountPrior(GeometricCount(2, 0.4)), FixedWherePrior(-0.5, 0.3, 0.4)
+    air = SequenceAIR(ChainDiscovery(*priors, 3), model.decoder, 8, 2.0).double()
     guide.discovery.where_head[-1].weight.data.zero_()
     guide.discovery.where_head[-1].bias.data.copy_(torch.tensor([-0.5, -0.5] + 6 * [0.0]))
     guide.discovery.scale_bias.data.fill_(-0.7)

@@ -82,14 +82,14 @@ def check_initial_statistics(model: SQAIR, guide: SQAIRGuide, offset: float) -> 
     assert F.softplus(guide.discovery.scale_bias) + offset == pytest.approx(0.0586, abs=1e-4)
     assert F.softplus(guide.propagation.scale_bias - 1) + offset == pytest.approx(0.0281, abs=1e-4)
     assert F.softplus(torch.tensor(0.0)) + offset == pytest.approx(0.703, abs=1e-3)
-    bias = model.discovery_where_prior.readout.bias
+    bias = model.discovery.where_prior.readout.bias
     assert F.softplus(bias[4]) + offset == pytest.approx(1.323, abs=1e-3)
     assert bias[0].sigmoid() == pytest.approx(0.119, abs=1e-3)
     assert guide.discovery.presence_head[-1].bias.sigmoid() == pytest.approx(0.731, abs=1e-3)
     assert guide.propagation.presence_head[-1].bias.sigmoid() == pytest.approx(0.9933, abs=1e-4)
     assert torch.tensor(model.propagation_prior.presence_bias).sigmoid() == pytest.approx(0.99995, abs=1e-5)
     assert guide.propagation.gates.bias.sigmoid().mean() == pytest.approx(0.731, abs=1e-3)
-    prior = model.discovery_count_prior
+    prior = model.discovery.count_prior
     prior.network[-1].weight.data.zero_()
     later = prior.log_probs(torch.zeros(1), torch.tensor(3.0), first=False)
     assert later[0].exp() == pytest.approx(0.99986, abs=1e-5)
@@ -197,12 +197,12 @@ def slow_log_joint(model: SQAIR, video: Tensor, values: dict[str, Tensor], b: in
         )
         feature = torch.as_tensor(expectation / count).double().reshape(1)
         free = count - len(kept)
-        count_prior = model.discovery_count_prior
+        count_prior = model.discovery.count_prior
         bias = count_prior.bias + (count_prior.later_bias if t else 0)
         log_counts = F.elu(bias + count_prior.network(feature))[: free + 1].log_softmax(0)
         found = int(sum(values[f"discovery/z_pres/{t}/{j}"][b] for j in range(free)))
         total = total + log_counts[found]
-        where_prior = model.discovery_where_prior
+        where_prior = model.discovery.where_prior
         started = where_prior.start(torch.cat([summary, feature]))
         previous = where_prior.first_sample
         for j in range(found):
@@ -367,7 +367,7 @@ def test_first_frame_counts_follow_the_prior():
     model, _ = build(what=2, hidden=8, side=12, glimpse=4, narrow=4)
     size = 20_000
     frames = model(batch_size=size, frames=1)
-    prior = model.discovery_count_prior
+    prior = model.discovery.count_prior
     expected = (
         prior.log_probs(torch.tensor([-0.5]), torch.tensor(3.0), first=True).exp().detach().double() * size
     )
@@ -390,7 +390,7 @@ def test_the_guided_prior_moves_from_where_the_object_was(prior: GuidedPropagati
 
 def test_a_fixed_prior_of_places_fits_in():
     model, guide = small()
-    model.discovery_where_prior = FixedWherePrior().double()
+    model.discovery.where_prior = FixedWherePrior().double()
     loss, _ = VIMCO(2)(model, guide)(torch.rand(2, 2, 1, 12, 12, dtype=torch.float64))
     assert loss.isfinite()
 
@@ -442,7 +442,7 @@ def test_the_active_set_runs_networks_on_what_is_present_only():
 def test_generation_goes_on_from_what_was_given_and_discovers_nothing():
     torch.manual_seed(0)
     model, guide = small()
-    model.discovery_count_prior.later_bias.data[0] = -30.0
+    model.discovery.count_prior.later_bias.data[0] = -30.0
     given = poutine.trace(guide).get_trace(torch.rand(6, 2, 1, 12, 12, dtype=torch.float64))
     drawn = model.generate(6, 5, given, discover=False)
     for t in range(2):
@@ -463,7 +463,7 @@ def test_generation_goes_on_from_what_was_given_and_discovers_nothing():
 
 def test_generation_from_a_prior_without_noise_is_deterministic():
     model, guide = small()
-    _, what = model.propagation_prior.readout.out_features, model.what_prior.size
+    _, what = model.propagation_prior.readout.out_features, model.discovery.what_prior.size
     with torch.no_grad():
         model.propagation_prior.readout.weight[-(what + 4) :] = 0
         model.propagation_prior.readout.bias[-(what + 4) :] = -200.0
@@ -490,7 +490,7 @@ def test_without_truncation_the_prior_does_not_know_of_free_slots():
     found = sum(trace.nodes[f"discovery/z_pres/1/{j}"]["log_prob"] for j in range(2))
     slots = trace.nodes["_RETURN"]["value"][0].slots
     expectation = expected_propagation(model.propagation_prior(slots).logits, slots.z_pres)
-    prior = model.discovery_count_prior
+    prior = model.discovery.count_prior
     bias = prior.bias + prior.later_bias
     expected = F.elu(bias + prior.network(expectation)).log_softmax(-1)[range(4), [2, 1, 0, 0]]
     torch.testing.assert_close(found, expected)
