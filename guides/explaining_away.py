@@ -33,7 +33,7 @@ from torch import Tensor
 
 from .. import checks
 from ..models.components.slots import Slots, TrackedSlots, concatenate, stack_slots
-from ..models.sqair import SceneDecoder
+from ..models.object_decoder import ObjectDecoder
 from .discovery import Discovery
 from .evidence import LooksBesideOthers, remainder
 from .looking import Placed
@@ -65,7 +65,7 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
     def __init__(
         self,
         *args: Any,
-        decoder: SceneDecoder,
+        decoder: ObjectDecoder,
         sweeps: int = 1,
         scale: float = 0.3,
         least: float = 120.0,

@@ -53,7 +53,6 @@ class SlotDiscovery(ActiveSet, nn.Module):
     hold: Tensor | None
     exploration: Tensor | None
     scale_bias: Tensor
-    further: FurtherLatents | None = None
     what_encoder: nn.Module
     windows: Windows
 
@@ -73,8 +72,7 @@ class SlotDiscovery(ActiveSet, nn.Module):
         # They follow from the step, so checkpoints do not have them.
         self.register_buffer("hold", torch.tensor(0.0) if hold else None, persistent=False)
         self.register_buffer("exploration", torch.tensor(0.0) if exploration else None, persistent=False)
-        if further is not None:
-            self.further = further
+        self.further = further
         self.max_count = max_count
         self.what_size = what_size
         self.glimpse_size = glimpse_size

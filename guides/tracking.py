@@ -48,11 +48,19 @@ from ..models.components.attention import Size, crop
 from ..models.components.networks import LocScale, fill_output_bias, initialise, mlp
 from ..models.components.normal_mixture import Mixture
 from ..models.components.provisional import Decision, Provisional
-from ..models.components.slots import Slots, TrackedSlots, slot_at, slots_of, slots_present, stack_slots
+from ..models.components.slots import (
+    Slots,
+    TrackedSlots,
+    slot_at,
+    slots_of,
+    slots_present,
+    stack_slots,
+    tracked,
+)
 from ..models.components.template_matching import fit, observe, sample_area, search
+from ..models.object_decoder import ObjectDecoder
 from ..models.priors.counts import present_or_standard, slot_presence
 from ..models.priors.propagation import PropagationPrior
-from ..models.sqair import SceneDecoder
 from .evidence import EVIDENCE, evidence, explained_nats, remainder
 from .exploration import explore
 from .further import FurtherLatents
@@ -139,7 +147,7 @@ class TrackingPropagation(ActiveSet, nn.Module):
     def __init__(
         self,
         prior: PropagationPrior,
-        decoder: SceneDecoder,
+        decoder: ObjectDecoder,
         what_encoder: WhatEncoder,
         what_size: int = 50,
         glimpse_size: Size = (20, 20),
@@ -200,13 +208,14 @@ class TrackingPropagation(ActiveSet, nn.Module):
             slots: the objects of the frame before.
         """
         # Slots come first, so that the batch of images stays the last axis.
-        fields = slots.z_pres.unsqueeze(-1), slots.z_where, slots.z_what, slots.memory
-        z_pres, where, what, memory = (field.movedim(-2, 0) for field in fields)
+        fields = slots.z_pres.unsqueeze(-1), slots.z_where, slots.z_what
+        z_pres, where, what = (field.movedim(-2, 0) for field in fields)
         present = z_pres.squeeze(-1)
         before = where.detach()
         expected: Expected
         if getattr(self.prior, "per_object", False):
-            expected = self.where_present(self._expect, present, before, what.detach(), memory)
+            known = (getattr(slots, name).movedim(-2, 0) for name in slots._fields[1:-1])
+            expected = self.where_present(self._expect, present, *known)
         else:
             expected = self._expect_all(slots)
         pictures = self.where_present(self._picture, present, what.detach()) * z_pres
@@ -227,10 +236,13 @@ class TrackingPropagation(ActiveSet, nn.Module):
         return found, expected.memory.movedim(0, -2).expand(*found.z_pres.shape, -1)
 
     @torch.no_grad()
-    def _expect(self, where: Tensor, what: Tensor, memory: Tensor) -> Expected:
-        """What the prior says, given the objects' own past."""
-        nobody = where[..., 0]
-        predicted = self.prior(TrackedSlots(nobody, where, what, memory, nobody))
+    def _expect(self, *known: Tensor) -> Expected:
+        """What the prior says, given the objects' own past: latent variables, and then the memory."""
+        *values, memory = known
+        names = ("z_where", "z_what", *(self.further.sizes if self.further else ()))
+        nobody = memory[..., 0]
+        drawn = slots_of(nobody, **dict(zip(names, values, strict=True)))
+        predicted = self.prior(tracked(drawn, memory, nobody))
         return Expected(Mixture.of(predicted.where).flat(), predicted.memory)
 
     @torch.no_grad()

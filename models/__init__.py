@@ -19,6 +19,8 @@ from .glimpse_clouds import (
 )
 from .hart import HART, HARTTracks, kitti_hart, kth_hart, small_hart
 from .hart_cell import HARTCell, HARTFrame, HARTState
+from .layered_decoder import LayeredDecoder
+from .object_decoder import ObjectDecoder
 from .ratm import (
     RATM,
     AbsoluteAttention,
@@ -47,6 +49,8 @@ from .template_tracker import TemplateTracker, TemplateTracks
 from .vrnn import VRNN, NormalHead, TransposedConvDecoder, VRNNDynamics, VRNNFrame, VRNNState, glorot_weights
 
 __all__ = [
+    "LayeredDecoder",
+    "ObjectDecoder",
     "Background",
     "BackgroundState",
     "BackgroundVAE",

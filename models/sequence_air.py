@@ -24,7 +24,8 @@ from .components.likelihood import GaussianImage, pixel_scale
 from .components.slots import Slots, TrackedSlots, new_identities, tracked
 from .components.stated_once import StatedOnce
 from .discovery import DiscoveryPrior, keep_stored_names
-from .sqair import Frame, SceneDecoder, sizes_of_videos
+from .object_decoder import ObjectDecoder
+from .sqair import Frame, sizes_of_videos
 
 
 class SequenceAIR(StatedOnce):
@@ -47,14 +48,14 @@ class SequenceAIR(StatedOnce):
     def __init__(
         self,
         discovery: DiscoveryPrior,
-        decoder: SceneDecoder,
+        decoder: ObjectDecoder,
         context_size: int = 256,
         likelihood_scale: float = 0.3,
     ) -> None:
         super().__init__()
         checks.not_negative(context_size=context_size)
         self.discovery: Any = discovery
-        self.decoder = decoder
+        self.decoder: Any = decoder
         self.context_size = context_size
         self.max_count = discovery.max_count
         keep_stored_names(self)

@@ -24,8 +24,7 @@ from torch import Tensor, nn
 from .. import checks
 from .background import Background
 from .components.active_set import ActiveSet, Rows
-from .components.attention import clip_straight_through, paste, paste_matrices
-from .components.boxes import boxes_inside, object_boxes
+from .components.attention import clip_straight_through, paste_matrices
 from .components.frames import Frames
 from .components.inputs import require_pixels
 from .components.likelihood import GaussianImage, pixel_scale
@@ -43,6 +42,7 @@ from .components.slots import (
 from .components.stated_once import StatedOnce
 from .components.windows import SquashedWindows
 from .discovery import DiscoveryPrior, appear, keep_stored_names
+from .object_decoder import ObjectDecoder
 from .priors.counts import slot_presence
 from .priors.discovery import expected_propagation
 from .priors.looks import LooksPrior, WithLooks
@@ -94,7 +94,7 @@ class LatentEncoder(ActiveSet, nn.Module):
         return (features * z_pres.unsqueeze(-1)).sum(-2)
 
 
-class SceneDecoder(ActiveSet, nn.Module):
+class SceneDecoder(ObjectDecoder):
     """Draws all objects of a frame, and a mean image wherever there is one.
 
     `canvas = sum_i pres_i paste(g_i) + m * mean_image` with `m = sigmoid(-10 + 20 occupancy)`, so that a
@@ -112,8 +112,6 @@ class SceneDecoder(ActiveSet, nn.Module):
         background: whether the mean image is learned, stays as it is given (fixed), or is not drawn at all
             (none); then it says no more than the size of frames, and is not in checkpoints.
     """
-
-    mean_image: Tensor
 
     def __init__(
         self,
@@ -164,41 +162,6 @@ class SceneDecoder(ActiveSet, nn.Module):
         if behind is not None:
             canvas = canvas + behind
         return clip_straight_through(canvas, 0.0, 1.0) if self.clamp else canvas
-
-    def objects(self, slots: TrackedSlots) -> Tensor:
-        """Each object alone at its place, without the mean image, `(..., N, C, H, W)`; absent ones black."""
-        glimpses = self.where_present(self.glimpses, slots.z_pres, slots.z_what)
-        return self.place(glimpses * slots.z_pres[..., None, None, None], slots.z_where)
-
-    def place(self, glimpses: Tensor, z_where: Tensor) -> Tensor:
-        """Each glimpse `(..., C, h, w)` at its place in a black frame, `(..., C, H, W)`."""
-        height, width = self.mean_image.shape[-2:]
-        return paste(glimpses, self.windows(z_where), (height, width))
-
-    def boxes(self, slots: TrackedSlots) -> Tensor:
-        """Boxes around the objects, as far as they are in the frame, `(..., N, 4)`; zeros where nothing is.
-
-        As those that people draw, each is a part of the box of the *whole* object: of an eight that has left
-        but for an edge the box is as high as the eight, though what is still to be seen of it is not.
-        """
-        height, width = self.mean_image.shape[-2:]
-        return boxes_inside(self.whole_boxes(slots), (height, width))
-
-    @torch.no_grad()
-    def whole_boxes(self, slots: TrackedSlots) -> Tensor:
-        """Boxes around whole objects, wherever they are, `(..., N, 4)`; without a size where one is absent.
-
-        Each is drawn in the middle of a frame, whole pixels from its place.
-        """
-        height, width = self.mean_image.shape[-2:]
-        coords = self.windows(slots.z_where)
-        half = coords.new_tensor([width - 1, height - 1]) / 2
-        moved = (coords[..., 2:] * half).round()
-        middle = torch.cat([coords[..., :2], coords[..., 2:] - moved / half], dim=-1)
-        glimpses = self.where_present(self.glimpses, slots.z_pres, slots.z_what)
-        drawn = paste(glimpses * slots.z_pres[..., None, None, None], middle, (height, width))
-        left_top, extent = object_boxes(drawn).split(2, dim=-1)
-        return torch.cat([left_top + moved, extent], dim=-1)
 
     def glimpses(self, z_what: Tensor) -> Tensor:
         """What objects look like, `(..., C, h, w)`, given `(..., W)`."""
@@ -284,7 +247,7 @@ class SQAIR(ActiveSet, StatedOnce):
         propagation_prior: PropagationPrior,
         discovery: DiscoveryPrior,
         latent_encoder: LatentEncoder,
-        decoder: SceneDecoder,
+        decoder: ObjectDecoder,
         likelihood_scale: float = 0.3,
         truncate: bool = True,
         background: Background | None = None,
@@ -298,7 +261,7 @@ class SQAIR(ActiveSet, StatedOnce):
         self.propagation_prior: Any = propagation_prior
         self.discovery: Any = discovery
         self.latent_encoder = latent_encoder
-        self.decoder = decoder
+        self.decoder: Any = decoder
         self.background = background
         self.max_count = discovery.max_count
         keep_stored_names(self)

@@ -59,6 +59,10 @@ class NetworkConfig:
     out. Or what is behind all of the frame, to which objects are added: an image of the camera (`static`),
     which starts as the median over time, or one that changes by ten numbers a frame (`vae`).
     """
+    layers: bool = False
+    """Whether objects hide each other, in an order of depths `z_depth` that is inferred, and hide what is
+    behind them, see `models.LayeredDecoder`; otherwise they are added.
+    """
     second_look: bool = False
     """Whether discovery corrects places by a crop of them."""
     explain_away: bool = False
@@ -101,6 +105,11 @@ class NetworkConfig:
         checks.positive(self, "hidden", "narrow", "presence_hidden", "what_hidden")
         checks.positive(self, "reach", "where_floor", "stay", "look_scale")
         checks.finite(self, "look_gate")
+        if self.layers and self.background in ("learned", "fixed"):
+            raise ValueError(
+                "`layers` draw no mean image: set `background` to none, static or vae, "
+                f"got {self.background!r}"
+            )
 
     @property
     def behind(self) -> bool:
@@ -214,10 +223,11 @@ class SQAIRConfig(VideoModelConfig):
         check_name("build", self.build)
         if self.model == "air" and self.warm_start.motion.share + self.warm_start.held.share > 0:
             raise ValueError("`warm_start.motion` and `warm_start.held` are for SQAIR: AIR has no motion")
-        if self.network.behind and (self.model == "air" or self.warm_start.share > 0):
+        new = self.network.behind or self.network.layers
+        if new and (self.model == "air" or self.warm_start.share > 0):
             raise ValueError(
-                f'`network.background` "{self.network.background}" is for SQAIR without `warm_start`: '
-                "what learns from single frames knows no background"
+                "`network.layers` and `network.background` static or vae are for SQAIR without `warm_start`: "
+                "what learns from single frames knows neither background nor depth"
             )
 
 

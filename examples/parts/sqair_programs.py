@@ -18,6 +18,7 @@ from whatwhere.guides import (
     Discovery,
     EvidenceDiscovery,
     ExplainingDiscovery,
+    FurtherLatents,
     Propagation,
     SecondLook,
     SequenceAIRGuide,
@@ -34,6 +35,7 @@ from whatwhere.models.components.messages import Messages
 from whatwhere.models.components.networks import ConvFeatures, SubPixelGlimpseDecoder, convolutions, mlp
 from whatwhere.models.components.windows import SquashedWindows
 from whatwhere.models.discovery import ChainDiscovery
+from whatwhere.models.layered_decoder import LayeredDecoder
 from whatwhere.models.priors import (
     DiscoveryCountPrior,
     DiscoveryWherePrior,
@@ -42,10 +44,13 @@ from whatwhere.models.priors import (
     GeometricCount,
     GuidedPropagationPrior,
     MotionPrior,
+    NormalPrior,
+    PropagationPrior,
     RecurrentPropagationPrior,
     RelationalPropagationPrior,
     StaticLooksPrior,
     StickyLooksPrior,
+    WithFurther,
     WithLooks,
 )
 from whatwhere.models.sequence_air import SequenceAIR
@@ -56,6 +61,10 @@ _CORRECTION = (0.3, 0.3, 0.1, 0.1)
 
 _OUT_OF_SIGHT = 1.85
 """Shift at which an object is out of sight, see `MotionPrior`, measured in the frame."""
+
+
+_DEPTH_STEP = 0.1
+"""Standard deviation of changes of depth, at first."""
 
 
 class Programs(NamedTuple):
@@ -206,26 +215,54 @@ def build(
     windows = _windows(network, image_shape)
     mean_image = torch.zeros(image_shape) if mean_image is None else mean_image
     background, background_guide = _background(network, mean_image)
+    depth = {"z_depth": NormalPrior.standard(1)} if network.layers else {}
+    going_on: PropagationPrior = _propagation_prior(network, prior)
+    if network.layers:
+        going_on = WithFurther(going_on, z_depth=StickyLooksPrior(1, _DEPTH_STEP))
     model = SQAIR(
-        _propagation_prior(network, prior),
-        ChainDiscovery(_count_prior(network, prior), _where_prior(network, prior), what),
+        going_on,
+        ChainDiscovery(_count_prior(network, prior), _where_prior(network, prior), what, **depth),
         latent_encoder,
-        SceneDecoder(
-            _decoder(network, glimpse_shape),
-            mean_image,
-            windows=windows,
-            clamp=network.clamp,
-            background=_of_decoder(network),
-        ),
+        _scene_decoder(network, glimpse_shape, mean_image, windows),
         prior.likelihood_scale,
         prior.truncate,
         background,
     )
-    propagation = _propagation(network, prior, model, what_encoder, hold)
+    further = _further(network, model)
+    propagation = _propagation(network, prior, model, what_encoder, hold, further)
     make = _discovery if network.discovery == "learned" else _evidence_discovery
-    discovery = make(network, prior, model, encoders.image, what_encoder, hold, exploration)
+    discovery = make(network, prior, model, encoders.image, what_encoder, hold, exploration, further)
     guide = SQAIRGuide(propagation, discovery, latent_encoder, image_shape, prior.truncate, background_guide)
     return Programs(model, guide)
+
+
+def _scene_decoder(
+    network: NetworkConfig, glimpse_shape: tuple[int, int, int], mean_image: Tensor, windows: SquashedWindows
+) -> SceneDecoder | LayeredDecoder:
+    """How objects are put together."""
+    if network.layers:
+        channels, height, width = glimpse_shape
+        covering = _decoder(network, (channels + 1, height, width))
+        return LayeredDecoder(covering, (*mean_image.shape,), windows)
+    return SceneDecoder(
+        _decoder(network, glimpse_shape),
+        mean_image,
+        windows=windows,
+        clamp=network.clamp,
+        background=_of_decoder(network),
+    )
+
+
+def _further(network: NetworkConfig, model: SQAIR) -> FurtherLatents | None:
+    """What infers depths."""
+    if not network.layers:
+        return None
+    size = network.glimpse_size, network.glimpse_size
+    pixels = model.decoder.mean_image.shape[0] * network.glimpse_size**2
+    features = nn.Sequential(nn.Flatten(-3), mlp([pixels, network.narrow], nn.ELU, activate_last=True))
+    return FurtherLatents(
+        features, network.narrow, network.what_size, {"z_depth": 1}, size, windows=model.decoder.windows
+    )
 
 
 def _of_decoder(network: NetworkConfig) -> Literal["learned", "fixed", "none"]:
@@ -256,6 +293,7 @@ def _discovery(
     what_encoder: WhatEncoder,
     hold: bool,
     exploration: bool,
+    further: FurtherLatents | None,
 ) -> Discovery:
     """Finds new objects by what a network sees of the whole frame."""
     size, windows = (network.glimpse_size, network.glimpse_size), model.decoder.windows
@@ -280,6 +318,7 @@ def _discovery(
         windows=windows,
         second_look=second_look,
         size_logit=0.0 if prior.size_scale is None else size_logits(network, prior),
+        further=further,
     )
 
 
@@ -291,6 +330,7 @@ def _evidence_discovery(
     what_encoder: WhatEncoder,
     hold: bool,
     exploration: bool,
+    further: FurtherLatents | None,
 ) -> EvidenceDiscovery:
     """Finds new objects where something is left to explain."""
     glimpse_size, windows = (network.glimpse_size, network.glimpse_size), model.decoder.windows
@@ -313,11 +353,17 @@ def _evidence_discovery(
         where_floor=network.where_floor,
         hold=hold,
         exploration=exploration,
+        further=further,
     )
 
 
 def _propagation(
-    network: NetworkConfig, prior: PriorConfig, model: SQAIR, what_encoder: WhatEncoder, hold: bool
+    network: NetworkConfig,
+    prior: PriorConfig,
+    model: SQAIR,
+    what_encoder: WhatEncoder,
+    hold: bool,
+    further: FurtherLatents | None,
 ) -> Propagation | TrackingPropagation:
     """How the guide follows objects."""
     size, what = (network.glimpse_size, network.glimpse_size), network.what_size
@@ -336,6 +382,7 @@ def _propagation(
             windows=model.decoder.windows,
             looks=looks,
             relations=Messages(what) if prior.propagation == "relational" else None,
+            further=further,
         )
     if looks is None:
         raise ValueError(
@@ -361,6 +408,7 @@ def _propagation(
         hold=hold,
         anywhere=network.anywhere,
         stay_nats=stay_nats,
+        further=further,
     )
 
 

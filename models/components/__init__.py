@@ -68,6 +68,7 @@ from .glimpse_locator import Clue, JointLocator, Place, RecurrentLocator
 from .inflated_resnet import InflatedResNet, inflated
 from .initialisers import glorot_uniform, glorot_vector
 from .inputs import require_first_boxes, require_pixels
+from .layers import Composite, soft_over
 from .likelihood import GaussianImage, pixel_scale
 from .looks import looks
 from .messages import Messages
@@ -130,6 +131,8 @@ from .windows import InverseScaleWindows, SquashedWindows
 from .workers import Workers
 
 __all__ = [
+    "Composite",
+    "soft_over",
     "Messages",
     "latents",
     "slot_at",

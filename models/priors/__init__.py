@@ -28,6 +28,7 @@ from .discovery import (
     FixedWherePrior,
     expected_propagation,
 )
+from .further import WithFurther
 from .looks import LooksPrior, StaticLooksPrior, StickyLooksPrior, WithLooks
 from .motion import MotionPrior
 from .propagation import (
@@ -40,6 +41,7 @@ from .propagation import (
 from .relational import RelationalPropagationPrior
 
 __all__ = [
+    "WithFurther",
     "RelationalPropagationPrior",
     "LooksPrior",
     "PropagationPrior",
