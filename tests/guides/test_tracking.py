@@ -260,9 +260,11 @@ CHOICES = [
     ("sticky", "learned", "recurrent"),
     ("static", "learned", "guided"),
 ]
+RELATED = ("static", "tracked", "relational")
+"""Whose prior gets all objects at once."""
 
 
-@pytest.mark.parametrize("choice", CHOICES, ids="-".join)
+@pytest.mark.parametrize("choice", [*CHOICES, RELATED], ids="-".join)
 def test_the_active_set_changes_neither_weights_nor_gradients(choice: tuple[str, str, str]):
     programs = wild(*choice)
     video = torch.rand(3, 3, 1, 12, 12, dtype=torch.float64)
@@ -407,7 +409,7 @@ def test_fivo_cuts_it_into_frames():
     assert loss.isfinite()
 
 
-@pytest.mark.parametrize("choice", CHOICES, ids="-".join)
+@pytest.mark.parametrize("choice", [*CHOICES, RELATED], ids="-".join)
 def test_shapes_follow_from_shapes_without_the_active_set(choice: tuple[str, str, str]):
     """On the meta device there are no values to read back."""
     model, guide = wild(*choice)
