@@ -19,7 +19,8 @@ __all__ = ["empty_scene_bound"]
 def empty_scene_bound(model: Program, data: Tensor) -> Tensor:
     """The log-probability of data and of no object being there, log p(x, nothing): a bound on log p(x).
 
-    No guide is needed: where nothing is, there is nothing else to draw.
+    No guide is needed: where nothing is, there is nothing else to draw. What is behind, if it is a random
+    variable, is drawn from its prior: then its density does not count, and the bound holds on average.
 
     Args:
         model: one whose statements of presence are called `z_pres`, as `z_pres/0` or `discovery/z_pres/4/2`,
@@ -33,13 +34,18 @@ def empty_scene_bound(model: Program, data: Tensor) -> Tensor:
     layout = Layout(1, plates.batch_plate, plates.max_plate_nesting)
     with local_parameters(model):
         trace = run_program(model, layout, (data,), {}, _absent)
-    total = score_model(random_sites(trace), layout).total("latent", "observed")
+    decisive = [site for site in random_sites(trace) if site["is_observed"] or _says_presence(site)]
+    total = score_model(decisive, layout).total("latent", "observed")
     assert total is not None  # a model has statements
     return total[0]
 
 
+def _says_presence(site: Site) -> bool:
+    return "z_pres" in site["name"].split("/")
+
+
 def _absent(site: Site) -> Tensor | None:
-    if "z_pres" not in site["name"].split("/"):
+    if not _says_presence(site):
         return None
     some: Tensor = site["fn"].sample()
     return torch.zeros_like(some)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from whatwhere.examples.sqair import NetworkConfig, PriorConfig, Programs, build
 from whatwhere.guides import BackgroundVAEGuide, SQAIRGuide, StaticBackgroundGuide
-from whatwhere.inference.evaluation import infer_parts
+from whatwhere.inference.evaluation import empty_scene_bound, infer_parts
 from whatwhere.inference.objectives import FIVO, VIMCO
 from whatwhere.models import SQAIR, BackgroundVAE, StaticBackground
 from whatwhere.models.components.active_set import use_active_set
@@ -142,6 +142,19 @@ def test_long_videos_go_on_from_part_to_part(kind: str):
     parts = list(infer_parts(model, guide, [video[:, :2], video[:, 2:]], particles=3))
     assert [len(part.frames) for part in parts] == [2, 2]
     assert all(frame.canvas.shape == (2, 1, SIDE, SIDE) for part in parts for frame in part.frames)
+
+
+def test_an_empty_scene_is_worth_what_its_background_is():
+    """Where the code changes nothing, as much as with an image that has none: its density does not count."""
+    still, changing = varied("static").model, varied("vae").model
+    *_, last = changing.background.decoder.convolutions
+    for parameter in last.parameters():
+        parameter.data.zero_()
+    still.background.logits.data.copy_(changing.background.logits)
+    still.discovery.load_state_dict(changing.discovery.state_dict())
+    video = torch.rand(2, 3, 1, SIDE, SIDE, dtype=torch.float64)
+    found, expected = (empty_scene_bound(model, video) for model in (changing, still))
+    torch.testing.assert_close(found, expected)
 
 
 def test_the_canvas_has_one_background():
