@@ -144,6 +144,7 @@ from .recorded import (
     tld_parts,
     used_bits,
     video_name,
+    visible_objects,
     window_starts,
 )
 from .storage import (
@@ -177,6 +178,7 @@ __all__ = [
     "sample_clips",
     "sample_frames",
     "used_bits",
+    "visible_objects",
     "schedule_for",
     "LIMIT",
     "check_claim",

@@ -32,7 +32,7 @@ _BRIGHT = 0.95  # share of the pixels of objects that are no brighter than white
 _LEAST_CONTRAST = 16.0  # grey values from black to white: less would be noise that is made visible
 _FOR_NOISE = 10**6
 _TILES = 6  # of a frame's height and width, of which each has one local ground
-_CLEAR = 20.0  # times more energy on one side of the ground that tells the polarity
+_CLEAR = 20.0  # times more pixels of objects on one side of the ground that tell the polarity
 
 
 @dataclass(frozen=True)
@@ -190,9 +190,11 @@ def _middle_and_noise(values: Floats) -> tuple[float, float]:
 
 
 def _polarity(difference: Floats, noise: float) -> Literal["bright", "dark", "both"]:
-    """On which side of the ground the energy of objects is."""
-    beyond = np.sign(difference) * np.maximum(np.abs(difference) - _OBJECT * noise, 0)
-    above, below = (float(np.square(np.maximum(side, 0)).sum()) for side in (beyond, -beyond))
+    """On which side of the ground objects are.
+
+    Pixels count, not how far they are off: of those in black and those in white none may be lost.
+    """
+    above, below = (int((side > _OBJECT * noise).sum()) for side in (difference, -difference))
     if above > _CLEAR * below or above + below == 0:
         return "bright"
     return "dark" if below > _CLEAR * above else "both"

@@ -34,7 +34,14 @@ from .target_clips import TargetClips
 from .target_folders import load_target_folders, target_folder_parts
 from .tld import load_tld, tld_parts
 from .video_file import read_video
-from .video_windows import Stretch, VideoWindows, WindowRecipe, held_in_time, readable_anywhere
+from .video_windows import (
+    Stretch,
+    VideoWindows,
+    WindowRecipe,
+    held_in_time,
+    readable_anywhere,
+    visible_objects,
+)
 from .weizmann import WEIZMANN_ACTIONS, load_weizmann
 
 __all__ = [
@@ -51,6 +58,7 @@ __all__ = [
     "sample_clips",
     "sample_frames",
     "used_bits",
+    "visible_objects",
     "Frames",
     "KITTIClip",
     "KITTILabel",

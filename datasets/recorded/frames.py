@@ -87,6 +87,26 @@ class Frames:
             raise DataError(f"{self.path}: has no frame {start}.")
         return np.stack(found)
 
+    def part(self, start: int, stop: int) -> "Frames":
+        """Frames `start` to `stop - 1` as a video of their own.
+
+        Raises:
+            DataError: if there are no such frames.
+        """
+        length = self.count()
+        if not 0 <= start < stop <= length:
+            raise DataError(f"{self.path}: has {length} frames, no part {start} to {stop}.")
+
+        def read(at: int) -> Reading:
+            with closing(self.read(start + at)) as frames:
+                yield from islice(frames, stop - start - at)
+
+        labels = {
+            name: value[start:stop] if name in FRAME_LABELS else value for name, value in self.labels.items()
+        }
+        length = stop - start
+        return replace(self, length=length, labels=labels, read=read, count=lambda: length, keys=None)
+
     def in_source(self, boxes: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Boxes `(..., 4)` in frames as they are given, in pixels of the user's own frames."""
         return _moved(boxes, (0.0, 0.0, self.size[1], self.size[0]), self.region)

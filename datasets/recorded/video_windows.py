@@ -237,16 +237,10 @@ class VideoWindows:
         height, width = self.shape[3:]
         for t in range(self.shape[1]):
             found = window.stretch.objects.get(window.start + t * self.recipe.every, {})
-            for name, box in sorted(found.items()):
-                low = np.clip(box[:2] - window.corner, 0, (width, height))
-                high = np.clip(box[:2] + box[2:] - window.corner, 0, (width, height))
-                visible = float(np.prod(high - low) / np.prod(box[2:]))
-                if visible < _LEAST_VISIBLE:
-                    continue
+            for name, inside, visible in visible_objects(found, (height, width), window.corner):
                 slot = identities.setdefault(name, len(identities))
-                inside = np.concatenate([low, high - low]).astype(np.float32)
                 labels["boxes"][row, t, slot] = mirrored_boxes(inside, width) if window.mirrored else inside
-                labels["visible"][row, t, slot] = min(1.0, visible)
+                labels["visible"][row, t, slot] = visible
                 labels["count"][row, t] += 1
 
     def _piece(self, number: int) -> Bytes:
@@ -298,6 +292,26 @@ class _Window(NamedTuple):
     mirrored: bool
     region: npt.NDArray[np.float64]
     name: str
+
+
+def visible_objects(
+    objects: Mapping[str, npt.NDArray[np.float64]], size: Size, corner: tuple[int, int] = (0, 0)
+) -> Iterator[tuple[str, npt.NDArray[np.float32], float]]:
+    """The objects of a frame that count in a part of it, see `VideoWindows`, in the order of their names.
+
+    Args:
+        objects: boxes `(4,)` by name.
+        size: height and width of the part.
+        corner: its left and top.
+
+    Yields:
+        name, box in the pixels of the part, and the share of its area that is inside.
+    """
+    for name, box in sorted(objects.items()):
+        low, high = (np.clip(at - corner, 0, size[::-1]) for at in (box[:2], box[:2] + box[2:]))
+        visible = float(np.prod(high - low) / np.prod(box[2:]))
+        if visible >= _LEAST_VISIBLE:
+            yield name, np.concatenate([low, high - low]).astype(np.float32), min(1.0, visible)
 
 
 def held_in_time(

@@ -19,6 +19,7 @@ from whatwhere.examples.common.video_models import (
 from whatwhere.examples.parts.sqair_config import SQAIRConfig
 from whatwhere.inference.evaluation import (
     ComponentsReport,
+    ConnectedComponents,
     ContinuationReport,
     chosen_components,
     evaluate_components,
@@ -29,6 +30,9 @@ _CHOSEN_BY = 100
 """Training videos by which the threshold of connected components is chosen."""
 
 
+Baseline = Literal["components"]
+
+
 @dataclass(frozen=True)
 class SQAIREvaluateConfig(EvaluateConfig):
     """Evaluate a trained model on held-out videos."""
@@ -36,7 +40,7 @@ class SQAIREvaluateConfig(EvaluateConfig):
     iou: float = 0.5
     """Least intersection over union of a box and a true one that match; less where objects are of few pixels.
     """
-    baselines: tuple[Literal["components"], ...] = ()
+    baselines: tuple[Baseline, ...] = ()
     """What needs no training, measured on the same videos: `components`, connected regions brighter than a
     threshold that is chosen on training videos, linked by overlap. Needs SciPy.
     """
@@ -69,16 +73,30 @@ def evaluate_baselines(
     Raises:
         UsageError: if the training videos have no labels.
     """
-    cpu = torch.device("cpu")
     reports: dict[str, ComponentsReport] = {}
     for name in dict.fromkeys(options.baselines):
-        train = load_data(config.data, config.frames).train
-        training = list(batches_of(train, min(_CHOSEN_BY, len(train)), config.frames, cpu))
-        with usage_errors():
-            components = chosen_components(training, options.iou)
-        held_out = batches_of(data, min(options.videos, len(data)), frames, cpu)
+        components = components_for(config, options.iou)
+        held_out = batches_of(data, min(options.videos, len(data)), frames, torch.device("cpu"))
         reports[name] = evaluate_components(components, held_out, options.iou)
     return reports
+
+
+def components_for(config: SQAIRConfig, iou_threshold: float) -> ConnectedComponents:
+    """Those that are best on training videos.
+
+    Args:
+        config: of the training run.
+        iou_threshold: of a match.
+
+    Raises:
+        UsageError: if the training videos have no labels.
+    """
+    train = load_data(config.data, config.frames).train
+    rows = min(_CHOSEN_BY, len(train))
+    with usage_errors():
+        return chosen_components(
+            list(batches_of(train, rows, config.frames, torch.device("cpu"))), iou_threshold
+        )
 
 
 def continue_alone(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -17,7 +17,7 @@ from whatwhere import checks
 from whatwhere.datasets import Frames, count_videos, frame_names, own_frames, video_name
 from whatwhere.examples.common.assessment import print_assessment, warn_of_unknown
 from whatwhere.examples.common.films import Animation, require_rate, write_film
-from whatwhere.examples.common.program import usage_errors
+from whatwhere.examples.common.program import UsageError, usage_errors
 from whatwhere.examples.common.recorded import open_as_trained
 from whatwhere.examples.common.results import (
     Format,
@@ -30,8 +30,25 @@ from whatwhere.examples.common.results import (
 from whatwhere.examples.common.sources import in_stored
 from whatwhere.examples.common.video_models import reconstruction_strip, user_frames
 from whatwhere.examples.parts.sqair_config import SQAIRConfig
+from whatwhere.examples.parts.sqair_evaluation import Baseline, components_for
+from whatwhere.examples.parts.sqair_measuring import (
+    TrackReport,
+    found_components,
+    known_tracks,
+    part_of,
+    print_measures,
+    report_of,
+)
 from whatwhere.examples.parts.sqair_programs import AIRPrograms, Programs, refitted
-from whatwhere.inference.evaluation import Assessor, COCOImage, Known, Tracks, infer_parts, scored_tracks
+from whatwhere.inference.evaluation import (
+    Assessor,
+    COCOImage,
+    ConnectedComponents,
+    Known,
+    Tracks,
+    infer_parts,
+    scored_tracks,
+)
 from whatwhere.inference.pictures import overlay_pictures, save_picture
 from whatwhere.inference.training import check_device
 
@@ -64,6 +81,21 @@ class TrackConfig:
     """Of the table: CSV, see `inference.evaluation.tracks_file`; or what the MOTChallenge's or COCO's
     programs read.
     """
+    range: tuple[int, int] | None = None
+    """The first frame of each video, and the one to stop before; by default all. Numbers in the table are
+    those of the whole video.
+    """
+    boxes: Path | None = None
+    """Where objects are, to measure by: a table `frame,id,x,y,w,h`, by default a `boxes.csv` beside the
+    video.
+    """
+    iou: float = 0.5
+    """Least intersection over union of a box and a true one that match; less where objects are of few pixels.
+    """
+    baselines: tuple[Baseline, ...] = ()
+    """What needs no training, measured beside the model, see `SQAIREvaluateConfig.baselines`; all frames are
+    in memory for that.
+    """
     resize: bool = False
     """Resize frames to what the model was trained on, and make them grey where it was trained on grey."""
     max_count: int | None = None
@@ -92,6 +124,10 @@ class TrackConfig:
         checks.not_negative(self, "films")
         require_rate(self.animation, self.fps)
         checks.seed(self, "seed")
+        checks.within("(0, 1]", self, "iou")
+        checks.not_negative(self, "range")
+        if self.range is not None and self.range[0] >= self.range[1]:
+            raise ValueError(f"`range` must be a first frame and a later one, got {self.range}")
 
 
 def programs_for(
@@ -141,7 +177,8 @@ def track_objects(
         DataError: if the videos cannot be read, or have another shape.
     """
     count, path = count_videos(options.video), options.output / "tracks"
-    assessors: list[Assessor] = []
+    baselines = {name: components_for(config, options.iou) for name in options.baselines}
+    done: list[_Followed] = []
     followed: _Followed
 
     def image(video: int, frame: int) -> COCOImage:
@@ -152,7 +189,14 @@ def track_objects(
         for number in range(count):
             resize = options.resize or config.network.measured_in is not None  # then to their own size
             frames = user_frames(options.video, config.network.image_shape, resize, number, data=config.data)
-            followed = _Followed(options, frames, number, programs, device)
+            true = known_tracks(config.data, options.boxes, options.video, frames)
+            if baselines and true is None:
+                raise UsageError(f"`{frames.path}` has no boxes to measure by: give a table with `--boxes`")
+            if options.range is not None:
+                frames = frames.part(*options.range)
+                true = None if true is None else part_of(true, *options.range)
+            followed = _Followed(options, frames, number, programs, device, true)
+            done.append(followed)
             parts = followed.parts(table)
             if number == 0:
                 first = next(parts)
@@ -166,14 +210,31 @@ def track_objects(
                 write_film(options.output / name, _pages(parts), frames, options.animation, options.fps)
             for _ in parts:
                 pass
-            assessors.append(followed.assessor)
         summary = table.summary()
-    assessment = Assessor.joined(assessors).assessment(known)
-    write_summary(options.output, summary, assessment=assessment)
+    assessment = Assessor.joined([each.assessor for each in done]).assessment(known)
+    measured = _measured(done, baselines, options.iou)
+    write_summary(options.output, summary, assessment=assessment, measured=measured)
     print(f"boxes:     {table_path(path, options.format)}")
     print_summary(summary)
     print_assessment(assessment, assessment.of_model())
-    warn_of_unknown(options.video, [each.assessment(known).unknown() for each in assessors])
+    for name, report in measured.items():
+        print_measures(name, report)
+    warn_of_unknown(options.video, [each.assessor.assessment(known).unknown() for each in done])
+
+
+def _measured(
+    followed: Sequence[_Followed], baselines: Mapping[str, ConnectedComponents], iou_threshold: float
+) -> dict[str, TrackReport]:
+    """How good the tracks are, and the baselines beside them; nothing where no boxes are known."""
+    labelled = [(each, each.true) for each in followed if each.true is not None]
+    if not labelled:
+        return {}
+    true = [known for _, known in labelled]
+    reports = {"model": report_of([each.found() for each, _ in labelled], true, iou_threshold)}
+    for name, components in baselines.items():
+        found = [found_components(components, each.frames) for each, _ in labelled]
+        reports[name] = report_of(found, true, iou_threshold)
+    return reports
 
 
 class _Part(NamedTuple):
@@ -200,25 +261,31 @@ class _Followed:
     number: int
     programs: Programs | AIRPrograms
     device: torch.device
+    true: Tracks | None
+    """The objects that are known, `(1, T, M)`, in pixels of what the model is given."""
     seen: int = 0
 
     def __post_init__(self) -> None:
+        self.first = 0 if self.options.range is None else self.options.range[0]
+        self._found: list[Tracks] = []
         self.frame_name = frame_names(self.options.video, self.number)
         self.assessor = Assessor(self.programs.model)
 
     def parts(self, table: Results) -> Iterator[_Part]:
         """The video, part by part; the boxes of each are written before it is given."""
         (model, guide), particles = self.programs, self.options.particles
-        own = own_frames(self.options.video, self.number)
+        own = islice(own_frames(self.options.video, self.number), self.first, None)
         for found in infer_parts(model, guide, self._given(), particles):
             frames = torch.from_numpy(np.stack(list(islice(own, len(found.frames)))))
             tracks, scores = scored_tracks(
                 found.frames, self.given, model.decoder.objects, model.decoder.boxes
             )
             in_given = Tracks(*(x[0].cpu() for x in tracks))
+            if self.true is not None:
+                self._found.append(in_given)
             shown = in_given._replace(boxes=in_stored(self.frames, in_given.boxes))
             boxes = torch.from_numpy(self.frames.in_source(in_given.boxes)).float()
-            table.write(boxes, *in_given[1:], scores[0], video=self.number, frame=self.seen)
+            table.write(boxes, *in_given[1:], scores[0], video=self.number, frame=self.first + self.seen)
             if self.seen % (_ASSESSED * _PART) == 0:
                 self.assessor.add(self.given, found.bound, tracks.present)
             else:
@@ -227,6 +294,10 @@ class _Followed:
             canvas = torch.cat([frame.canvas for frame in found.frames[:_STRIP]]).cpu()
             few = Tracks(*(x[:_STRIP] for x in in_given))
             yield _Part(frames, shown, self.given[0, :_STRIP].cpu(), canvas, few)
+
+    def found(self) -> Tracks:
+        """What was found in the whole video, `(1, T, N)`, in the pixels of `true`."""
+        return Tracks(*(torch.cat(parts)[None] for parts in zip(*self._found, strict=True)))
 
     def _given(self) -> Iterator[Tensor]:
         """What the model is given, `(1, n, C, H, W)` in [0, 1]."""

@@ -52,6 +52,15 @@ def test_of_both_polarities_both_are_seen() -> None:
     assert settled.polarity == "both"
 
 
+def test_of_those_that_are_much_fainter_on_the_other_side_none_are_lost() -> None:
+    """A shirt a bit brighter than the street beside black coats, whose energy is 25 times as much."""
+    frames = scene(ground=150, object_=200, noise=1.0)
+    frames[:, 0, 30:36] = scene(ground=150, object_=0, noise=1.0)[:, 0, 10:16]
+    prepare = Preparation("median", "auto", normalise=True).of(frames)
+    assert prepare.preparation.polarity == "both"
+    assert prepare(frames)[where()].min() > 0
+
+
 def test_levels_by_hand() -> None:
     """y = 255 (d - black) / (white - black), d = ground - x."""
     frames = np.array([[90, 100, 110, 60, 20, 255]], np.uint8).reshape(1, 1, 1, 6)

@@ -241,3 +241,22 @@ def test_a_folder_may_be_called_like_a_file(tmp_path: Path, name: str):
         == frames[:, 0].reshape(3, -1).max(1).tolist()
         == [0, 40, 80]
     )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_part_is_a_video_of_its_own(write: Callable[..., Path], kind: str) -> None:
+    part = open_frames(write(kind, GREY), channels=1).part(10, 27)
+    assert part.count() == part.length == 17
+    whole = np.concatenate(list(part.blocks(4)))
+    if kind != "clip.avi":  # whose colours are compressed
+        assert (whole[:, 0] == GREY[10:27]).all()
+    assert len(whole) == 17
+    assert (part.window(12, 99) == whole[12:]).all()
+    with pytest.raises(DataError, match="has 17 frames, no part 5 to 18"):
+        part.part(5, 18)
+
+
+def test_boxes_of_a_part_are_those_of_its_frames(tmp_path: Path) -> None:
+    boxes = RNG.random((1, 37, 2, 4), np.float32) * 2 + 1
+    save_video(tmp_path / "clip.h5", VideoData(GREY[None, :, None], boxes=boxes))
+    assert (open_frames(tmp_path / "clip.h5").part(10, 27).labels["boxes"] == boxes[0, 10:27]).all()
