@@ -56,6 +56,7 @@ _LEAST_CROP, _MOST_CROP = 40, 64  # pixels
 _WORTH = 1100.0  # nats that an object's pixels are worth: 25 to 40 times what its place and looks cost
 _PRICE = 0.09  # of that, for an object more: what a picture leaves of an object is worth less
 _MARGIN = 2  # pixels around an object
+_LEAST_SEARCH = 8  # samples
 
 
 Part = TypeVar("Part", bound=Any)
@@ -98,6 +99,10 @@ class Settings(NamedTuple):
     """Of another object, in nats."""
     slots: int
     """Most objects at once, and one more."""
+    search: int | None
+    """How far objects are searched for from a frame to the next, in samples of the glimpse; None where
+    there is but one frame.
+    """
     reasons: tuple[str, ...]
     """One for each of the above, in their order."""
 
@@ -327,6 +332,7 @@ def settings_of(found: ObjectStatistics) -> Settings:
         float(f"{scale:.3g}"),
         _PRICE * _WORTH,
         found.most + 1,
+        _search(found.shift, min(size) / glimpse),
         (
             f"95 % of the objects have up to {found.height.high:.0f} x {found.width.high:.0f} pixels; and "
             f"{_MARGIN} more",
@@ -335,8 +341,17 @@ def settings_of(found: ObjectStatistics) -> Settings:
             f"a typical object, of energy {found.energy.median:.1f}, is worth {_WORTH:.0f} nats",
             f"{_PRICE:.0%} of what an object is worth",
             f"at most {found.most} at once, and one more",
+            f"95 % of the objects move up to {found.shift:.0f} pixels a frame; twice that are searched",
         ),
     )
+
+
+def _search(shift: float, sample: float) -> int | None:
+    """Twice as far as objects move, in samples of so many pixels: the fastest are found, and others are not.
+
+    A twentieth of the shifts is not known: regions split and join. It is even, for a coarse grid.
+    """
+    return None if math.isnan(shift) else max(_LEAST_SEARCH, 2 * math.ceil(shift / sample))
 
 
 class RawClips(NamedTuple):

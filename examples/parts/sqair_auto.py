@@ -25,6 +25,7 @@ def _fitted(config: SQAIRConfig, split: Split) -> tuple[SQAIRConfig, list[str]]:
         [base.network for base in bases],
         max_count=choice.slots,
         glimpse_size=choice.glimpse_size,
+        **({} if choice.search is None else {"search": choice.search}),
     )
     prior = look.fitted_to_default(
         config.prior,
@@ -34,7 +35,7 @@ def _fitted(config: SQAIRConfig, split: Split) -> tuple[SQAIRConfig, list[str]]:
         likelihood_scale=choice.likelihood_scale,
         price=choice.price,
     )
-    size, spread, glimpse, scale, price, slots = choice.reasons
+    size, spread, glimpse, scale, price, slots, search = choice.reasons
     return replace(config, network=network, prior=prior), [
         f"prior.object_size: {prior.object_size} ({size})",
         f"prior.size_scale: {prior.size_scale} ({spread})",
@@ -42,4 +43,5 @@ def _fitted(config: SQAIRConfig, split: Split) -> tuple[SQAIRConfig, list[str]]:
         f"prior.likelihood_scale: {prior.likelihood_scale} ({scale})",
         f"prior.price: {prior.price} ({price})",
         f"network.max_count: {network.max_count} ({slots})",
+        f"network.search: {network.search} ({search})",
     ]

@@ -85,6 +85,10 @@ class NetworkConfig:
     """How the guide follows objects: by networks that learn to, as published, or by searching for the
     decoder's picture of each, see `guides.TrackingPropagation`.
     """
+    search: int = 24
+    """How far `tracked` searches for an object in each direction, in samples of its glimpse: as far as one
+    goes from a frame to the next, or while it is out of sight. What is farther away is not taken for it.
+    """
     anywhere: bool = False
     """Whether objects move and are followed alike wherever they are in a frame: the networks of `motion` and
     `tracked` are not told. In parts of a larger scene a place means nothing.
@@ -101,7 +105,7 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         checks.at_least(2, self, "measured_in")
         checks.literals(self)
-        checks.positive(self, "image_shape", "max_count", "what_size", "glimpse_size")
+        checks.positive(self, "image_shape", "max_count", "what_size", "glimpse_size", "search")
         checks.positive(self, "hidden", "narrow", "presence_hidden", "what_hidden")
         checks.positive(self, "reach", "where_floor", "stay", "look_scale")
         checks.finite(self, "look_gate")

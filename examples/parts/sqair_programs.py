@@ -403,6 +403,7 @@ def _propagation(
         network.hidden,
         looks=looks,
         scale=prior.likelihood_scale,
+        margin=network.search,
         where_floor=network.where_floor,
         presence_bias=5.0 if stay_nats is None else 0.0,
         hold=hold,

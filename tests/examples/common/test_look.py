@@ -84,6 +84,17 @@ def test_settings_follow_from_sizes_and_energy() -> None:
     assert 80 / (2 * choice.likelihood_scale**2) == pytest.approx(1100, rel=0.01)
     assert choice.price == pytest.approx(99)
     assert choice.slots == 2
+    assert choice.search == 8  # they stand still
+
+
+def test_objects_are_searched_for_twice_as_far_as_they_move() -> None:
+    moving = data_of().video.copy()
+    moving[:, 1] = np.roll(moving[:, 1], 6, axis=-1)
+    choice = settings_of(look_at(VideoData(moving)).statistics)
+    # Windows are of 12 x 10 pixels, glimpses of 16 samples: one is 10 / 16 of a pixel across.
+    assert 12 <= choice.search * 10 / 16 <= 12 + 2
+    assert choice.search % 2 == 0
+    assert settings_of(look_at(VideoData(moving[:, :1])).statistics).search is None
 
 
 def warnings_about(pixels: np.ndarray, slots: int = 3) -> str:

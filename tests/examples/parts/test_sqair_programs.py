@@ -47,6 +47,11 @@ def test_all_parameters_of_a_model_of_crops_are_those_of_one_of_whole_frames(mod
     assert refitted(fitted, large, (1, 30, 30))[0].network.measured_in == (24, 20)
 
 
+def test_objects_are_searched_for_as_far_as_is_said():
+    config = replace(SMALL, network=replace(SMALL.network, search=6))
+    assert programs_of(config).guide.propagation.margin == 6
+
+
 def test_windows_of_expected_objects_have_as_many_pixels_in_any_frame():
     _, large = refitted(SMALL, programs_of(SMALL), (1, 40, 61))
     width, height = large.guide.discovery.size
