@@ -177,7 +177,9 @@ def track_objects(
         DataError: if the videos cannot be read, or have another shape.
     """
     count, path = count_videos(options.video), options.output / "tracks"
-    baselines = {name: components_for(config, options.iou) for name in options.baselines}
+    baselines: dict[str, ConnectedComponents] = {
+        name: components_for(config, options.iou) for name in options.baselines
+    }
     done: list[_Followed] = []
     followed: _Followed
 
