@@ -56,7 +56,7 @@ Model = TypeVar("Model", bound=nn.Module)
 class TrackerConfig(RunConfig):
     """How a tracker is trained, whichever it is."""
 
-    MOST_USED: ClassVar = (
+    MOST_USED: ClassVar[tuple[str, ...]] = (
         "output",
         "resume",
         "overwrite",

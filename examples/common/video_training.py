@@ -53,7 +53,7 @@ Programs = TypeVar("Programs", bound=NamedTuple)
 class VideoModelConfig(RunConfig):
     """How a generative model of videos is trained, whichever it is."""
 
-    MOST_USED: ClassVar = (
+    MOST_USED: ClassVar[tuple[str, ...]] = (
         "output",
         "resume",
         "overwrite",

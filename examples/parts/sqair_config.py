@@ -164,7 +164,7 @@ class PriorConfig:
 class SQAIRConfig(VideoModelConfig):
     """Train SQAIR to find and follow the objects of videos, and evaluate it on held-out ones."""
 
-    MOST_USED: ClassVar = (
+    MOST_USED: ClassVar[tuple[str, ...]] = (
         "output",
         "resume",
         "overwrite",
