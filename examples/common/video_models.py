@@ -38,7 +38,7 @@ from whatwhere.examples.common.sources import existing_path, require_shape, sett
 from whatwhere.inference.evaluation import LikelihoodReport, Tracks, VideoReport, Videos, single_frames
 from whatwhere.inference.objectives import ObjectiveModule
 from whatwhere.inference.objectives.diagnostics import Diagnostics
-from whatwhere.inference.pictures import film_strip, save_gif, save_picture
+from whatwhere.inference.pictures import film_strip, sample_picture, save_gif, save_picture
 from whatwhere.inference.training import check_device, source_field
 
 GENERATED = ("glyphs", "mnist")
@@ -403,7 +403,9 @@ def write_generated(options: GenerateConfig, canvases: Sequence[Tensor], video: 
         labels, marks = ["input", *["generated"] * options.count], {options.given: "generated"}
     save_picture(options.output / "generated.png", film_strip(rows, labels, marks=marks))
     shown = [row for row in rows if len(row) == options.frames]
-    pages = [film_strip([row[t : t + 1] for row in shown], [""] * len(shown)) for t in range(options.frames)]
+    now = (torch.stack([row[t] for row in shown]) for t in range(options.frames))
+    columns = min(3, len(shown))
+    pages = (sample_picture(frames, columns, title=f"frame {t}") for t, frames in enumerate(now))
     save_gif(options.output / "generated.gif", pages, options.fps)
     print(f"film strip: {options.output / 'generated.png'}")
     print(f"animation:  {options.output / 'generated.gif'}")
