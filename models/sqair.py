@@ -221,7 +221,8 @@ class SQAIR(ActiveSet, StatedOnce):
     Statements of frame `t`: for each slot `i` of the frame before `propagation/z_pres/t/i`, then
     `propagation/z_where/t/i` and `propagation/z_what/t/i` where it stays; for each discovery `j`
     `discovery/z_pres/t/j`, `discovery/z_where/t/j` and `discovery/z_what/t/j`; finally the image `x/t`.
-    In the first frame nothing can be propagated, and there are no such statements.
+    In the first frame nothing can be propagated, and there are no such statements. Parts may have statements
+    of their own: a background `background/z/t`, slots with a depth `discovery/z_depth/t/j`.
 
     Args:
         propagation_prior: predicts each object from its past. Its `per_object` says whether it predicts each

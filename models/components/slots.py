@@ -162,7 +162,13 @@ def compact(propagated: Kind, discovered: Kind) -> Kind:
     Args:
         propagated: N slots, presence first; any of them may be absent.
         discovered: N slots; leading axes broadcast.
+
+    Raises:
+        ValueError: if they have other latent variables.
     """
+    if propagated._fields != discovered._fields:
+        both = ", ".join(propagated._fields), ", ".join(discovered._fields)
+        raise ValueError("propagated slots have {}, discovered ones {}".format(*both))
     slots = propagated[0].shape[-1]
     leading = torch.broadcast_shapes(propagated[0].shape, discovered[0].shape)
     fields = []

@@ -25,6 +25,7 @@ from whatwhere.models.priors import (
     GuidedPropagationPrior,
     Propagation,
     RecurrentPropagationPrior,
+    StaticLooksPrior,
     expected_propagation,
 )
 from whatwhere.models.priors.counts import log_probs_of_hazards
@@ -547,3 +548,18 @@ def test_videos_of_another_type_are_refused():
     for program in (model, guide):
         with pytest.raises(ValueError, match=r"must be torch.float64, .* but got torch.float32"):
             program(torch.rand(2, 2, 1, 12, 12))
+
+
+def test_looks_may_go_on_by_a_part_of_their_own():
+    """`what_dynamics` is the prior of looks: where they stay, nothing is drawn."""
+    model, _ = small()
+    parts = model.discovery, model.latent_encoder, model.decoder
+    still = SQAIR(model.propagation_prior, *parts, what_dynamics=StaticLooksPrior())
+    names = set(poutine.trace(still).get_trace(batch_size=8, frames=3).nodes)
+    assert "propagation/z_where/1/0" in names
+    assert not any(name.startswith("propagation/z_what") for name in names)
+    assert "propagation/z_what/1/0" in poutine.trace(model).get_trace(batch_size=8, frames=3).nodes
+    first, _, last = (frame.slots for frame in still.generate(20, 3))
+    same = (first.identity[:, 0] == 0) & (last.identity[:, 0] == 0)
+    assert same.any()
+    assert torch.equal(first.z_what[same, 0], last.z_what[same, 0])

@@ -56,6 +56,16 @@ def test_all_variables_move_together():
     assert torch.equal(merged.memory[0, :, 0], torch.tensor([1.0, 2.0]))
 
 
+def test_slots_with_other_variables_are_not_mixed():
+    plain = tracked(
+        Slots(torch.ones(1, 1), torch.ones(1, 1, 4), torch.ones(1, 1, 3)), *deep(torch.ones(1, 1))[-2:]
+    )
+    with pytest.raises(
+        ValueError, match="propagated slots have z_pres, z_where, z_what, memory, identity, disc"
+    ):
+        compact(plain, deep(torch.ones(1, 1)))
+
+
 def test_what_is_absent_is_zero_in_every_variable():
     values = {name: torch.randn(5, size) for name, size in SIZES.items()}
     here = torch.tensor([1.0, 0.0, 1.0, 0.0, 1.0])
