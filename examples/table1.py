@@ -102,7 +102,15 @@ ROWS: dict[Name, SQAIRConfig | VRNNConfig] = {
 class Table1Config:
     """Train SQAIR, AIR and VRNN for the same time each, and compare them as table 1 of SQAIR's paper does."""
 
-    MOST_USED: ClassVar = ("output", "budget", "clock", "rows", "checkpoints", "data.source", "seed")
+    MOST_USED: ClassVar[tuple[str, ...]] = (
+        "output",
+        "budget",
+        "clock",
+        "rows",
+        "checkpoints",
+        "data.source",
+        "seed",
+    )
 
     output: Path = Path("runs/table1")
     """Folder for the table, the pictures, and a folder for each model."""

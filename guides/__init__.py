@@ -14,6 +14,7 @@ from .further import FurtherLatents
 from .looking import WhatEncoder
 from .looks import Looks, StaticLooks, StickyLooks
 from .propagation import Propagation
+from .refined_looks import RefinedLooks
 from .second_look import SecondLook
 from .sequence_air import SequenceAIRGuide
 from .slot_discovery import SlotDiscovery
@@ -36,6 +37,7 @@ __all__ = [
     "EvidenceAIRGuide",
     "EvidenceDiscovery",
     "ExplainingDiscovery",
+    "RefinedLooks",
     "Propagation",
     "SQAIRGuide",
     "SecondLook",

@@ -32,11 +32,13 @@ import torch
 from torch import Tensor
 
 from .. import checks
+from ..models.components.networks import LocScale
 from ..models.components.slots import Slots, TrackedSlots, concatenate, stack_slots
 from ..models.object_decoder import ObjectDecoder
 from .discovery import Discovery
 from .evidence import LooksBesideOthers, remainder
 from .looking import Placed
+from .refined_looks import RefinedLooks
 
 
 class Sketch(NamedTuple):
@@ -59,6 +61,9 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
         sweeps: over the slots, before they are drawn.
         scale: standard deviation of the pixels, the likelihood's.
         least: nats that a sketch must explain.
+        refined: corrects looks by what their picture leaves; by default they are the encoder's. Those of
+            sketches are: corrected while others are not sketched yet, one would take of the others what it
+            can.
         options: of `Discovery`.
     """
 
@@ -69,6 +74,7 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
         sweeps: int = 1,
         scale: float = 0.3,
         least: float = 120.0,
+        refined: RefinedLooks | None = None,
         **options: Any,
     ) -> None:
         super().__init__(*args, **options)
@@ -79,6 +85,7 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
         self.sweeps = sweeps
         self.scale = scale
         self.least = least
+        self.refined = refined
 
     def forward(
         self,
@@ -104,11 +111,21 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
             hidden, place = self._find(image, possible, early, slot, hidden, others, sketch)
             look = partial(self.look_beside, image, others, possible)
             decide = partial(self._decided, possible, hidden)
-            slot = self._draw(f"discovery/{{}}/{t}/{j}", image, possible, place, look, decide, hold)
+            refine = None if self.refined is None else partial(self._refine, image, others, possible)
+            name = f"discovery/{{}}/{t}/{j}"
+            slot = self._draw(name, image, possible, place, look, decide, hold, refine)
             slots.append(slot)
             if j + 1 < self.max_count:
                 drawn[j] = self.pictures(slot)
         return stack_slots(slots)
+
+    def _refine(
+        self, image: Tensor, others: Tensor, present: Tensor, z_where: Tensor, look: LocScale
+    ) -> LocScale:
+        assert self.refined is not None
+        inputs = others, z_where, *look
+        better: LocScale = self.rows_where_present(self.refined, present, *inputs, images=image)
+        return better
 
     def plain(self) -> Discovery:
         """`Discovery` with the same parameters, which explains nothing away.

@@ -111,6 +111,7 @@ class SlotDiscovery(ActiveSet, nn.Module):
         look: Callable[[Tensor], LocScale],
         decide: Callable[[Tensor, Tensor], Tensor],
         hold: Tensor | None = None,
+        refine: Callable[[Tensor, LocScale], LocScale] | None = None,
     ) -> Slots:
         """The statements of a slot.
 
@@ -122,17 +123,21 @@ class SlotDiscovery(ActiveSet, nn.Module):
             look: parameters of `z_what`, given `z_where`.
             decide: logit of presence, `(..., 1)`, given both.
             hold: share of decisions that are taken for "absent".
+            refine: corrects the mean of `z_what`, given `z_where`. Presence is decided on as if it had not: a
+                network that counts goes by what the encoder has learned to say.
         """
         used = Decision(name.format("z_pres"))
         with poutine.mask(mask=possible > 0):
             where = present_or_standard(place, possible)
             z_where = pyro.sample(name.format("z_where"), Provisional(where, used))
-            what = present_or_standard(look(z_where), possible)
+            said = look(z_where)
+            found = said if refine is None else refine(z_where, said)
+            what = present_or_standard(found, possible)
             z_what = pyro.sample(name.format("z_what"), Provisional(what, used))
             further = {}
             if self.further is not None:
                 further = self.further.draw(name, image, possible, z_where, z_what, used)
-            logit = decide(z_where, z_what).squeeze(-1)
+            logit = decide(z_where, z_what - (found.loc - said.loc) if refine else z_what).squeeze(-1)
             if self.training and self.exploration is not None:
                 logit = explore(logit, self.exploration)
             if hold is not None:

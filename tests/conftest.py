@@ -122,6 +122,18 @@ def make_generative() -> Callable[..., Generative]:
                     anywhere=True,
                 )
                 prior = replace(prior, propagation="motion", where="fixed", object_size=(5.0, 4.0), price=1.0)
+            if name == "SQAIR-explaining":
+                network = replace(
+                    network,
+                    second_look=True,
+                    explain_away=True,
+                    refine_looks=1,
+                    looks="static",
+                    follow="tracked",
+                    background="none",
+                    clamp=True,
+                )
+                prior = replace(prior, propagation="motion", size_logit=-0.4)
             kind, hold = "air" if name == "SequenceAIR" else "sqair", int(name == "SQAIR-hold")
             model, guide = programs_of(SQAIRConfig(model=kind, network=network, prior=prior, hold_steps=hold))
         if name == "SQAIR-hold":

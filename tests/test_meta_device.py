@@ -80,6 +80,7 @@ CASES = [
         for name in ("SQAIR", "SQAIR-hold", "SQAIR-evidence", "SQAIR-relational", "SequenceAIR")
         for each in {**FOR_ALL, **FOR_VIDEOS}
     ),
+    *(("SQAIR-explaining", each) for each in ("VIMCO", "TaughtELBO")),
     *(("VRNN", each) for each in {**FOR_ALL, **FOR_VIDEOS, **FOR_CONTINUOUS}),
 ]
 EVERY = {**FOR_ALL, **FOR_VIDEOS, **FOR_COUNTS, **FOR_CONTINUOUS}

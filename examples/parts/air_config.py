@@ -82,7 +82,7 @@ class PriorConfig:
 class AIRConfig(RunConfig):
     """Train AIR to count, locate and draw the objects of images, and evaluate it on held-out ones."""
 
-    MOST_USED: ClassVar = (
+    MOST_USED: ClassVar[tuple[str, ...]] = (
         "output",
         "resume",
         "overwrite",

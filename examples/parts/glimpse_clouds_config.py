@@ -121,7 +121,7 @@ class GlimpseCloudsConfig(RunConfig):
     `glance`, in which the maps learn by the global path and by joints; and the main one.
     """
 
-    MOST_USED: ClassVar = (
+    MOST_USED: ClassVar[tuple[str, ...]] = (
         "output",
         "resume",
         "overwrite",

@@ -53,7 +53,7 @@ from whatwhere.models.components.gaussian_windows import boxes_to_window, smooth
 class ClassifierConfig(RunConfig):
     """Train the classifier whose features, or whose opinion, a tracker is trained with."""
 
-    MOST_USED: ClassVar = (
+    MOST_USED: ClassVar[tuple[str, ...]] = (
         "output",
         "resume",
         "overwrite",

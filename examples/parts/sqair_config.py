@@ -69,6 +69,12 @@ class NetworkConfig:
     """Whether discovery looks at each object in what the others have not drawn, see
     `guides.ExplainingDiscovery`.
     """
+    refine_looks: int = 0
+    """Steps by which looks are corrected on discovery, given what their picture leaves of the frame, see
+    `guides.RefinedLooks`; for what explains away.
+    """
+    refine_frames: float = 10.0
+    """Number of frames that looks are drawn for: as many as a video has where they stay as they are."""
     looks: Literal["redrawn", "static", "sticky"] = "redrawn"
     """Appearance of known objects: drawn anew in every frame; drawn on discovery and kept; or small steps."""
     look_gate: float = -2.0
@@ -107,7 +113,8 @@ class NetworkConfig:
         checks.literals(self)
         checks.positive(self, "image_shape", "max_count", "what_size", "glimpse_size", "search")
         checks.positive(self, "hidden", "narrow", "presence_hidden", "what_hidden")
-        checks.positive(self, "reach", "where_floor", "stay", "look_scale")
+        checks.positive(self, "reach", "where_floor", "stay", "look_scale", "refine_frames")
+        checks.not_negative(self, "refine_looks")
         checks.finite(self, "look_gate")
         if self.layers and self.background in ("learned", "fixed"):
             raise ValueError(
@@ -283,6 +290,7 @@ _FAST = SQAIRConfig(
         background="none",
         second_look=True,
         explain_away=True,
+        refine_looks=2,
         looks="static",
         follow="tracked",
     ),

@@ -20,6 +20,7 @@ from whatwhere.guides import (
     ExplainingDiscovery,
     FurtherLatents,
     Propagation,
+    RefinedLooks,
     SecondLook,
     SequenceAIRGuide,
     SQAIRGuide,
@@ -300,7 +301,14 @@ def _discovery(
     second_look = None
     if network.second_look:
         second_look = SecondLook(model.decoder.mean_image.shape[0], size, network.hidden, windows=windows)
-    explaining = partial(ExplainingDiscovery, decoder=model.decoder, scale=prior.likelihood_scale)
+    refined = None
+    if network.refine_looks:
+        refined = RefinedLooks(
+            model.decoder, network.refine_looks, prior.likelihood_scale, network.refine_frames
+        )
+    explaining = partial(
+        ExplainingDiscovery, decoder=model.decoder, scale=prior.likelihood_scale, refined=refined
+    )
     make = explaining if network.explain_away else Discovery
     return make(
         image_encoder,

@@ -29,6 +29,7 @@ MAY_BE_ZERO = {
         "films",
         "pictures",
         "hold_steps",
+        "refine_looks",
         "stay_logit",
         "size_logit",
         "look_gate",

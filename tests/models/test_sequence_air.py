@@ -11,7 +11,7 @@ from torch import Tensor
 
 from whatwhere.examples.common.video_models import PerFrame, SingleFrames
 from whatwhere.examples.sqair import AIRPrograms, NetworkConfig, PriorConfig, SQAIRConfig, build, programs_of
-from whatwhere.guides import SQAIRGuide
+from whatwhere.guides import RefinedLooks, SQAIRGuide
 from whatwhere.guides.sequence_air import SequenceAIRGuide
 from whatwhere.inference.objectives import VIMCO, MarginalELBO, MultiSampleELBO, Reinforce
 from whatwhere.models.components.active_set import use_active_set
@@ -220,8 +220,8 @@ def test_bad_calls_are_refused():
             program(torch.rand(2, 3, 1, 10, 12, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("explain_away", [False, True])
-def test_the_count_can_be_summed_out_of_the_first_frame_with_all_parts(explain_away: bool):
+@pytest.mark.parametrize(("explain_away", "steps"), [(False, 0), (True, 0), (True, 2)])
+def test_the_count_can_be_summed_out_of_the_first_frame_with_all_parts(explain_away: bool, steps: int):
     """Weights with the count summed out, and weights of a drawn count, have the same mean, p(x)."""
     torch.manual_seed(0)
     parts = replace(network(), reach=2.0, clamp=True, background="none", second_look=True)
@@ -237,6 +237,7 @@ def test_the_count_can_be_summed_out_of_the_first_frame_with_all_parts(explain_a
     guide.discovery.scale_bias.data.fill_(-0.7)
     if explain_away:
         guide.discovery.least = 1.0
+        guide.discovery.refined = RefinedLooks(model.decoder, steps, 2.0, 1.0) if steps else None
     guide.discovery.what_encoder.readout.bias.data[3:] = 1.0
     single = SequenceAIRGuide(guide.discovery, guide.image_shape).double()
     guide.discovery.exploration.fill_(0.2)
