@@ -228,6 +228,7 @@ def report_held_out(
     folder = options.output or options.checkpoint.parent / "evaluation"
     frames = options.frames or config.frames
     model, guide = programs
+    model.decoder.ink = options.ink
     for program in programs:
         program.eval()
     torch.manual_seed(options.seed)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .components.active_set import ActiveSet
 from .components.attention import paste
-from .components.boxes import boxes_inside, object_boxes
+from .components.boxes import INK, boxes_inside, object_boxes
 from .components.slots import TrackedSlots
 from .components.windows import SquashedWindows
 
@@ -22,12 +22,14 @@ class ObjectDecoder(ActiveSet, nn.Module, ABC):
         windows: what `z_where` means; the guide must be given the same.
         clamp: whether objects hide each other, so that no pixel is brighter than one.
         has_background: whether something is drawn that is no object.
+        ink: what belongs into the box of an object, see `object_boxes`.
     """
 
     mean_image: Tensor
     windows: SquashedWindows
     clamp: bool
     has_background: bool
+    ink: float = INK
 
     @abstractmethod
     def glimpses(self, z_what: Tensor) -> Tensor:
@@ -65,5 +67,5 @@ class ObjectDecoder(ActiveSet, nn.Module, ABC):
         middle = torch.cat([coords[..., :2], coords[..., 2:] - moved / half], dim=-1)
         glimpses = self.where_present(self.glimpses, slots.z_pres, slots.z_what)
         drawn = paste(glimpses * slots.z_pres[..., None, None, None], middle, (height, width))
-        left_top, extent = object_boxes(drawn).split(2, dim=-1)
+        left_top, extent = object_boxes(drawn, self.ink).split(2, dim=-1)
         return torch.cat([left_top + moved, extent], dim=-1)

@@ -153,6 +153,10 @@ class PriorConfig:
     """Mean logit of the sizes of new objects, relative to the frame, at first if learned; -2 is 0.12."""
     size_scale: float | None = None
     """Standard deviation of these logits; by default 1.32 at first (`recurrent`), or 1 (`fixed`)."""
+    size_pull: float = 0.0
+    """Share of the difference from the mean size of new objects by which sizes go back to it in each frame,
+    of `motion`. Without it objects that stand beside others grow in long videos until they are both.
+    """
     shift_scale: float | None = None
     """Standard deviation of the places of new objects, with the same defaults."""
     likelihood_scale: float = 0.3
@@ -165,6 +169,7 @@ class PriorConfig:
         checks.finite(self, "stay_logit", "size_logit")
         checks.positive(self, "object_size", "size_scale", "shift_scale", "likelihood_scale")
         checks.not_negative(self, "price")
+        checks.share(self, "size_pull")
 
 
 @dataclass(frozen=True)
@@ -345,6 +350,7 @@ _VIDEO = SQAIRConfig(
         price=100.0,
         object_size=(16.0, 16.0),
         size_scale=0.2,
+        size_pull=0.3,
         shift_scale=0.7,
         likelihood_scale=0.1,
     ),

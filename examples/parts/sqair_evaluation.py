@@ -40,6 +40,9 @@ class SQAIREvaluateConfig(EvaluateConfig):
     iou: float = 0.5
     """Least intersection over union of a box and a true one that match; less where objects are of few pixels.
     """
+    ink: float = 0.25
+    """What belongs into the box of an object, as a share of its brightest pixel: less where legs are faint.
+    """
     baselines: tuple[Baseline, ...] = ()
     """What needs no training, measured on the same videos: `components`, connected regions brighter than a
     threshold that is chosen on training videos, linked by overlap. Needs SciPy.
@@ -56,6 +59,7 @@ class SQAIREvaluateConfig(EvaluateConfig):
         super().__post_init__()
         checks.literals(self)
         checks.within("(0, 1]", self, "iou")
+        checks.within("(0, 1)", self, "ink")
         checks.at_least(1, self, "continuation")
 
 

@@ -525,7 +525,14 @@ def _propagation_prior(
             )
         assert network.image_shape is not None  # as wherever programs are made
         x, y = (_OUT_OF_SIGHT / unit for unit in _windows(network, network.image_shape).unit)
-        going_on = MotionPrior(network.hidden, prior.stay_logit, (x, y), anywhere=network.anywhere)
+        going_on = MotionPrior(
+            network.hidden,
+            prior.stay_logit,
+            (x, y),
+            size=size_logits(network, prior),
+            size_pull=prior.size_pull,
+            anywhere=network.anywhere,
+        )
     elif prior.propagation == "recurrent":
         going_on = RecurrentPropagationPrior(*sizes)
     elif prior.propagation == "relational":

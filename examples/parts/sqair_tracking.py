@@ -92,6 +92,9 @@ class TrackConfig:
     iou: float = 0.5
     """Least intersection over union of a box and a true one that match; less where objects are of few pixels.
     """
+    ink: float = 0.25
+    """What belongs into the box of an object, as a share of its brightest pixel: less where legs are faint.
+    """
     baselines: tuple[Baseline, ...] = ()
     """What needs no training, measured beside the model, see `SQAIREvaluateConfig.baselines`; all frames are
     in memory for that.
@@ -125,6 +128,7 @@ class TrackConfig:
         require_rate(self.animation, self.fps)
         checks.seed(self, "seed")
         checks.within("(0, 1]", self, "iou")
+        checks.within("(0, 1)", self, "ink")
         checks.not_negative(self, "range")
         if self.range is not None and self.range[0] >= self.range[1]:
             raise ValueError(f"`range` must be a first frame and a later one, got {self.range}")
@@ -177,6 +181,7 @@ def track_objects(
         DataError: if the videos cannot be read, or have another shape.
     """
     count, path = count_videos(options.video), options.output / "tracks"
+    programs.model.decoder.ink = options.ink
     baselines: dict[str, ConnectedComponents] = {
         name: components_for(config, options.iou) for name in options.baselines
     }

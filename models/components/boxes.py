@@ -92,19 +92,20 @@ def ink_boxes(images: Tensor, threshold: float) -> Tensor:
     return boxes * ink.flatten(-2).any(dim=-1, keepdim=True)
 
 
-def object_boxes(objects: Tensor) -> Tensor:
-    """Tight boxes around drawn objects: around what is brighter than a quarter of the brightest pixel.
+def object_boxes(objects: Tensor, ink: float = INK) -> Tensor:
+    """Tight boxes around drawn objects: around what is brighter than a share of the brightest pixel.
 
     The attention window is no fair box of an object: it has a margin, and the aspect ratio of the image.
 
     Args:
         objects: each object alone at its place, `(..., C, H, W)`.
+        ink: that share, by default a quarter.
 
     Returns:
         `(..., 4)`, `(left, top, width, height)` in pixels.
     """
     brightest = objects.flatten(-3).amax(-1)[..., None, None, None]
-    return ink_boxes(objects / brightest.clamp(min=1e-6), INK)
+    return ink_boxes(objects / brightest.clamp(min=1e-6), ink)
 
 
 def boxes_inside(boxes: Tensor, size: Size) -> Tensor:

@@ -66,8 +66,9 @@ class MotionPrior(nn.Module):
 
     what is reflected within a frame moves by a part of its velocity, between the whole of it and its
     opposite, on each axis by another. Sizes are those of the frame before plus a small learned step, the same
-    in all components. Means stay within `reach`, so that an object cannot leave for where nothing speaks
-    against it.
+    in all components; in long videos they must also go back to a mean, or an object that stands beside
+    another grows step by step until it is both. Means stay within `reach`, so that an object cannot leave for
+    where nothing speaks against it.
 
     It starts as a sharp prior of constant velocity, and can be fitted to tracks alone, see `track_log_probs`.
     Objects are independent, all slots are predicted at once.
@@ -79,6 +80,8 @@ class MotionPrior(nn.Module):
             reach 2, 1.85 is just out of sight.
         shift_floor: least standard deviation of shifts.
         size_floor: least standard deviation of size logits.
+        size: mean of the size logits, x before y, to which sizes go back.
+        size_pull: by which share of the difference they do in each frame.
         anywhere: whether objects move alike wherever they are: the networks see velocities and sizes, but not
             the shifts. In parts of a larger scene a place means nothing.
     """
@@ -92,11 +95,15 @@ class MotionPrior(nn.Module):
         reach: float | tuple[float, float] = 1.85,
         shift_floor: float = 0.005,
         size_floor: float = 0.002,
+        size: float | tuple[float, float] = 0.0,
+        size_pull: float = 0.0,
         anywhere: bool = False,
     ) -> None:
         super().__init__()
         self.presence_bias = presence_bias
         self.reach = pair(reach)
+        self.size = pair(size)
+        self.size_pull = size_pull
         self.anywhere = anywhere
         self.shift_floor = shift_floor
         self.size_floor = size_floor
@@ -146,7 +153,9 @@ class MotionPrior(nn.Module):
         said = self.head(concatenate(hidden, features)).split(self.sizes, dim=-1)
         size, raw_size, shift, raw_shift, logits, bounce = said
         pairs = (*shift.shape[:-1], COMPONENTS, 2)
-        size_loc = (where[..., :2] + 0.005 * size).unsqueeze(-2).expand(pairs)
+        before = where[..., :2]
+        back = self.size_pull * (before.new_tensor(self.size) - before)
+        size_loc = (before + back + 0.005 * size).unsqueeze(-2).expand(pairs)
         size_scale = (F.softplus(raw_size) + self.size_floor).unsqueeze(-2).expand(pairs)
         step = motion.velocity(where)[..., 2:]
         steps = torch.stack([step, torch.zeros_like(step), bounce.tanh() * step], dim=-2)

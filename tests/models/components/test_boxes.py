@@ -214,6 +214,14 @@ def test_boxes_are_around_what_is_brighter_than_a_quarter_of_the_brightest():
     assert object_boxes(image).tolist() == [[2, 1, 4, 4], [0, 0, 0, 0]]
 
 
+def test_what_is_fainter_than_the_share_of_ink_is_not_in_the_box():
+    """A row of five pixels, the outer ones a fifth as bright as the middle."""
+    picture = torch.tensor([0.0, 0.1, 0.3, 0.5, 0.3, 0.1, 0.0]).view(1, 1, 7)
+    assert object_boxes(picture).tolist() == [2, 0, 3, 1]
+    assert object_boxes(picture, ink=0.15).tolist() == [1, 0, 5, 1]
+    assert object_boxes(picture, ink=0.7).tolist() == [3, 0, 1, 1]
+
+
 def test_boxes_end_at_the_border_of_the_image():
     boxes = torch.tensor([[-3.0, 2, 5, 4], [18, -1, 9, 40], [20, 3, 4, 4], [-4, 3, 4, 4], [1, 2, 3, 4]])
     inside = [[0, 2, 2, 4], [18, 0, 2, 10], [0, 0, 0, 0], [0, 0, 0, 0], [1, 2, 3, 4]]

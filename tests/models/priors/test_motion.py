@@ -122,3 +122,16 @@ def test_a_prior_fitted_to_straight_tracks_foretells_them():
     after = prior.track_log_probs(tracks[150:])
     assert after.mean() > before + 1
     assert after[:, 1:].mean() > after[:, 0].mean() + 1  # the first step's velocity is not known
+
+
+def test_sizes_go_back_by_a_share_of_what_they_are_off():
+    """All components alike, and shifts are what they were."""
+    free = wild()
+    bound = MotionPrior(5, size=(-1.0, 0.5), size_pull=0.2).double()
+    bound.load_state_dict(free.state_dict())
+    where, memory = torch.randn(3, 4).double(), free.initial_memory.expand(3, -1)
+    said, pulled = (prior.predict(where, memory).where for prior in (free, bound))
+    moved = pulled.loc - said.loc
+    back = 0.2 * (torch.tensor([-1.0, 0.5]).double() - where[:, :2])
+    torch.testing.assert_close(moved[..., :2], back.unsqueeze(1).expand(3, 3, 2))
+    torch.testing.assert_close(moved[..., 2:], torch.zeros(3, 3, 2).double())
