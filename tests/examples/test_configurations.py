@@ -38,7 +38,7 @@ MAY_BE_ZERO = {
         "noise_std",
     ),
     *("anneal_from", "anneal_to", "exploration", "exploration_end", "return_probability"),
-    *("difficulty", "parts", "faded", "first", "share", "rise", "price", "looks_rate"),
+    *("difficulty", "parts", "faded", "first", "share", "rise", "price", "size_pull", "looks_rate"),
     *("most_jitter", "imitation", "first_frame"),
     *("loss.decay", "loss.feature", "loss.classification", "loss.localisation"),
 }
