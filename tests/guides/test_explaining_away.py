@@ -171,6 +171,21 @@ def test_every_statement_equals_the_loop(active: bool, sweeps: int, steps: int):
     assert several >= 2
 
 
+def test_while_it_learns_it_sweeps_once():
+    programs = varied()
+    guide, video = programs.guide, torch.rand(6, 1, 1, SIDE, SIDE).double()
+    guide.discovery.least = 0.0
+    sampled = []
+    for training, sweeps in ((True, 4), (False, 1), (False, 4)):
+        guide.train(training)
+        guide.discovery.sweeps = sweeps
+        torch.manual_seed(0)
+        with torch.no_grad():
+            sampled.append(poutine.trace(guide).get_trace(video).log_prob_sum())
+    assert torch.equal(sampled[0], sampled[1])
+    assert not torch.equal(sampled[0], sampled[2])
+
+
 class Blob(nn.Module):
     """A decoder of one picture, whose brightness is `z_what`."""
 
