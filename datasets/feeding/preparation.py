@@ -32,6 +32,7 @@ _BRIGHT = 0.95  # share of the pixels of objects that are no brighter than white
 _LEAST_CONTRAST = 16.0  # grey values from black to white: less would be noise that is made visible
 _FOR_NOISE = 10**6
 _TILES = 6  # of a frame's height and width, of which each has one local ground
+_FAINT = 0.25  # of the contrast of the brightest pixels of objects
 _CLEAR = 20.0  # times more pixels of objects on one side of the ground that tell the polarity
 
 
@@ -192,9 +193,13 @@ def _middle_and_noise(values: Floats) -> tuple[float, float]:
 def _polarity(difference: Floats, noise: float) -> Literal["bright", "dark", "both"]:
     """On which side of the ground objects are.
 
-    Pixels count, not how far they are off: of those in black and those in white none may be lost.
+    Pixels count, not how far they are off: of those in black and those in white none may be lost. But faint
+    ones do not, as there are around what a ground of the frame itself has been taken from.
     """
-    above, below = (int((side > _OBJECT * noise).sum()) for side in (difference, -difference))
+    off = np.abs(difference)
+    objects = off[off > _OBJECT * noise]
+    least = max(_OBJECT * noise, _FAINT * float(np.quantile(objects, _BRIGHT))) if objects.size else 0.0
+    above, below = (int((side > least).sum()) for side in (difference, -difference))
     if above > _CLEAR * below or above + below == 0:
         return "bright"
     return "dark" if below > _CLEAR * above else "both"

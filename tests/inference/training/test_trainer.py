@@ -522,7 +522,7 @@ def test_existing_run_is_not_overwritten(tmp_path):
 
     trainer().run()
     before = (tmp_path / "log.jsonl").read_bytes()
-    with pytest.raises(CheckpointError, match="earlier run; resume it"):
+    with pytest.raises(CheckpointError, match="earlier run; go on with it"):
         trainer().run()
     assert (tmp_path / "log.jsonl").read_bytes() == before
 
