@@ -68,19 +68,18 @@ def evaluate_continuation(
     kept: list[list[Tensor]] = [[] for _ in later]
     with local_parameters(model, guide):
         for batch in data:
-            _require_future(batch, given + far)
+            boxes = _future_boxes(batch, given + far)
             trace = poutine.trace(guide).get_trace(batch.video[:, :given])
             frames = model.generate(len(batch.video), given + far, trace, discover=False)
             last = frames[given - 1].slots
-            matched = _matched(find_boxes(last), last, batch, given - 1)
-            assert batch.boxes is not None
+            matched = _matched(find_boxes(last), last, batch, boxes, given - 1)
             for n, steps in enumerate(later):
                 slots = frames[given - 1 + steps].slots
                 found, here = _followed(find_boxes(slots), slots, last, matched)
                 videos, objects = matched[:, 0], matched[:, 2]
-                true = middles(batch.boxes[videos, given - 1 + steps, objects].to(found))
+                true = middles(boxes[videos, given - 1 + steps, objects].to(found))
                 size = batch.video.shape[-2], batch.video.shape[-1]
-                line = reflected_line(batch.boxes[videos, given - 2 : given, objects].to(found), steps, size)
+                line = reflected_line(boxes[videos, given - 2 : given, objects].to(found), steps, size)
                 distances[n].append((middles(found) - true).norm(dim=-1)[here])
                 straight[n].append((middles(line) - true).norm(dim=-1))
                 kept[n].append(here.float())
@@ -111,23 +110,24 @@ def _means(parts: Sequence[Sequence[Tensor]]) -> tuple[float, ...]:
     return tuple(float(torch.cat(list(part)).mean()) for part in parts)
 
 
-def _require_future(batch: Videos, frames: int) -> None:
+def _future_boxes(batch: Videos, frames: int) -> Tensor:
+    """The true boxes, if they are known and go far enough."""
     if batch.boxes is None:
         raise ValueError("`data` has no boxes, so it is not known where objects go.")
     if batch.video.shape[1] < frames:
         raise ValueError(f"`data` must have videos of at least {frames} frames, got {batch.video.shape[1]}.")
+    return batch.boxes
 
 
-def _matched(boxes: Tensor, slots: TrackedSlots, batch: Videos, t: int) -> Tensor:
+def _matched(found: Tensor, slots: TrackedSlots, batch: Videos, boxes: Tensor, t: int) -> Tensor:
     """Which objects are found in frame t: rows of video, slot and true object, `(M, 3)`."""
     size = batch.video.shape[-2], batch.video.shape[-1]
-    assert batch.boxes is not None
-    true = true_tracks(batch.boxes[:, t : t + 1].to(boxes), _frame(batch, t))
-    overlap = iou(boxes_inside(boxes, size).unsqueeze(2), true.boxes[:, 0].unsqueeze(1)).double()
+    true = true_tracks(boxes[:, t : t + 1].to(found), _frame(batch, t))
+    overlap = iou(boxes_inside(found, size).unsqueeze(2), true.boxes[:, 0].unsqueeze(1)).double()
     may = (overlap >= 0.5) & (slots.z_pres.unsqueeze(2) > 0) & true.present[:, 0].unsqueeze(1)
     pairs = [best_matches(o.cpu().numpy(), m.cpu().numpy()) for o, m in zip(overlap, may, strict=True)]
-    rows = [(video, i, j) for video, found in enumerate(pairs) for i, j in found.items()]
-    return torch.tensor(rows, device=boxes.device, dtype=torch.long).reshape(-1, 3)
+    rows = [(video, i, j) for video, matches in enumerate(pairs) for i, j in matches.items()]
+    return torch.tensor(rows, device=found.device, dtype=torch.long).reshape(-1, 3)
 
 
 def _frame(batch: Videos, t: int) -> Videos:

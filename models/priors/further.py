@@ -6,14 +6,14 @@ from collections import namedtuple
 from functools import cache
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..components.slots import TrackedSlots
-from .looks import LooksPrior
+from .looks import AroundPrior, LooksPrior
 from .propagation import Propagation, PropagationPrior
 
 
-class WithFurther(nn.Module):
+class WithFurther(AroundPrior):
     """A propagation prior, and how further variables go on, each by itself.
 
     Args:
@@ -22,19 +22,8 @@ class WithFurther(nn.Module):
     """
 
     def __init__(self, prior: PropagationPrior, **further: LooksPrior) -> None:
-        super().__init__()
-        self.prior = prior
+        super().__init__(prior)
         self.further = nn.ModuleDict(further)  # type: ignore[arg-type]
-
-    @property
-    def per_object(self) -> bool:
-        """Whether each slot is predicted from that slot alone."""
-        return self.prior.per_object
-
-    @property
-    def initial_memory(self) -> Tensor:
-        """Recurrent state of an object that was just discovered, `(D,)`."""
-        return self.prior.initial_memory
 
     def forward(self, slots: TrackedSlots) -> Propagation:
         """Predict all slots at once."""

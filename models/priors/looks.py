@@ -51,18 +51,16 @@ class StickyLooksPrior(nn.Module):
         return LocScale(z_what, (F.softplus(self.raw_scale) + MIN_STEP).expand_as(z_what))
 
 
-class WithLooks(nn.Module):
-    """A propagation prior, but for the looks, which go on as another prior says.
+class AroundPrior(nn.Module):
+    """Base of what changes a part of what a propagation prior predicts.
 
     Args:
-        prior: of presence and place.
-        looks: of appearance.
+        prior: of all the rest.
     """
 
-    def __init__(self, prior: PropagationPrior, looks: LooksPrior) -> None:
+    def __init__(self, prior: PropagationPrior) -> None:
         super().__init__()
         self.prior = prior
-        self.looks = looks
 
     @property
     def per_object(self) -> bool:
@@ -73,6 +71,19 @@ class WithLooks(nn.Module):
     def initial_memory(self) -> Tensor:
         """Recurrent state of an object that was just discovered, `(D,)`."""
         return self.prior.initial_memory
+
+
+class WithLooks(AroundPrior):
+    """A propagation prior, but for the looks, which go on as another prior says.
+
+    Args:
+        prior: of presence and place.
+        looks: of appearance.
+    """
+
+    def __init__(self, prior: PropagationPrior, looks: LooksPrior) -> None:
+        super().__init__(prior)
+        self.looks = looks
 
     def forward(self, slots: TrackedSlots) -> Propagation:
         """Predict all slots at once."""
