@@ -106,6 +106,8 @@ PROGRAMS = {
             "bouncing-balls": "make videos of bouncing balls",
             "clutter": "make videos of an object to follow through clutter",
             "pasted": "make videos of parts of your pictures that move over others",
+            "spmot": "make videos of coloured sprites that come and go, Sprites-MOT",
+            "coloured-balls": "make videos of balls that hide each other and collide",
             "kth": "join the KTH actions' videos with their boxes",
             "weizmann": "collect the Weizmann actions' silhouettes",
             "otb": "collect sequences of the Object Tracking Benchmark",

@@ -8,6 +8,8 @@
     whatwhere-data bouncing-balls --size 10000 --output balls.h5
     whatwhere-data clutter --difficulty 0.5 --size 10000 --output clutter.h5
     whatwhere-data pasted my_pictures/ --size 1000 --output pasted.h5
+    whatwhere-data spmot --split test --size 1000 --output spmot.h5
+    whatwhere-data coloured-balls --set occlusion --output occlusion.h5
     whatwhere-data kth kth_videos/ --annotation KTHBoundingBoxInfo.txt --output kth.h5
     whatwhere-data weizmann weizmann/ --output weizmann.h5
     whatwhere-data otb otb/ --resize 240 320 --output otb.h5
@@ -26,13 +28,14 @@
 `multi-mnist` and `glyphs` make the same images of different digits: MNIST's, which are fetched once if they
 are not here, or digits of the fonts that come with Matplotlib, which need no network. `moving-digits` makes
 SQAIR's videos of either, `ratm-digits` and `bouncing-balls` those of RATM, `clutter` those of an object to
-follow among others, and `pasted` the same of parts of your own pictures. `kth` cuts the KTH actions' clips
-out of their videos and joins them with the boxes of Jiang, Lin and Davis; `weizmann` collects the silhouettes
-of the Weizmann actions; `targets` collects sequences in the layouts of VOT, LaSOT and GOT-10k. `scenes` cuts
-clips of one object each out of annotated videos of several. `join` makes one file of several, whose groups
-stay apart. `look` tells what is in a user's images or video and which settings suit it, and `clips` cuts
-pieces out of one, which remember where in its frames they are from. `show` draws a video as a strip of its
-frames.
+follow among others, and `pasted` the same of parts of your own pictures. `spmot` makes the videos of a
+benchmark of following objects, `coloured-balls` those on which predictions are measured. `kth` cuts the KTH
+actions' clips out of their videos and joins them with the boxes of Jiang, Lin and Davis; `weizmann` collects
+the silhouettes of the Weizmann actions; `targets` collects sequences in the layouts of VOT, LaSOT and
+GOT-10k. `scenes` cuts clips of one object each out of annotated videos of several. `join` makes one file of
+several, whose groups stay apart. `look` tells what is in a user's images or video and which settings suit it,
+and `clips` cuts pieces out of one, which remember where in its frames they are from. `show` draws a video as
+a strip of its frames.
 """
 
 import argparse

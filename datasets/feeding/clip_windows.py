@@ -139,6 +139,8 @@ class ClipWindows:
                 value = self._labels[name][index, frames]
                 if mirrored and name == "boxes":
                     value = mirrored_boxes(value, self.shape[-1])
+                elif mirrored and name == "segments":
+                    value = value[..., ::-1]
                 labels[name][row, : len(frames)] = value
         return to_batch(video, labels, self.as_bytes)
 

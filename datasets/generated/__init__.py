@@ -8,6 +8,7 @@ beside it.
 from .bouncing_balls import BouncingBalls, BouncingBallsRecipe, bouncing_ball_videos
 from .clutter import ClutterVideos, clutter_videos
 from .clutter_recipe import ClutterRecipe
+from .coloured_balls import BALLS, ColouredBalls, ColouredBallsRecipe, coloured_ball_videos
 from .digit_images import Digits
 from .digits import load_digits
 from .glyphs import make_glyphs
@@ -24,15 +25,19 @@ from .multi_object import RECIPES, PyroRecipe, Recipe, StaticSqairRecipe, compos
 from .pasted import PastedRecipe, PastedVideos, pasted_videos
 from .ratm_digits import MOTIONS, Billiard, DigitMotion, MomentumWalk, RatmDigitsRecipe, ReleasedWalk
 from .relay import Relay, RelayRecipe, relay_videos
+from .spmot import SpMOT, SpMOTRecipe, spmot_videos
 from .textures import SILHOUETTES, make_silhouettes, make_textures
 from .trajectories import Motion, MotionState
 
 __all__ = [
+    "BALLS",
     "Billiard",
     "BouncingBalls",
     "BouncingBallsRecipe",
     "ClutterRecipe",
     "ClutterVideos",
+    "ColouredBalls",
+    "ColouredBallsRecipe",
     "DigitMotion",
     "Digits",
     "MOTIONS",
@@ -51,10 +56,13 @@ __all__ = [
     "RelayRecipe",
     "ReleasedWalk",
     "SILHOUETTES",
+    "SpMOT",
+    "SpMOTRecipe",
     "StaticSqairRecipe",
     "VideoRecipe",
     "bouncing_ball_videos",
     "clutter_videos",
+    "coloured_ball_videos",
     "compose",
     "load_digits",
     "load_mnist",
@@ -66,5 +74,6 @@ __all__ = [
     "pasted_videos",
     "present",
     "relay_videos",
+    "spmot_videos",
     "visible_count",
 ]

@@ -47,13 +47,16 @@ def draw_positions(count: int, radius: float, rng: np.random.Generator) -> Float
     )
 
 
-def next_frame(balls: Balls, radius: float, *, collide: bool = True) -> Balls:
+def next_frame(
+    balls: Balls, radius: float, *, collide: bool = True, box: float = BOX, sub_steps: int = _SUB_STEPS
+) -> Balls:
     """The balls one frame later.
 
-    A frame has two sub-steps. In each, balls first move; then those that reach beyond a wall fly away from
-    it, with the same speed; then balls that overlap *and approach each other* exchange the components of
-    their velocities along the line between their centres, which conserves momentum and energy. So a ball may
-    reach beyond a wall by what it moves in a sub-step, or more if another one pushes it.
+    A frame has two sub-steps, or as many as are asked for. In each, balls first move; then those that reach
+    beyond a wall fly away from it, with the same speed; then balls that overlap *and approach each other*
+    exchange the components of their velocities along the line between their centres, which conserves momentum
+    and energy. So a ball may reach beyond a wall by what it moves in a sub-step, or more if another one
+    pushes it.
 
     Of two balls alone, those that overlap always approach each other; the original does not ask for it, and
     glues balls together that a wall or a third ball has driven into each other.
@@ -65,13 +68,15 @@ def next_frame(balls: Balls, radius: float, *, collide: bool = True) -> Balls:
         balls: arrays `(V, N, 2)`.
         radius: of every ball.
         collide: whether balls collide; without it they pass through each other.
+        box: side of the box.
+        sub_steps: of a frame.
     """
     position, velocity = balls
-    for _ in range(_SUB_STEPS):
-        position = position + velocity / _SUB_STEPS
+    for _ in range(sub_steps):
+        position = position + velocity / sub_steps
         inwards = abs(velocity)
         velocity = np.where(position < radius, inwards, velocity)
-        velocity = np.where(position > BOX - radius, -inwards, velocity)
+        velocity = np.where(position > box - radius, -inwards, velocity)
         if collide:
             velocity = _collide(position, velocity, radius)
     return Balls(position, velocity)

@@ -260,9 +260,20 @@ def _converted(opened: Frames, size: Size | None, channels: int | None, stop: in
     }
     if "boxes" in labels:
         labels["boxes"] = fit_boxes(labels["boxes"], opened.size, new_size)
+    if "segments" in labels:
+        labels["segments"] = fit_segments(labels["segments"], new_size)
     return replace(
         opened, size=new_size, channels=new_channels, length=length, labels=labels, read=read, count=count
     )
+
+
+def fit_segments(segments: Bytes, size: Size) -> Bytes:
+    """Segments `(..., H, W)` of frames that become as large as `size`: those of the nearest pixels."""
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(np.int64)
+        for new, old in zip(size, segments.shape[-2:], strict=True)
+    )
+    return segments[..., rows[:, None], columns]
 
 
 def fit_boxes(boxes: npt.NDArray[np.float32], old: Size, new: Size) -> npt.NDArray[np.float32]:

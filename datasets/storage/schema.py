@@ -3,8 +3,8 @@
 A file has the datasets
 
 - `video`: uint8 `(M, T, C, H, W)`, 0 black and 255 white;
-- `count`, `classes`, `boxes`, `visible`, `groups`, `names`, `regions` (each optional): the labels of
-  `VideoData`, with its shapes and types; `names` are strings in UTF-8;
+- `count`, `classes`, `boxes`, `visible`, `groups`, `names`, `regions`, `segments` (each optional): the labels
+  of `VideoData`, with its shapes and types; `names` are strings in UTF-8;
 
 and the attributes `schema` (`"whatwhere/video"`), `schema_version` (1), `package_version`, `generator` (what
 made the data), `parameters` (of the generator, JSON) and `seed` (absent if nothing was drawn).

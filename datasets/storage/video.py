@@ -32,6 +32,8 @@ class VideoBatch(NamedTuple):
     """Fraction of each object inside the frame `(B, T, N)`, float32 in [0, 1]; 0 where there is no object."""
     groups: Tensor | None = None
     """Who or what each video shows `(B,)`, int64, see `VideoData.groups`."""
+    segments: Tensor | None = None
+    """1 + the number of the object that is seen at each pixel, 0 for none, `(B, T, H, W)`, uint8."""
 
     @property
     def images(self) -> Tensor:
@@ -86,6 +88,8 @@ class VideoData:
     `(M, 4)`, float32; of a mirrored video `left` is its right side, and `width` negative. What is found in a
     video that was cut out, or made smaller, is so brought back to where it came from. Batches do not have it.
     """
+    segments: npt.NDArray[np.uint8] | None = None
+    """1 + the number of the object that is seen at each pixel, 0 for none, `(M, T, H, W)`, uint8."""
 
     def __post_init__(self) -> None:
         problems = video_problems(self.video) or label_problems(self.labels(), self.video.shape)
@@ -133,14 +137,16 @@ LABEL_TYPES: dict[str, type[np.generic]] = {
     "groups": np.int64,
     "names": np.str_,
     "regions": np.float32,
+    "segments": np.uint8,
 }
 """The labels, and the types they have in memory."""
 
-FRAME_LABELS = {"count": 2, "boxes": 4, "visible": 3}
+FRAME_LABELS = {"count": 2, "boxes": 4, "visible": 3, "segments": 4}
 """The labels that every frame of a video has, in their second axis, and how many axes they have."""
 
 _CONVERTIBLE: dict[type[np.generic], tuple[str, str]] = {
     np.int64: ("iu", "integers"),
+    np.uint8: ("iu", "integers"),
     np.float32: ("iuf", "real numbers"),
     np.str_: ("US", "text"),
 }
@@ -192,6 +198,8 @@ def as_label(name: str, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
             raise DataError(f"`{name}` must be UTF-8 ({error}).") from error
     if dtype == np.int64 and value.size and value.max() > np.iinfo(np.int64).max:
         raise DataError(f"`{name}` must be less than 2^63, got {value.max()}.")
+    if dtype == np.uint8 and value.size and not 0 <= value.min() <= value.max() <= 255:
+        raise DataError(f"`{name}` must be in [0, 255], got {value.min()} to {value.max()}.")
     # What overflows becomes infinite, and is reported as that.
     with np.errstate(over="ignore"):
         return value.astype(dtype)
@@ -223,7 +231,7 @@ def shape_problems(shape: tuple[int, ...]) -> list[str]:
 
 def label_problems(labels: dict[str, npt.NDArray[Any]], shape: tuple[int, ...]) -> list[str]:
     """What is wrong with `labels` of a video of `shape` = (M, T, C, H, W); empty if nothing is."""
-    videos, frames = shape[:2]
+    videos, frames, _, height, width = shape
     slots = next(
         (str(labels[name].shape[axis]) for name, axis in _SLOT_AXES if _has_axis(labels, name, axis)), "N"
     )
@@ -235,6 +243,7 @@ def label_problems(labels: dict[str, npt.NDArray[Any]], shape: tuple[int, ...]) 
         "groups": f"({videos},)",
         "names": f"({videos},)",
         "regions": f"({videos}, 4)",
+        "segments": f"({videos}, {frames}, {height}, {width})",
     }
     problems = []
     for name, value in labels.items():
@@ -248,10 +257,10 @@ def label_problems(labels: dict[str, npt.NDArray[Any]], shape: tuple[int, ...]) 
             )
         else:
             problems.extend(_value_problems(name, value))
-    if not problems and "count" in labels and slots != "N" and labels["count"].max() > int(slots):
-        problems.append(
-            f"`count` has {labels['count'].max()} objects in a frame, the other labels only {slots}."
-        )
+    if not problems and slots != "N":
+        for name, what in (("count", "objects in a frame"), ("segments", "objects")):
+            if name in labels and labels[name].max(initial=0) > int(slots):
+                problems.append(f"`{name}` has {labels[name].max()} {what}, the other labels only {slots}.")
     return problems
 
 

@@ -14,16 +14,20 @@ from torch import Tensor, nn
 
 from whatwhere import checks
 from whatwhere.datasets import (
+    BALLS,
     DataError,
     Frames,
-    MovingDigits,
+    GeneratedVideos,
     MovingDigitsRecipe,
+    SpMOTRecipe,
     VideoData,
     VideoStore,
     VideoWindows,
+    coloured_ball_videos,
     load_clips,
     moving_digit_videos,
     present,
+    spmot_videos,
     visible_count,
 )
 from whatwhere.examples.common.data_records import records_of, require_recorded
@@ -41,12 +45,12 @@ from whatwhere.inference.objectives.diagnostics import Diagnostics
 from whatwhere.inference.pictures import film_strip, sample_picture, save_gif, save_picture
 from whatwhere.inference.training import check_device, source_field
 
-GENERATED = ("glyphs", "mnist")
+GENERATED = ("glyphs", "mnist", "spmot", *BALLS)
 """Names of generated videos."""
 
 _FOR_MEAN = 32
 
-VideoSource = MovingDigits | VideoData | VideoStore | VideoWindows
+VideoSource = GeneratedVideos | VideoData | VideoStore | VideoWindows
 
 
 @dataclass(frozen=True)
@@ -54,17 +58,20 @@ class DataConfig(RecordedConfig):
     """Where the videos come from, and what is made of them."""
 
     source: str = source_field("glyphs")
-    """`glyphs` (digits drawn from fonts, no download), `mnist`, or the path of videos, however long, see
-    `whatwhere.datasets.load_clips`; they are read as they are needed.
+    """`glyphs` (digits drawn from fonts, no download), `mnist`, `spmot` (coloured sprites, Sprites-MOT),
+    `balls-occlusion`, `balls-interaction`, `balls-two-layers` or `balls-dense` (coloured balls), or the path
+    of videos, however long, see `whatwhere.datasets.load_clips`; they are read as they are needed.
     """
     test_source: str | None = source_field(None)
     """Held-out videos, where `source` is a path; without it the end of each video is held out, or, of a data
     set of many clips, the last tenth of these.
     """
     max_objects: int = 2
-    """Most digits in a generated video; the number is uniform from 0."""
+    """Most digits in a generated video; the number is uniform from 0. Sprites and balls are as published, in
+    frames of 64 x 64 pixels: this and what follows, down to `noise_std`, is of digits.
+    """
     image_size: int = 50
-    """Side of generated frames, in pixels."""
+    """Side of generated frames of digits, in pixels."""
     intermittent: bool = False
     """Whether generated digits appear and disappear."""
     return_probability: float = 0.0
@@ -117,7 +124,7 @@ class EvaluateConfig:
     output: Path | None = None
     """Folder for `metrics.json` and the pictures; by default `evaluation` beside the checkpoint."""
     data: str | None = None
-    """Other videos than the held-out ones of the training run: `glyphs`, `mnist`, or a path."""
+    """Other videos than the held-out ones of the training run: as `data.source` of training, or a path."""
     first: int = 0
     """Number of the first video: what was chosen by looking at the first ones is measured on others."""
     videos: int = 1_000
@@ -183,7 +190,7 @@ class GenerateConfig:
 def load_data(config: DataConfig, frames: int) -> Split:
     """Training and held-out videos of at least `frames` frames."""
     if config.source in GENERATED:
-        return Split(*(_moving_digits(config, split, frames) for split in ("train", "test")))
+        return Split(*(_generated(config, split, frames) for split in ("train", "test")))
     path = existing_path(config.source, GENERATED)
     if config.changes or not are_clips(path):
         return Split(*window_split(config, config.source, config.test_source, frames))
@@ -197,9 +204,14 @@ def load_data(config: DataConfig, frames: int) -> Split:
     return Split(data.subset(range(cut)), data.subset(range(cut, len(data))))
 
 
-def _moving_digits(config: DataConfig, split: Literal["train", "test"], frames: int) -> MovingDigits:
-    source: Literal["glyphs", "mnist"] = "mnist" if config.source == "mnist" else "glyphs"
+def _generated(config: DataConfig, split: Literal["train", "test"], frames: int) -> GeneratedVideos:
     size = config.train_videos if split == "train" else config.test_videos
+    if config.source == "spmot":
+        return spmot_videos(SpMOTRecipe(max(frames, 10)), split, size, config.seed)
+    if config.source in BALLS:
+        recipe = replace(BALLS[config.source], frames=max(frames, 20))
+        return coloured_ball_videos(recipe, split, size, config.seed)
+    source: Literal["glyphs", "mnist"] = "mnist" if config.source == "mnist" else "glyphs"
     return moving_digit_videos(config.how_made(frames), split, size, config.seed, source=source)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from whatwhere.datasets import (
+    BALLS,
     MOTIONS,
     RECIPES,
     BouncingBallsRecipe,
@@ -14,8 +15,10 @@ from whatwhere.datasets import (
     MovingDigitsRecipe,
     PastedRecipe,
     RatmDigitsRecipe,
+    SpMOTRecipe,
     bouncing_ball_videos,
     clutter_videos,
+    coloured_ball_videos,
     in_parts,
     load_pictures,
     moving_digit_videos,
@@ -23,11 +26,12 @@ from whatwhere.datasets import (
     pasted_videos,
     save_video,
     save_video_parts,
+    spmot_videos,
 )
 
 
 def add_generating_commands(add_command: Callable[..., argparse.ArgumentParser]) -> None:
-    """Adds `multi-mnist`, `glyphs`, `moving-digits`, `ratm-digits`, `bouncing-balls`, `clutter` and `pasted`.
+    """Adds the commands from `multi-mnist` to `coloured-balls`.
 
     Args:
         add_command: makes a parser for a command of a name, with its `help`.
@@ -57,6 +61,12 @@ def add_generating_commands(add_command: Callable[..., argparse.ArgumentParser])
     command = add_command("pasted", help="make videos of parts of your pictures that move over others")
     command.set_defaults(run=make_pasted)
     add_pasted_arguments(command)
+    command = add_command("spmot", help="make videos of coloured sprites that come and go, Sprites-MOT")
+    command.set_defaults(run=make_spmot)
+    add_spmot_arguments(command)
+    command = add_command("coloured-balls", help="make videos of balls that hide each other and collide")
+    command.set_defaults(run=make_coloured_balls)
+    add_coloured_balls_arguments(command)
 
 
 def add_common_arguments(parser: argparse.ArgumentParser, items: str) -> None:
@@ -190,6 +200,36 @@ def add_pasted_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, metavar="FILE", help="HDF5 file to write")
 
 
+def add_video_arguments(parser: argparse.ArgumentParser, size: int, frames: int) -> None:
+    """Adds what the commands that make videos by a published recipe have in common."""
+    parser.add_argument("--split", choices=("train", "test"), default="train", help="default: %(default)s")
+    parser.add_argument("--size", type=int, default=size, metavar="N", help="videos (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--frames", type=int, default=frames, help="of a video (default: %(default)s)")
+    parser.add_argument("--output", required=True, metavar="FILE", help="HDF5 file to write")
+
+
+def add_spmot_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `spmot`."""
+    add_video_arguments(parser, 9_600, 10)
+    parser.add_argument(
+        "--image-size", type=int, choices=(64, 128), default=64, help="side in pixels (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--identities",
+        choices=("true", "slot"),
+        default="true",
+        help="of each object, or of the three slots as in the benchmark's labels (default: %(default)s)",
+    )
+
+
+def add_coloured_balls_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `coloured-balls`."""
+    add_video_arguments(parser, 5_000, 100)
+    names = [name.removeprefix("balls-") for name in BALLS]
+    parser.add_argument("--set", choices=names, default="interaction", help="default: %(default)s")
+
+
 def make(arguments: argparse.Namespace) -> int:
     """Makes still images of several digits."""
     recipe = RECIPES[arguments.recipe](
@@ -277,6 +317,22 @@ def make_pasted(arguments: argparse.Namespace) -> int:
     videos = pasted_videos(recipe, pictures, arguments.split, arguments.size, arguments.seed)
     parameters = {**dataclasses.asdict(recipe), "split": arguments.split, "pictures": len(pictures)}
     return save_generated(videos, "pasted", parameters, arguments)
+
+
+def make_spmot(arguments: argparse.Namespace) -> int:
+    """Makes videos of coloured sprites that come and go."""
+    recipe = SpMOTRecipe(arguments.frames, arguments.image_size, arguments.identities)
+    videos = spmot_videos(recipe, arguments.split, arguments.size, arguments.seed)
+    parameters = {**dataclasses.asdict(recipe), "split": arguments.split}
+    return save_generated(videos, "spmot", parameters, arguments)
+
+
+def make_coloured_balls(arguments: argparse.Namespace) -> int:
+    """Makes videos of coloured balls."""
+    recipe = dataclasses.replace(BALLS[f"balls-{arguments.set}"], frames=arguments.frames)
+    videos = coloured_ball_videos(recipe, arguments.split, arguments.size, arguments.seed)
+    parameters = {**dataclasses.asdict(recipe), "split": arguments.split}
+    return save_generated(videos, "coloured_balls", parameters, arguments)
 
 
 def videos_of_digits(

@@ -35,6 +35,7 @@ def videos() -> VideoData:
         rng.uniform(0, 1, (5, 2, 3)).astype(np.float32),
         rng.integers(0, 3, 5),
         np.array(["a", "zoë_walk", "", "person01_walking_d1_2", "b c"]),
+        segments=rng.integers(0, 4, (5, 2, 6, 7), dtype=np.uint8),
     )
 
 

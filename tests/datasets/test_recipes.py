@@ -11,6 +11,7 @@ from whatwhere.datasets import (
     Billiard,
     BouncingBallsRecipe,
     ClutterRecipe,
+    ColouredBallsRecipe,
     KITTIRecipe,
     MomentumWalk,
     Motion,
@@ -20,6 +21,7 @@ from whatwhere.datasets import (
     RelayRecipe,
     ReleasedWalk,
     SceneRecipe,
+    SpMOTRecipe,
     StaticSqairRecipe,
 )
 
@@ -27,6 +29,7 @@ MADE: list[Any] = [
     Billiard(),
     BouncingBallsRecipe(),
     ClutterRecipe(),
+    ColouredBallsRecipe(),
     KITTIRecipe(),
     MomentumWalk(),
     Motion(),
@@ -36,6 +39,7 @@ MADE: list[Any] = [
     RelayRecipe(),
     ReleasedWalk(),
     SceneRecipe(),
+    SpMOTRecipe(),
     StaticSqairRecipe(),
     BatchSchedule(100, 10, 0),
 ]

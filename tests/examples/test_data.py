@@ -93,6 +93,24 @@ def test_join_makes_one_file_of_several(tmp_path: Path, capsys: Captured, data_e
     assert output.read_bytes() == before
 
 
+def test_published_sets_of_coloured_objects_are_made(tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "x.h5"
+    for command, shape, objects in (
+        (["spmot", "--identities", "slot"], (2, 3, 3, 64, 64), 3),
+        (["spmot", "--image-size", "128"], (2, 3, 3, 128, 128), 3),
+        (["coloured-balls", "--set", "two-layers"], (2, 3, 3, 64, 64), 6),
+    ):
+        assert main([*command, "--split", "test", "--size", "2", "--frames", "3", "--output", str(path)]) == 0
+        assert capsys.readouterr().out == f"{path}: 2 videos of 3 frames\n"
+        data = load_video(path)
+        assert data.shape == shape
+        assert data.classes is not None
+        assert data.classes.shape == (2, objects)
+        assert data.segments is not None
+        assert main(["check", str(path)]) == 0
+        capsys.readouterr()
+
+
 def test_check_tells_valid_from_invalid(tmp_path: Path, capsys: Captured) -> None:
     path = tmp_path / "glyphs.h5"
     make_glyphs(path)

@@ -178,7 +178,7 @@ def test_generate_draws_from_the_prior_or_goes_on_from_a_video(trained: Path, vi
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train", "--data.source", "nothing-here"], "neither `glyphs`, `mnist`, nor the path"),
+        (["train", "--data.source", "nothing-here"], "neither `glyphs`, `mnist`, `spmot`"),
         (["train", "--data.source", "VIDEOS", "--frames=5"], "videos of 4 frames, fewer than the 5"),
         (["track", "--checkpoint", "CHECKPOINT", "--video", "nothing.gif"], "no such file"),
         (["generate", "--checkpoint", "CHECKPOINT", "--video", "VIDEOS", "--given=7"], "has 4 frames"),

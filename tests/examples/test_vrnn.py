@@ -176,7 +176,7 @@ def test_an_exported_checkpoint_is_small_and_evaluates_to_the_same(trained: Path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train", "--data.source", "nothing-here"], "neither `glyphs`, `mnist`, nor the path"),
+        (["train", "--data.source", "nothing-here"], "neither `glyphs`, `mnist`, `spmot`"),
         (["train", "--data.source", "VIDEOS", "--frames=5"], "videos of 4 frames, fewer than the 5"),
         (["generate", "--checkpoint", "CHECKPOINT", "--video", "nothing.gif"], "no such file"),
         (

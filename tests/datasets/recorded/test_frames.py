@@ -143,6 +143,8 @@ def test_labels_are_those_of_the_frames(tmp_path: Path, videos: VideoData) -> No
         np.testing.assert_allclose(
             clip.labels["boxes"], videos.labels()["boxes"][number, :1] * (1, 2, 1, 2), rtol=1e-6
         )
+        twice = videos.labels()["segments"][number, :1].repeat(2, axis=-2)
+        np.testing.assert_array_equal(clip.labels["segments"], twice)
 
 
 def test_a_folder_of_folders_has_several_videos(tmp_path: Path) -> None:

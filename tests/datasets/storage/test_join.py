@@ -32,6 +32,7 @@ def make(videos: int, frames: int, slots: int = 1, seed: int = 0, **labels: np.n
         "boxes": boxes,
         "visible": visible,
         "groups": rng.integers(0, 4, videos),
+        "segments": rng.integers(0, slots + 1, (videos, frames, 6, 7), np.uint8),
         "names": np.array([f"{seed}-{row}" for row in range(videos)]),
     }
     found.update(labels)
@@ -68,6 +69,8 @@ def test_frames_and_slots_are_the_most_and_the_rest_is_empty(tmp_path: Path) -> 
             np.testing.assert_array_equal(kept, value)
             assert not whole[:, frames:].any()
             assert name == "count" or not whole[:, :, slots:].any()
+        np.testing.assert_array_equal(joined.segments[rows, :frames], part.segments)  # type: ignore[index]
+        assert not joined.segments[rows, frames:].any()  # type: ignore[index]
         np.testing.assert_array_equal(joined.classes[rows, :slots], part.classes)  # type: ignore[index]
         assert (joined.classes[rows, slots:] == -1).all()  # type: ignore[index]
         np.testing.assert_array_equal(joined.names[rows], part.names)  # type: ignore[index]
@@ -93,7 +96,7 @@ def test_labels_that_not_all_have_are_left_out(tmp_path: Path) -> None:
     assert joined.shape == (5, 4, 3, 6, 7)
     assert len(joined) == 5
     assert joined.paths == paths
-    assert set(join(tmp_path, bare, other).labels()) == {"count", "boxes", "groups"}
+    assert set(join(tmp_path, bare, other).labels()) == {"count", "boxes", "groups", "segments"}
     none = [VideoData(part.video) for part in (bare, other)]
     assert join(tmp_path, *none).labels().keys() == {"groups"}
 

@@ -60,6 +60,7 @@ LABEL_ERRORS: list[tuple[Change, str]] = [
     (replace("visible", np.full((5, 2, 3), 2.0)), r"`visible` must be in \[0, 1\]"),
 ]
 LABEL_ERRORS += [
+    (replace("segments", np.full((5, 2, 6, 7), 256)), r"`segments` must be in \[0, 255\], got 256 to 256"),
     (replace("groups", np.zeros((5, 3), int)), r"`groups` must have shape \(5,\)"),
     (replace("groups", np.full(5, -1)), "`groups` must not be negative"),
     (replace("groups", np.zeros(5)), "`groups` must be integers, got float64"),
@@ -115,7 +116,7 @@ def test_a_group_is_not_a_label(tmp_path: Path, videos: VideoData) -> None:
 
 def test_files_without_the_newer_labels_are_read(tmp_path: Path, videos: VideoData) -> None:
     def change(file: h5py.File) -> None:
-        del file["groups"], file["names"]
+        del file["groups"], file["names"], file["segments"]
 
     path = broken(tmp_path, videos, change)
     assert check(path).problems == []

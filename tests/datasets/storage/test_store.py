@@ -61,6 +61,7 @@ def test_file_is_as_documented(path: Path, videos: VideoData) -> None:
             "visible": np.float32,
             "groups": np.int64,
             "names": np.dtype(object),
+            "segments": np.uint8,
         }
         assert h5py.check_string_dtype(file["names"].dtype) == ("utf-8", None)
         assert file["names"][1] == "zoë_walk".encode()

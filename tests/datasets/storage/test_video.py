@@ -33,6 +33,7 @@ def test_batch_has_the_documented_types(videos: VideoData) -> None:
         torch.float32,
         torch.float32,
         torch.int64,
+        torch.uint8,
     ]
 
 
@@ -118,6 +119,12 @@ def test_images_are_the_only_frame(videos: VideoData) -> None:
         ({"visible": np.full((5, 2, 3), 1.01, np.float32)}, r"`visible` must be in \[0, 1\]"),
         ({"visible": np.full((5, 2, 3), -0.1, np.float32)}, r"`visible` must be in \[0, 1\]"),
         ({"visible": [[0.0]]}, "`visible` must be a numpy array of float32, got list"),
+        ({"segments": np.zeros((5, 2, 7, 6), np.uint8)}, r"`segments` must have shape \(5, 2, 6, 7\)"),
+        ({"segments": np.zeros((5, 2, 6, 7), np.int64)}, "`segments` must be a numpy array of uint8"),
+        (
+            {"segments": np.full((5, 2, 6, 7), 4, np.uint8)},
+            "`segments` has 4 objects, the other labels only 3",
+        ),
         ({"groups": np.zeros((5, 1), np.int64)}, r"`groups` must have shape \(5,\)"),
         ({"groups": np.zeros(5, np.int16)}, "`groups` must be a numpy array of int64, got int16"),
         ({"groups": np.full(5, -1)}, "`groups` must not be negative, got -1"),
