@@ -64,8 +64,11 @@ from whatwhere.examples.parts.sqair_evaluation import (
     SQAIREvaluateConfig,
     continue_alone,
     evaluate_baselines,
+    predict_means,
     print_baseline,
     print_continuation,
+    print_prediction,
+    print_segmentation,
 )
 from whatwhere.examples.parts.sqair_programs import AIRPrograms, Programs, build, programs_of
 from whatwhere.examples.parts.sqair_tracking import TrackConfig, programs_for, track_objects
@@ -237,19 +240,23 @@ def report_held_out(
         guide,
         batches_of(data, min(options.videos, len(data)), frames, device),
         find_boxes=model.decoder.boxes,
+        find_segments=getattr(model.decoder, "segments", None),
         independent_frames=config.model == "air",
         particles=options.particles,
         iwae_particles=options.iwae_particles,
         iwae_videos=options.iwae_videos,
         iou_threshold=options.iou,
+        segmented_from=options.segmented_from,
     )
     assessment = assess_held_out(options, config, programs, data, device)
     baselines = evaluate_baselines(options, config, data, frames)
     continuation = continue_alone(options, config, programs, device)
+    prediction = predict_means(options, config, programs, device)
     numbers = report.numbers() | {
         "assessment": assessment,
         "baselines": baselines,
         "continuation": continuation,
+        "prediction": prediction,
     }
     write_json(folder / "metrics.json", numbers)
     example = next(batches_of(data, min(4, len(data)), frames, device)).video
@@ -262,6 +269,8 @@ def report_held_out(
         print_baseline(name, baseline)
     if continuation is not None:
         print_continuation(continuation)
+    if prediction is not None:
+        print_prediction(prediction)
     print_assessment(assessment, assessment.remarks())
     print(f"metrics:         {folder / 'metrics.json'}")
     print(f"pictures:        {folder / 'reconstructions.png'}")
@@ -303,6 +312,8 @@ def print_report(report: VideoReport) -> None:
     if report.tracking is not None:
         tracking = report.tracking
         print(f"MOTA, IDF1       {tracking.mota:.3f}, {tracking.idf1:.3f}; {tracking.switches} switches")
+    if report.segmentation is not None:
+        print_segmentation(report.segmentation, report.segmented_from)
 
 
 def restore(

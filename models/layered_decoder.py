@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from .. import checks
-from .components.layers import EPSILON, soft_over
+from .components.layers import EPSILON, Composite, soft_over
 from .components.windows import SquashedWindows
 from .object_decoder import ObjectDecoder
 
@@ -63,13 +65,28 @@ class LayeredDecoder(ObjectDecoder):
             z_depth: depths, `(..., N, 1)`.
             behind: the background, `(..., C, H, W)`; black by default.
         """
-        painted = self.where_present(self._painted, z_pres, z_what)
-        placed = self.place(painted * z_pres[..., None, None, None], z_where)
-        premultiplied, coverage = placed[..., :-1, :, :], placed[..., -1, :, :]
-        weights, covered = soft_over(coverage, z_depth.squeeze(-1), self.softness)
+        premultiplied, coverage, (weights, covered) = self._layers(z_pres, z_where, z_what, z_depth)
         shares = weights / (coverage + EPSILON)
         canvas = (shares.unsqueeze(-3) * premultiplied).sum(-4)
         return canvas if behind is None else canvas + (1 - covered).unsqueeze(-3) * behind
+
+    def segments(self, slots: Any) -> Tensor:
+        """The slot whose object has the greatest part in each pixel, `(..., H, W)`, int64.
+
+        Where the background has a greater one it is -1.
+        """
+        *_, (weights, covered) = self._layers(slots.z_pres, slots.z_where, slots.z_what, slots.z_depth)
+        parts = torch.cat([(1 - covered).unsqueeze(-3), weights], dim=-3)
+        return parts.argmax(-3) - 1
+
+    def _layers(
+        self, z_pres: Tensor, z_where: Tensor, z_what: Tensor, z_depth: Tensor
+    ) -> tuple[Tensor, Tensor, Composite]:
+        """Colours `(..., N, C, H, W)` as far as they cover, coverage `(..., N, H, W)`, and shares."""
+        painted = self.where_present(self._painted, z_pres, z_what)
+        placed = self.place(painted * z_pres[..., None, None, None], z_where)
+        premultiplied, coverage = placed[..., :-1, :, :], placed[..., -1, :, :]
+        return premultiplied, coverage, soft_over(coverage, z_depth.squeeze(-1), self.softness)
 
     def glimpses(self, z_what: Tensor) -> Tensor:
         """What objects look like on black, `(..., C, h, w)`, given `(..., W)`."""

@@ -40,6 +40,16 @@ class ObjectDecoder(ActiveSet, nn.Module, ABC):
         glimpses = self.where_present(self.glimpses, slots.z_pres, slots.z_what)
         return self.place(glimpses * slots.z_pres[..., None, None, None], slots.z_where)
 
+    def segments(self, slots: TrackedSlots) -> Tensor:
+        """The slot whose object is seen at each pixel, `(..., H, W)`, int64; -1 where there is none.
+
+        It is the brightest there, among those of which the pixel is a part, see `ink`.
+        """
+        drawn = self.objects(slots).amax(-3)  # (..., N, H, W)
+        own = drawn > self.ink * drawn.amax((-1, -2), keepdim=True).clamp(min=1e-6)
+        brightest = (drawn * own).max(-3)
+        return brightest.indices.masked_fill(brightest.values <= 0, -1)
+
     def place(self, glimpses: Tensor, z_where: Tensor) -> Tensor:
         """Each glimpse `(..., C, h, w)` at its place in a black frame, `(..., C, H, W)`."""
         height, width = self.mean_image.shape[-2:]

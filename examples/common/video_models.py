@@ -253,6 +253,7 @@ def batches_of(
             "counts": batch.count,
             "visible_counts": None if batch.visible is None else visible_count(batch),
             "boxes": batch.boxes,
+            "segments": batch.segments,
             "present": None if batch.visible is None or batch.boxes is None else batch.visible > 0,
         }
         if batch.boxes is not None and batch.visible is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -21,9 +22,13 @@ from whatwhere.inference.evaluation import (
     ComponentsReport,
     ConnectedComponents,
     ContinuationReport,
+    PredictionReport,
+    TrackingReport,
+    Videos,
     chosen_components,
     evaluate_components,
     evaluate_continuation,
+    evaluate_prediction,
 )
 
 _CHOSEN_BY = 100
@@ -52,6 +57,15 @@ class SQAIREvaluateConfig(EvaluateConfig):
     the `frames` it sees: 10 40 90. Beside it, a straight line that turns round at the borders.
     """
 
+    predict: int | None = None
+    """Frames that are predicted by means after the `frames` seen, whose centres are compared with true ones:
+    90 of the balls, after 10. Needs SciPy.
+    """
+    segmented_from: int = 0
+    """The first frame whose pixels are compared, where it is known which object is seen at each; 2 in the
+    benchmark of which `spmot` is a part.
+    """
+
     build: str | None = None
     """The function that the model was trained with, if it was one of your own."""
 
@@ -60,7 +74,8 @@ class SQAIREvaluateConfig(EvaluateConfig):
         checks.literals(self)
         checks.within("(0, 1]", self, "iou")
         checks.within("(0, 1)", self, "ink")
-        checks.at_least(1, self, "continuation")
+        checks.at_least(1, self, "continuation", "predict")
+        checks.not_negative(self, "segmented_from")
 
 
 def evaluate_baselines(
@@ -113,17 +128,40 @@ def continue_alone(
     """
     if not options.continuation:
         return None
-    if config.model == "air":
-        raise UsageError("`--continuation` is for SQAIR: AIR does not go on")
-    seen = options.frames or config.frames
-    longer = replace(options, frames=seen + max(options.continuation))
-    data = held_out_videos(longer, config.data, config.frames, config.network.image_shape)
-    videos = batches_of(data, min(options.videos, len(data)), seen + max(options.continuation), device)
+    seen, videos = _longer("continuation", options, config, max(options.continuation), device)
     model, guide = programs
     with usage_errors():
         return evaluate_continuation(
             model, guide, videos, seen, options.continuation, model.decoder.whole_boxes
         )
+
+
+def predict_means(
+    options: SQAIREvaluateConfig, config: SQAIRConfig, programs: Any, device: torch.device
+) -> PredictionReport | None:
+    """How far off the means of what the model predicts are, if that is asked for.
+
+    Raises:
+        UsageError: if the model goes nowhere, or the videos have no boxes or too few frames.
+    """
+    if options.predict is None:
+        return None
+    seen, videos = _longer("predict", options, config, options.predict, device)
+    model, guide = programs
+    with usage_errors():
+        return evaluate_prediction(model, guide, videos, seen, options.predict, model.decoder.whole_boxes)
+
+
+def _longer(
+    name: str, options: SQAIREvaluateConfig, config: SQAIRConfig, later: int, device: torch.device
+) -> tuple[int, Iterator[Videos]]:
+    """Number of the frames that the model sees, and held-out videos of as many, and `later` frames more."""
+    if config.model == "air":
+        raise UsageError(f"`--{name}` is for SQAIR: AIR does not go on")
+    seen = options.frames or config.frames
+    longer = replace(options, frames=seen + later)
+    data = held_out_videos(longer, config.data, config.frames, config.network.image_shape)
+    return seen, batches_of(data, min(options.videos, len(data)), seen + later, device)
 
 
 def print_continuation(report: ContinuationReport) -> None:
@@ -135,6 +173,21 @@ def print_continuation(report: ContinuationReport) -> None:
         print(
             f"  {later} later".ljust(17) + f"{distance:.1f} ({kept:.1%} kept); a straight line {straight:.1f}"
         )
+
+
+def print_prediction(report: PredictionReport) -> None:
+    """Distances of centres, in sides of the frame."""
+    ten = sum(report.stay[:10])
+    print(f"predicted        {report.summed:.3f} over ten frames, {report.distance[-1]:.3f} in the last;")
+    print(f"  where they were {ten:.3f} and {report.stay[-1]:.3f}; {report.paired:.1%} of the objects found,")
+    print(f"  {report.kept:.1%} of them kept")
+
+
+def print_segmentation(report: TrackingReport, first: int) -> None:
+    """The numbers of the benchmark."""
+    print(f"pixels           from frame {first}: MOTA {report.mota:.1%}, MOTP {report.motp:.1%};")
+    print(f"  mostly detected {report.mostly_detected:.1%}, mostly tracked {report.mostly_tracked:.1%};")
+    print(f"  {report.misses} misses, {report.switches} switches, {report.false_positives} false ones")
 
 
 def print_baseline(name: str, report: ComponentsReport) -> None:

@@ -47,6 +47,7 @@ from .mot_file import MOTWriter, mot_writer
 from .object_scores import explained_shares, scored_tracks
 from .object_statistics import ObjectStatistics, Spread, object_statistics, objects_found
 from .overlaps import SUCCESS_THRESHOLDS, Overlaps, success_curve
+from .prediction import PredictionReport, evaluate_prediction
 from .probe import (
     LabelledLatents,
     ProbeConfig,
@@ -58,6 +59,7 @@ from .probe import (
     train_probe,
 )
 from .report_file import json_ready, write_json
+from .segment_metrics import segment_tracking_counts
 from .silhouette_neighbours import nearest_neighbours, silhouette_features
 from .tracked_objects import ObjectsWriter, TrackedObjects, tracked_objects
 from .tracker_baselines import constant_velocity_boxes, previous_boxes, static_boxes
@@ -79,6 +81,7 @@ from .videos import (
     Videos,
     count_accuracy_of_videos,
     evaluate_videos,
+    found_segments,
     found_tracks,
     infer_video,
 )
@@ -113,6 +116,7 @@ __all__ = [
     "Matches",
     "ObjectsWriter",
     "Overlaps",
+    "PredictionReport",
     "ProbeConfig",
     "SUCCESS_THRESHOLDS",
     "SceneReport",
@@ -145,9 +149,11 @@ __all__ = [
     "evaluate_components",
     "evaluate_continuation",
     "evaluate_likelihood",
+    "evaluate_prediction",
     "evaluate_scenes",
     "evaluate_tracker",
     "evaluate_videos",
+    "found_segments",
     "found_tracks",
     "frame_look",
     "infer_best_scene",
@@ -168,6 +174,7 @@ __all__ = [
     "read_tracks",
     "reflected_line",
     "scored_tracks",
+    "segment_tracking_counts",
     "single_frames",
     "spread_frames",
     "static_boxes",

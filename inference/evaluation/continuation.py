@@ -68,7 +68,7 @@ def evaluate_continuation(
     kept: list[list[Tensor]] = [[] for _ in later]
     with local_parameters(model, guide):
         for batch in data:
-            boxes = _future_boxes(batch, given + far)
+            boxes = future_boxes(batch, given + far)
             trace = poutine.trace(guide).get_trace(batch.video[:, :given])
             frames = model.generate(len(batch.video), given + far, trace, discover=False)
             last = frames[given - 1].slots
@@ -110,8 +110,12 @@ def _means(parts: Sequence[Sequence[Tensor]]) -> tuple[float, ...]:
     return tuple(float(torch.cat(list(part)).mean()) for part in parts)
 
 
-def _future_boxes(batch: Videos, frames: int) -> Tensor:
-    """The true boxes, if they are known and go far enough."""
+def future_boxes(batch: Videos, frames: int) -> Tensor:
+    """The true boxes, if they are known and go far enough.
+
+    Raises:
+        ValueError: if not.
+    """
     if batch.boxes is None:
         raise ValueError("`data` has no boxes, so it is not known where objects go.")
     if batch.video.shape[1] < frames:

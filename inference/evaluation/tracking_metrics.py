@@ -38,6 +38,10 @@ __all__ = [
 ]
 
 
+_MOSTLY = 5
+"""Four of five frames are most."""
+
+
 class Tracks(NamedTuple):
     """Objects in B videos of T frames, true ones or those a model found, in up to N slots."""
 
@@ -80,6 +84,10 @@ class TrackingReport(NamedTuple):
     """Predicted identities over true objects: 1 for a perfect tracker, more where objects are discovered
     again, or are not there at all.
     """
+    mostly_detected: float = math.nan
+    """Share of the true objects that are matched in at least 80 % of their frames (MD)."""
+    mostly_tracked: float = math.nan
+    """Share of those that are so without a switch being counted as a match (MT)."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +115,10 @@ class TrackingCounts:
     """Different true objects, summed over videos."""
     predicted_tracks: int = 0
     """Different predicted identities, summed over videos."""
+    mostly_detected: int = 0
+    """True objects that are matched in at least 80 % of their frames."""
+    mostly_tracked: int = 0
+    """True objects of which that is so where a switch counts for nothing."""
 
     def __post_init__(self) -> None:
         checks.not_negative(self, *(field.name for field in dataclasses.fields(self)))
@@ -117,6 +129,8 @@ class TrackingCounts:
         checks.ordered(self, "identity_matches", "predictions")
         checks.ordered(self, "true_tracks", "objects")
         checks.ordered(self, "predicted_tracks", "predictions")
+        checks.ordered(self, "mostly_tracked", "mostly_detected")
+        checks.ordered(self, "mostly_detected", "true_tracks")
 
     def __add__(self, other: TrackingCounts) -> TrackingCounts:
         if not isinstance(other, TrackingCounts):
@@ -139,6 +153,8 @@ class TrackingCounts:
             switches=self.switches,
             fragmentations=self.fragmentations,
             discovered_per_object=_ratio(self.predicted_tracks, self.true_tracks),
+            mostly_detected=_ratio(self.mostly_detected, self.true_tracks),
+            mostly_tracked=_ratio(self.mostly_tracked, self.true_tracks),
         )
 
 
@@ -183,6 +199,9 @@ def tracking_counts(predicted: Tracks, truth: Tracks, iou_threshold: float = 0.5
     greatest in total; these are the identity matches. This is the assignment of least cost, false positives
     plus misses.
 
+    **Whole tracks.** An object is mostly detected if it is matched in 80 % of the frames in which it is
+    present, and mostly tracked if it is without the frames in which it switches.
+
     A predicted box that is not finite matches nothing.
 
     Source: Bernardin and Stiefelhagen (2008), Evaluating Multiple Object Tracking Performance: The CLEAR MOT
@@ -213,7 +232,7 @@ def tracking_counts(predicted: Tracks, truth: Tracks, iou_threshold: float = 0.5
     total = TrackingCounts()
     for video in range(len(true.present)):
         mine, theirs = (Tracks(*(x[video] for x in tracks)) for tracks in (found, true))
-        total += _Video.of(mine, theirs, iou_threshold).counts()
+        total += VideoOverlaps.of(mine, theirs, iou_threshold).counts()
     return total
 
 
@@ -238,7 +257,7 @@ def discoveries(tracks: Tracks) -> Discoveries:
     return Discoveries(discovered, present.sum(-1) - discovered)
 
 
-class _Video(NamedTuple):
+class VideoOverlaps(NamedTuple):
     """One video: true objects are numbered 0 .. I - 1, predicted identities 0 .. J - 1, in all frames."""
 
     overlap: npt.NDArray[np.float64]
@@ -251,7 +270,7 @@ class _Video(NamedTuple):
     """Which identities are present, `(T, J)`."""
 
     @classmethod
-    def of(cls, found: Tracks, true: Tracks, iou_threshold: float) -> _Video:
+    def of(cls, found: Tracks, true: Tracks, iou_threshold: float) -> VideoOverlaps:
         overlap = iou(true.boxes.unsqueeze(-2), found.boxes.unsqueeze(-3)).numpy()  # (T, G, N)
         rows, columns = _numbered(true), _numbered(found)
         frames, objects, identities = len(overlap), rows.max(initial=-1) + 1, columns.max(initial=-1) + 1
@@ -265,12 +284,16 @@ class _Video(NamedTuple):
     def counts(self) -> TrackingCounts:
         """What there is in this video."""
         matches, switches, fragmentations, overlap = 0, 0, 0, 0.0
+        detected, kept = np.zeros((2, self.true.shape[1]), np.int64)  # frames of each object
         identity: dict[int, int] = {}  # of each object at its latest match
         missed: set[int] = set()  # since its latest match
         for frame, pairs in enumerate(self._frames()):
             matches += len(pairs)
             overlap += sum(self.overlap[frame, i, j] for i, j in pairs.items())
-            switches += sum(identity.get(i, j) != j for i, j in pairs.items())
+            switched = [i for i, j in pairs.items() if identity.get(i, j) != j]
+            switches += len(switched)
+            detected[list(pairs)] += 1
+            kept[list(pairs.keys() - switched)] += 1
             fragmentations += len(missed & pairs.keys())
             missed -= pairs.keys()
             identity |= pairs
@@ -287,6 +310,8 @@ class _Video(NamedTuple):
             identity_matches=_identity_matches(self.may_match),
             true_tracks=objects,
             predicted_tracks=identities,
+            mostly_detected=int((_MOSTLY * detected >= (_MOSTLY - 1) * self.true.sum(0)).sum()),
+            mostly_tracked=int((_MOSTLY * kept >= (_MOSTLY - 1) * self.true.sum(0)).sum()),
         )
 
     def _frames(self) -> Iterator[dict[int, int]]:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ...checks import MissingPackageError, at_least, within
+from ...checks import MissingPackageError, at_least, not_negative, within
 from ...models.components.boxes import boxes_inside
 from ...models.components.slots import TrackedSlots
 from ..local_parameters import local_parameters
@@ -31,12 +31,15 @@ from .likelihood import (
     weighted_parts,
 )
 from .metrics import count_report
+from .segment_metrics import segment_tracking_counts
 from .tracking_metrics import TrackingCounts, TrackingReport, Tracks, tracking_counts, tracks_by_slot
 
 FindBoxes = Callable[[TrackedSlots], Tensor]
 """Boxes around each object of slots `(..., N, .)`, as far as they are in the frame, `(..., N, 4)`; zeros
 where nothing is.
 """
+FindSegments = Callable[[TrackedSlots], Tensor]
+"""The slot whose object is seen at each pixel, `(..., H, W)`, int64; -1 where there is none."""
 
 
 class Videos(NamedTuple):
@@ -54,6 +57,8 @@ class Videos(NamedTuple):
     present: Tensor | None = None
     """Which of `boxes` are to be found, `(B, T, M)`, boolean or 0 and 1: those of objects of which something
     is to be seen. By default those that reach into the frame."""
+    segments: Tensor | None = None
+    """1 + the number of the object that is seen at each pixel, `(B, T, H, W)`, 0 for none."""
 
 
 class VideoCountReport(NamedTuple):
@@ -86,8 +91,13 @@ class VideoReport(LikelihoodReport):
     after the first frame, it counts objects that were lost or overlooked; NaN without a second frame."""
     tracking: TrackingReport | None
     """Of the boxes around the drawn objects of one posterior sample. None also where SciPy is missing."""
+    segmentation: TrackingReport | None = None
+    """Of the pixels in which objects are seen, from frame `segmented_from` on, see `segment_tracking_counts`.
+    """
+    segmented_from: int = 0
+    """The first frame of `segmentation`, from 0."""
     iou_threshold: float = 0.5
-    """The least intersection over union of a match of `tracking`."""
+    """The least intersection over union of a match of `tracking` and of `segmentation`."""
 
 
 class CountMonitor(NamedTuple):
@@ -139,6 +149,8 @@ class _Measured(NamedTuple):
     """Of the first videos."""
     tracking: TrackingCounts | None
     """Boxes matched with true ones."""
+    segmentation: TrackingCounts | None
+    """Pixels matched with true ones."""
 
 
 @torch.no_grad()
@@ -206,12 +218,14 @@ def evaluate_videos(
     data: Iterable[Videos],
     *,
     find_boxes: FindBoxes,
+    find_segments: FindSegments | None = None,
     particles: int = 5,
     iwae_particles: int = 100,
     iwae_videos: int | None = None,
     chunk_size: int = 10,
     independent_frames: bool = False,
     iou_threshold: float = 0.5,
+    segmented_from: int = 0,
 ) -> VideoReport:
     """Evaluate a model and guide on held-out videos.
 
@@ -225,6 +239,8 @@ def evaluate_videos(
         data: batches of videos of one length, with the same labels; memory is bounded by one of them times
             `chunk_size`.
         find_boxes: boxes around drawn objects, `model.decoder.boxes`.
+        find_segments: pixels of drawn objects, `model.decoder.segments`; without it there is no
+            `segmentation`.
         particles: K.
         iwae_particles: particles of `VideoReport.log_marginal`.
         iwae_videos: number of videos for it, the first ones, by default all; with many particles it takes
@@ -233,6 +249,7 @@ def evaluate_videos(
         independent_frames: whether frames are independent in model and guide, see
             `likelihood.evaluate_likelihood`.
         iou_threshold: see `VideoReport.iou_threshold`; a small one where objects are of few pixels.
+        segmented_from: see `VideoReport.segmented_from`; 2 in the benchmark of Weis et al.
 
     Raises:
         ValueError: if there are no videos or frames, batches differ in length or labels, labels do not fit
@@ -248,6 +265,7 @@ def evaluate_videos(
         chunk_size=chunk_size,
     )
     within("(0, 1]", iou_threshold=iou_threshold)
+    not_negative(segmented_from=segmented_from)
     parts: list[_Measured] = []
     slots, left = 0, sys.maxsize if iwae_videos is None else iwae_videos
     with local_parameters(model, guide):
@@ -261,9 +279,14 @@ def evaluate_videos(
                 estimate = log_marginal_of_videos(
                     model, guide, first, iwae_particles, chunk_size, independent_frames
                 )
-            parts.append(_measured(batch, drawn, estimate, find_boxes, iou_threshold))
+            segmentation = None
+            if batch.segments is not None and find_segments is not None:
+                found = found_segments(drawn.slots, find_segments)
+                segmentation = _segmentation(found, batch.segments, iou_threshold, segmented_from)
+            part = _measured(batch, drawn, estimate, find_boxes, iou_threshold)
+            parts.append(part._replace(segmentation=segmentation))
     report = _report(_joined(parts), slots, iwae_particles, independent_frames)
-    return replace(report, iou_threshold=iou_threshold)
+    return replace(report, iou_threshold=iou_threshold, segmented_from=segmented_from)
 
 
 def _draw(model: Program, guide: Program, video: Tensor, particles: int, chunk_size: int) -> _Particles:
@@ -343,7 +366,18 @@ def _measured(
         true_visible_counts=None if batch.visible_counts is None else batch.visible_counts.T.cpu(),
         log_marginal=estimate.cpu(),
         tracking=tracking,
+        segmentation=None,
     )
+
+
+def found_segments(slots: Sequence[TrackedSlots], find_segments: FindSegments) -> Tensor:
+    """The identity of the object that is seen at each pixel, `(B, T, H, W)`, int64; negative for none."""
+    frames = []
+    for frame in slots:
+        seen = find_segments(frame)
+        names = frame.identity.gather(-1, seen.clamp(min=0).flatten(-2)).unflatten(-1, seen.shape[-2:])
+        frames.append(names.masked_fill(seen < 0, -1))
+    return torch.stack(frames, dim=1)
 
 
 def found_tracks(slots: Sequence[TrackedSlots], find_boxes: FindBoxes) -> Tracks:
@@ -371,12 +405,25 @@ def _tracking(found: Tracks, true: Tracks, iou_threshold: float) -> TrackingCoun
         return None
 
 
+def _segmentation(
+    found: Tensor, true: Tensor, iou_threshold: float, segmented_from: int
+) -> TrackingCounts | None:
+    if segmented_from >= true.shape[1]:
+        raise ValueError(f"`segmented_from` must be less than the {true.shape[1]} frames of videos.")
+    names = true.long() - 1
+    try:
+        return segment_tracking_counts(found[:, segmented_from:], names[:, segmented_from:], iou_threshold)
+    except MissingPackageError:  # SciPy is optional
+        return None
+
+
 def _joined(parts: Sequence[_Measured]) -> _Measured:
     """The batches together."""
-    *tensors, tracking = zip(*parts, strict=True)
+    *tensors, tracking, segmentation = zip(*parts, strict=True)
     joined = [None if column[0] is None else torch.cat(column, dim=-1) for column in tensors]
-    counts = [part for part in tracking if part is not None]
-    return _Measured._make([*joined, sum(counts, TrackingCounts()) if counts else None])
+    known = ([part for part in column if part is not None] for column in (tracking, segmentation))
+    counts = (sum(parts, TrackingCounts()) if parts else None for parts in known)
+    return _Measured._make([*joined, *counts])
 
 
 def _report(measured: _Measured, slots: int, iwae_particles: int, independent_frames: bool) -> VideoReport:
@@ -399,6 +446,7 @@ def _report(measured: _Measured, slots: int, iwae_particles: int, independent_fr
         discovered=measured.discovered.double().mean(-1).tolist(),
         discoveries_per_object_after_first=ratio,
         tracking=None if measured.tracking is None else measured.tracking.report(),
+        segmentation=None if measured.segmentation is None else measured.segmentation.report(),
     )
 
 
@@ -439,6 +487,7 @@ def _check_labels(batch: Videos) -> None:
     objects = next((x.shape[2] for x in (batch.boxes, batch.present) if x is not None and x.dim() > 2), 0)
     check_shape("boxes", batch.boxes, *frames, objects, 4)
     check_shape("present", batch.present, *frames, objects)
+    check_shape("segments", batch.segments, *frames, *batch.video.shape[-2:])
     for name in ("counts", "visible_counts"):
         counts = getattr(batch, name)
         check_shape(name, counts, *frames)

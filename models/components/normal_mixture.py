@@ -95,6 +95,11 @@ class NormalMixture(TorchDistribution):
         """Whether draws are differentiable."""
         return not self.logits.requires_grad
 
+    @property
+    def mean(self) -> Tensor:
+        """Mean, `(..., D)`."""
+        return (self.logits.softmax(-1).unsqueeze(-1) * self.loc).sum(-2)
+
     def expand(self, batch_shape: torch.Size, _instance: NormalMixture | None = None) -> NormalMixture:
         """The same distribution with a larger batch shape."""
         new = self._get_checked_instance(NormalMixture, _instance)

@@ -16,6 +16,7 @@ from whatwhere.inference.evaluation import infer_parts
 from whatwhere.inference.objectives import VIMCO
 from whatwhere.models.components.active_set import use_active_set
 from whatwhere.models.components.attention import crop, paste
+from whatwhere.models.components.layers import soft_over
 from whatwhere.models.components.slots import slots_of, tracked
 
 SIDE, COUNT, FRAMES, SIZE = 12, 3, 2, 6
@@ -179,6 +180,24 @@ def test_boxes_and_pictures_are_of_objects_on_black():
     alone = decoder(one, where, what, one[..., None])
     torch.testing.assert_close(decoder.objects(slots)[:, 0], alone, atol=1e-5, rtol=0)
     assert decoder.boxes(slots).shape == (1, 1, 4)
+
+
+def test_a_pixel_belongs_to_whom_it_is_most_of():
+    """Of a loop over pixels: shares of objects as `soft_over` has them, and of the background."""
+    decoder = varied().model.decoder
+    z_pres = torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]]).double()[:, :COUNT]
+    where = torch.randn(2, COUNT, 4).double() * z_pres[..., None]
+    what, depth = (torch.randn(2, COUNT, size).double() * z_pres[..., None] for size in (3, 1))
+    slots = tracked(slots_of(z_pres, z_where=where, z_what=what, z_depth=depth), depth, z_pres.long())
+    found = decoder.segments(slots)
+    coverage = decoder.place(decoder._painted(what)[..., -1:, :, :] * z_pres[..., None, None, None], where)
+    weights, covered = soft_over(coverage.squeeze(-3).detach(), depth.squeeze(-1))
+    for video in range(2):
+        for row in range(SIDE):
+            for column in range(SIDE):
+                shares = [float(1 - covered[video, row, column]), *weights[video, :, row, column].tolist()]
+                assert found[video, row, column] == shares.index(max(shares)) - 1
+    assert {int(slot) for slot in found.unique()} >= {-1, 0}
 
 
 def test_what_does_not_go_together_is_refused():

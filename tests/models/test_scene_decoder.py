@@ -75,6 +75,26 @@ class Figure(nn.Module):
         return glimpse.expand(*z_what.shape[:-1], 1, 6, 8)
 
 
+def test_a_pixel_belongs_to_the_brightest_object_of_which_it_is_a_part():
+    """Of a loop over pixels; what is fainter than a quarter of an object's brightest is no part of it."""
+    torch.manual_seed(0)
+    decoder = SceneDecoder(Figure(), torch.zeros(1, 11, 13), output_scale=1.0, background="none")
+    z_where = torch.randn(20, 3, 4) * torch.tensor([0.3, 0.3, 0.4, 0.4])
+    present = (torch.rand(20, 3) < 0.7).float()
+    slots = TrackedSlots(present, z_where, torch.zeros(20, 3, 1), torch.zeros(20, 3, 1), present.long())
+    found, drawn = decoder.segments(slots), decoder.objects(slots)
+    for video in range(20):
+        for row in range(11):
+            for column in range(13):
+                values = {
+                    slot: float(drawn[video, slot, 0, row, column])
+                    for slot in range(3)
+                    if drawn[video, slot, 0, row, column] > 0.25 * drawn[video, slot].max()
+                }
+                assert found[video, row, column] == max(values, key=lambda slot: values[slot], default=-1)
+    assert set(found.unique().tolist()) == {-1, 0, 1, 2}
+
+
 def test_boxes_are_those_of_whole_objects_as_far_as_they_are_inside():
     """Against the same objects on a canvas so large that none is cut off, its middle being the frame."""
     torch.manual_seed(0)

@@ -66,6 +66,8 @@ def test_a_perfect_tracker():
         switches=0,
         fragmentations=0,
         discovered_per_object=1.0,
+        mostly_detected=1.0,
+        mostly_tracked=1.0,
     )
 
 
@@ -84,6 +86,8 @@ def test_misses_false_positives_and_overlap_by_hand():
         "identity_matches": 2,
         "true_tracks": 2,
         "predicted_tracks": 2,
+        "mostly_detected": 0,
+        "mostly_tracked": 0,
     }
     report = result.report()
     assert (report.misses, report.false_positives) == (3, 2)
@@ -119,6 +123,17 @@ def test_objects_that_exchange_their_identities_switch_both():
     assert (result.matches, result.switches, result.fragmentations) == (8, 2, 0)
     assert result.identity_matches == 4
     assert result.report().mota == pytest.approx(1 - 2 / 8)
+
+
+def test_most_of_a_track_is_four_fifths_and_a_switch_is_detected_but_not_tracked():
+    true = [{1: 0.0}] * 10
+    for missed, switches, detected, tracked in ((2, 0, 1, 1), (3, 0, 0, 0), (1, 1, 1, 1), (2, 1, 1, 0)):
+        names = [5 if t < 5 or not switches else 6 for t in range(10)]
+        found = [{names[t]: 0.0} if t >= missed else {} for t in range(10)]
+        # The first match is none of an identity before, which py-motmetrics calls no switch either.
+        result = counts(found, true)
+        assert (result.matches, result.switches) == (10 - missed, switches)
+        assert (result.mostly_detected, result.mostly_tracked) == (detected, tracked)
 
 
 def test_identities_are_remembered_through_gaps():
@@ -319,7 +334,7 @@ def test_against_motmetrics(seed: int, threshold: float):
     names = [
         *("mota", "motp", "idf1", "idp", "idr", "num_misses", "num_false_positives", "num_switches"),
         *("num_fragmentations", "num_detections", "num_objects", "num_predictions", "idtp"),
-        "num_unique_objects",
+        *("num_unique_objects", "mostly_tracked"),
     ]
     summary = motmetrics.metrics.create().compute_many(events, metrics=names, generate_overall=True)
     expected = summary.loc["OVERALL"].to_dict()
@@ -339,6 +354,16 @@ def test_against_motmetrics(seed: int, threshold: float):
     assert result.predictions == expected["num_predictions"]
     assert result.identity_matches == expected["idtp"]
     assert result.true_tracks == expected["num_unique_objects"]
+    # What is called mostly tracked there takes a switch for a match.
+    assert result.mostly_detected == expected["mostly_tracked"]
+    assert result.mostly_tracked == sum(mostly_matched(each) for each in events)
+
+
+def mostly_matched(events: Any) -> int:
+    """Objects that are matched, without a switch, in at least 80 % of their frames."""
+    rows = events.mot_events
+    rows = rows[rows.Type.isin(["MATCH", "SWITCH", "MISS"])]
+    return sum(10 * (own.Type == "MATCH").sum() >= 8 * len(own) for _, own in rows.groupby("OId"))
 
 
 def best_matching(gain: np.ndarray) -> float:

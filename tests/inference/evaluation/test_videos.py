@@ -122,6 +122,15 @@ def evaluate(guide: Guide, *batches: Videos, **options) -> VideoReport:
     return evaluate_videos(model, guide, batches, find_boxes=find_boxes, **{"iwae_particles": 3, **options})
 
 
+def find_segments(slots: TrackedSlots) -> Tensor:
+    """The slot whose place a pixel is in."""
+    left, top, width, height = (x[..., None, None] for x in slots.z_where.unbind(-1))
+    rows, columns = torch.arange(HEIGHT)[:, None], torch.arange(WIDTH)
+    inside = (columns >= left) & (columns < left + width) & (rows >= top) & (rows < top + height)
+    inside = inside & (slots.z_pres[..., None, None] > 0)
+    return torch.where(inside.any(-3), inside.int().argmax(-3), -1)
+
+
 def noisy(videos: int, frames: int = 3) -> Tensor:
     return paint((torch.rand(videos, frames, SLOTS) < 0.5).double()) + 0.5 * torch.randn(
         videos, frames, 1, HEIGHT, WIDTH
@@ -500,3 +509,29 @@ def test_where_an_object_is_not_its_box_does_not_matter():
 
 def monitor_of(*data: Videos) -> None:
     count_accuracy_of_videos(model, Guide(), data)
+
+
+def test_pixels_are_compared_with_those_of_true_objects():
+    """An object that comes back has another identity, a switch; frames before the first do not count."""
+    present = torch.tensor([[[1, 1], [1, 0], [0, 1], [1, 1]], [[0, 0], [1, 1], [1, 1], [1, 1]]]).double()
+    video, numbers = paint(present), torch.tensor([1, 2])[:, None, None]
+    segments = torch.stack([(sprites(t)[:, 0] * numbers).sum(0) for t in range(4)])
+    known = Videos(video, segments=segments.expand(2, -1, -1, -1).byte())
+    sure: dict = {"find_segments": find_segments}
+    report = evaluate(Guide(1000.0), known, **sure)
+    tracking = report.segmentation
+    assert tracking is not None
+    # Of 16 true masks 12 are seen; in the first video both come back under another name.
+    assert (tracking.misses, tracking.switches, tracking.false_positives) == (4, 2, 0)
+    assert tracking.motp == 1
+    assert tracking.mostly_detected == 0
+    later = evaluate(Guide(1000.0), known, **sure, segmented_from=1)
+    assert later.segmentation is not None
+    assert (later.segmentation.misses, later.segmentation.switches) == (2, 1)
+    assert (later.segmentation.mostly_detected, later.segmented_from) == (0.5, 1)
+    assert evaluate(Guide(), known).segmentation is None
+    assert evaluate(Guide(), Videos(video), **sure).segmentation is None
+    with pytest.raises(ValueError, match="segmented_from"):
+        evaluate(Guide(), known, **sure, segmented_from=4)
+    with pytest.raises(ValueError, match="`segments` must have shape"):
+        evaluate(Guide(), known._replace(segments=known.segments[..., :5]), **sure)
