@@ -82,7 +82,7 @@ def test_a_pixel_belongs_to_the_brightest_object_of_which_it_is_a_part():
     z_where = torch.randn(20, 3, 4) * torch.tensor([0.3, 0.3, 0.4, 0.4])
     present = (torch.rand(20, 3) < 0.7).float()
     slots = TrackedSlots(present, z_where, torch.zeros(20, 3, 1), torch.zeros(20, 3, 1), present.long())
-    found, drawn = decoder.segments(slots), decoder.objects(slots)
+    found, drawn = decoder.segments(slots), decoder.objects(slots).detach()
     for video in range(20):
         for row in range(11):
             for column in range(13):
