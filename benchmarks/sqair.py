@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from whatwhere.datasets import MovingDigitsRecipe, moving_digit_videos
-from whatwhere.examples.sqair import NetworkConfig, PriorConfig, Programs, build
+from whatwhere.examples.sqair import PRESETS, NetworkConfig, PriorConfig, Programs, build
 from whatwhere.guides import Discovery, SQAIRGuide
 from whatwhere.inference.evaluation import log_marginal
 from whatwhere.inference.local_parameters import local_parameters
@@ -42,17 +42,8 @@ Way = Literal["plain torch", "Pyro", "Pyro, active set"]
 WAYS: tuple[Way, ...] = get_args(Way)
 
 NETWORK = NetworkConfig(image_shape=(1, 50, 50))
-TRACKED = replace(
-    NETWORK,
-    reach=2.0,
-    where_floor=0.001,
-    clamp=True,
-    background="none",
-    second_look=True,
-    looks="static",
-    follow="tracked",
-)
-"""Propagation that searches for pictures, with the parts that go with it."""
+TRACKED = replace(PRESETS["mnist-fast"].network, image_shape=(1, 50, 50))
+"""Discovery that explains away, and propagation that searches for pictures, as preset `mnist-fast` has them."""
 LEARNING_RATE = 1e-5
 
 EVALUATION_PARTICLES = 1000
@@ -148,7 +139,7 @@ def find_one_object(guide: SQAIRGuide) -> None:
 def make_programs(state: State, video: Tensor, tracked: bool = False) -> Programs:
     """Make model and guide; those of a state always have the same parameters."""
     torch.manual_seed(0)
-    network, prior = (TRACKED, PriorConfig(propagation="motion")) if tracked else (NETWORK, PriorConfig())
+    network, prior = (TRACKED, PRESETS["mnist-fast"].prior) if tracked else (NETWORK, PriorConfig())
     programs = build(network, prior, video.mean((0, 1)).cpu())
     if state == "trained":
         find_one_object(programs.guide)

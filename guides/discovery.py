@@ -47,6 +47,9 @@ class Discovery(SlotDiscovery):
         windows: what `z_where` means; the model's.
         second_look: corrects the place by a crop of it; by default there is none.
         size_logit: initial mean of the two size logits of `z_where`, or of each, x before y.
+        size_range: greatest distance of their mean from it, at any time; by default there is no bound. Where
+            objects are of one size, a window that grows until it holds two takes of each what the other's
+            has left, which fits one frame and none of those after it.
         further: draws what a slot has beside place and appearance, if there is anything; shared with
             `Propagation`.
     """
@@ -70,11 +73,13 @@ class Discovery(SlotDiscovery):
         windows: SquashedWindows = SquashedWindows(),  # noqa: B008
         second_look: SecondLook | None = None,
         size_logit: float | tuple[float, float] = 0.0,
+        size_range: float | None = None,
         further: FurtherLatents | None = None,
     ) -> None:
         super().__init__(max_count, what_size, glimpse_size, context_size, hold, exploration, further)
         checks.at_least(1, feature_size=feature_size, hidden=hidden, presence_hidden=presence_hidden)
         checks.not_negative(where_floor=where_floor)
+        checks.positive(size_range=size_range)
         checks.finite(presence_bias=presence_bias, scale_bias=scale_bias)
         self.image_encoder = image_encoder
         self.what_encoder = what_encoder
@@ -86,7 +91,9 @@ class Discovery(SlotDiscovery):
         fill_output_bias(self.presence_head, presence_bias)
         first = self.where_head[-1]
         assert isinstance(first, nn.Linear)
-        first.bias.data[:2] = torch.tensor(pair(size_logit))
+        self.size_logit = pair(size_logit)
+        self.size_range = size_range
+        first.bias.data[:2] = torch.tensor(self.size_logit)
         self.second_look = second_look
         self.where_floor = where_floor
         self.windows = windows
@@ -149,10 +156,18 @@ class Discovery(SlotDiscovery):
 
     def _placed(self, image: Tensor, place: Tensor) -> LocScale:
         """Parameters of `z_where` given the first look's mean and raw standard deviation, `(..., 8)`."""
+        place = self._of_bounded_size(place)
         if self.second_look is not None:
-            place = place + self.second_look(image, place[..., :4])
+            place = self._of_bounded_size(place + self.second_look(image, place[..., :4]))
         loc, raw_scale = place.chunk(2, dim=-1)
         return LocScale(loc, F.softplus(raw_scale + self.scale_bias) + self.where_floor)
+
+    def _of_bounded_size(self, place: Tensor) -> Tensor:
+        if self.size_range is None:
+            return place
+        middle = place.new_tensor(self.size_logit)
+        size = place[..., :2].clamp(middle - self.size_range, middle + self.size_range)
+        return torch.cat([size, place[..., 2:]], dim=-1)
 
     def _decide(self, hidden: Tensor, z_what: Tensor) -> Tensor:
         return self.presence_head(concatenate(hidden, z_what))

@@ -153,6 +153,9 @@ class PriorConfig:
     """Mean logit of the sizes of new objects, relative to the frame, at first if learned; -2 is 0.12."""
     size_scale: float | None = None
     """Standard deviation of these logits; by default 1.32 at first (`recurrent`), or 1 (`fixed`)."""
+    size_range: float | None = None
+    """How far the guide's mean of them may be from theirs when an object is found, see `guides.Discovery`.
+    """
     size_pull: float = 0.0
     """Share of the difference from the mean size of new objects by which sizes go back to it in each frame,
     of `motion`. Without it objects that stand beside others grow in long videos until they are both.
@@ -167,7 +170,8 @@ class PriorConfig:
     def __post_init__(self) -> None:
         checks.literals(self)
         checks.finite(self, "stay_logit", "size_logit")
-        checks.positive(self, "object_size", "size_scale", "shift_scale", "likelihood_scale")
+        checks.positive(self, "object_size", "size_scale", "size_range", "shift_scale")
+        checks.positive(self, "likelihood_scale")
         checks.not_negative(self, "price")
         checks.share(self, "size_pull")
 

@@ -326,6 +326,7 @@ def _discovery(
         windows=windows,
         second_look=second_look,
         size_logit=0.0 if prior.size_scale is None else size_logits(network, prior),
+        size_range=prior.size_range,
         further=further,
     )
 

@@ -35,10 +35,11 @@ NETWORK = NetworkConfig(
 )
 
 
-def varied(**options: Any) -> Programs:
+def varied(size_range: float | None = None, **options: Any) -> Programs:
     """Model and guide in which nothing is where it starts, and which are unsure of presence."""
     torch.manual_seed(3)
-    programs = build(replace(NETWORK, **options), PriorConfig(size_logit=-0.6, size_scale=0.3))
+    prior = PriorConfig(size_logit=-0.6, size_scale=0.3, size_range=size_range)
+    programs = build(replace(NETWORK, **options), prior)
     for program in programs:
         program.double()
         for parameter in program.parameters():
@@ -46,6 +47,14 @@ def varied(**options: Any) -> Programs:
     programs.guide.discovery.presence_head[-1].bias.data.fill_(0.1)
     programs.model.decoder.output_scale.data.fill_(2.0)
     return Programs(*(program.eval() for program in programs))
+
+
+def bounded(where: Tensor, size_range: float | None) -> Tensor:
+    """A place whose size logits are no farther than that from -0.6."""
+    if size_range is None:
+        return where
+    sizes = [min(max(size, -0.6 - size_range), -0.6 + size_range) for size in where[:2].tolist()]
+    return torch.tensor(sizes + where[2:].tolist()).double()
 
 
 class Loop:
@@ -64,10 +73,10 @@ class Loop:
 
     def place(self, hidden: Tensor, rest: Tensor, start: Tensor | None) -> LocScale:
         loc, raw = self.net.where_head(hidden).chunk(2)
-        loc = loc if start is None else start
+        loc = bounded(loc if start is None else start, self.net.size_range)
         correction = self.net.second_look(rest.unsqueeze(0), loc.unsqueeze(0))[0]
         scale = nn.functional.softplus(raw + correction[4:] + self.net.scale_bias) + self.net.where_floor
-        return LocScale(loc + correction[:4], scale)
+        return LocScale(bounded(loc + correction[:4], self.net.size_range), scale)
 
     def look(self, others: Tensor, where: Tensor) -> LocScale:
         """What the encoder says of the rest, and steps by the Jacobian of the object's picture."""
@@ -139,10 +148,12 @@ class Loop:
         return said
 
 
-@pytest.mark.parametrize(("sweeps", "steps"), [(0, 0), (1, 0), (2, 0), (1, 2)])
+@pytest.mark.parametrize(
+    ("sweeps", "steps", "size_range"), [(0, 0, None), (1, 0, 0.2), (2, 0, None), (2, 0, 0.05), (1, 2, None)]
+)
 @pytest.mark.parametrize("active", [True, False])
-def test_every_statement_equals_the_loop(active: bool, sweeps: int, steps: int):
-    programs = varied(refine_looks=steps)
+def test_every_statement_equals_the_loop(active: bool, sweeps: int, steps: int, size_range: float | None):
+    programs = varied(size_range, refine_looks=steps)
     use_active_set(*programs, on=active)
     guide = programs.guide
     guide.discovery.sweeps, guide.discovery.least = sweeps, 5.0
@@ -169,6 +180,21 @@ def test_every_statement_equals_the_loop(active: bool, sweeps: int, steps: int):
             log_present = z_pres["fn"].log_prob(torch.ones(6).double())[b]
             torch.testing.assert_close(log_present, nn.functional.logsigmoid(logit[0]))
     assert several >= 2
+
+
+def test_sizes_stay_in_their_range_however_sure_the_networks_are():
+    programs = varied(0.3, explain_away=False)
+    discovery = programs.guide.discovery
+    discovery.where_head[-1].bias.data[:4] = torch.tensor([9.0, -9.0, 0.4, 7.0])
+    unbounded = varied(explain_away=False)
+    unbounded.guide.load_state_dict(programs.guide.state_dict())
+    images = torch.rand(3, 1, SIDE, SIDE).double()
+    with torch.no_grad():
+        own, free = discovery.place(images), unbounded.guide.discovery.place(images)
+    assert ((own.loc[:, :2] + 0.6).abs() <= 0.3 + 1e-12).all()
+    assert (own.loc[:, 0] > -0.4).all() and (own.loc[:, 1] < -0.8).all()  # the second look moves them a little
+    assert (free.loc[:, 0] > 5).all() and (free.loc[:, 1] < -5).all()
+    assert (own.loc[:, 3] > 5).all()
 
 
 def test_while_it_learns_it_sweeps_once():
