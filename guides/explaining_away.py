@@ -13,7 +13,12 @@ each finds its mean place and looks in the remainder of the others' last sketche
 
 $$ (|r_j|^2 - |r_j - o_j|^2) / 2 \sigma^2 > least. $$
 
-It does not depend on what the network says of presence: what was subtracted for an object that is not drawn
+In the sweeps after the first the frame is *divided*: each pixel belongs to the sketch whose window's middle is
+nearest, in place of what the others have drawn of it. A first sketch holds what of its neighbour reached into
+its window, and each would go on to lack what the other has; so many a pair of digits that stood close together
+was drawn exactly in that frame, by two pictures that were neither of them.
+
+Whether a sketch is kept does not depend on what the network says of presence: what was subtracted for an object that is not drawn
 would speak for drawing it, and objects would fall to pieces. Sketches are functions of the frame and of what
 was followed into it, and parameters of q like any network's output: weights are exact, and no gradient is
 taken through them.
@@ -58,8 +63,8 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
     Args:
         args: of `Discovery`.
         decoder: the model's.
-        sweeps: over the slots, before they are drawn; while it learns, one at most. A few more tell some
-            objects apart that touch: of moving digits KL falls by two nats.
+        sweeps: over the slots, before they are drawn; while it learns, one at most.
+        divided: how many of them, after the first, look at each object in the pixels that are nearest to it.
         scale: standard deviation of the pixels, the likelihood's.
         least: nats that a sketch must explain.
         refined: corrects looks by what their picture leaves; by default they are the encoder's. Those of
@@ -72,18 +77,20 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
         self,
         *args: Any,
         decoder: ObjectDecoder,
-        sweeps: int = 4,
+        sweeps: int = 6,
+        divided: int = 2,
         scale: float = 0.3,
         least: float = 120.0,
         refined: RefinedLooks | None = None,
         **options: Any,
     ) -> None:
         super().__init__(*args, **options)
-        checks.at_least(0, sweeps=sweeps)
+        checks.at_least(0, sweeps=sweeps, divided=divided)
         checks.positive(scale=scale)
         checks.not_negative(least=least)
         self.decoder = decoder
         self.sweeps = sweeps
+        self.divided = divided
         self.scale = scale
         self.least = least
         self.refined = refined
@@ -143,12 +150,16 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
         nothing = self._before_first(free)
         absent = Sketch(nothing._replace(z_pres=torch.zeros_like(free)), torch.zeros_like(explained))
         sketches = [absent] * self.max_count
-        for _ in range(min(1, self.sweeps) if self.training else self.sweeps):
+        for sweep in range(min(1, self.sweeps) if self.training else self.sweeps):
             hidden: Tensor = self.rnn.initial
             slot = nothing
+            divided = self._divided(sketches, image, explained) if 1 <= sweep <= self.divided else None
             for j in range(self.max_count):
                 possible = slot.z_pres * (free > j)
-                others = explained + _all_but(j, [sketch.drawn for sketch in sketches])
+                others = _all_but(j, [sketch.drawn for sketch in sketches])
+                if divided is not None:
+                    others = torch.where(sketches[j].slot.z_pres.unsqueeze(-1) > 0, divided[j], others)
+                others = explained + others
                 hidden, place = self._find(image, possible, early, slot, hidden, others, sketches[j])
                 look = self.look_beside(image, others, possible, place.loc)
                 drawn = self.pictures(Slots(possible, place.loc, look.loc))
@@ -158,6 +169,22 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
                 slot = Slots(here, *(loc * here.unsqueeze(-1) for loc in (place.loc, look.loc)))
                 sketches[j] = Sketch(slot, drawn * here.unsqueeze(-1))
         return sketches
+
+    def _divided(self, sketches: Sequence[Sketch], image: Tensor, explained: Tensor) -> Tensor:
+        """What belongs to others than each of the sketches of what is to be explained, `(N, ..., C H W)`."""
+        slots = stack_slots([sketch.slot for sketch in sketches])
+        middle = self.windows(slots.z_where)[..., 2:].movedim(-2, 0)
+        height, width = image.shape[-2:]
+        across, down = (
+            ((middle[..., axis : axis + 1] + 1) * (n - 1) / 2 - torch.arange(n, device=image.device)).square()
+            for axis, n in enumerate((width, height))
+        )
+        distance = down.unsqueeze(-1) + across.unsqueeze(-2)
+        absent = slots.z_pres.movedim(-1, 0)[..., None, None] == 0
+        distance = distance.masked_fill(absent, float("inf"))
+        of_others = distance > distance.amin(0)
+        rest = remainder(image, explained)
+        return (rest * of_others.unsqueeze(-3)).flatten(-3)
 
     def _find(
         self,

@@ -108,7 +108,17 @@ class Loop:
         def rest_of(j: int) -> Tensor:
             return (self.image - others_than(j)).clamp(min=0)
 
-        for _ in range(net.sweeps):
+        def nearest_to(j: int) -> Tensor:
+            """Which pixels are nearer to the sketch than to any other, or as near."""
+            middles = {k: (net.windows(where)[2:] + 1) * (SIDE - 1) / 2 for k, where in starts.items()}
+            mine = torch.zeros(1, SIDE, SIDE).double()
+            for row in range(SIDE):
+                for column in range(SIDE):
+                    far = {k: (x - column) ** 2 + (y - row) ** 2 for k, (x, y) in middles.items()}
+                    mine[0, row, column] = float(far[j] <= min(far.values()))
+            return mine
+
+        for sweep in range(net.sweeps):
             hidden, previous, here = net.rnn.initial, self.first, True
             found: dict[int, Tensor] = {}
             for j in range(COUNT):
@@ -117,6 +127,8 @@ class Loop:
                     continue
                 hidden = net.rnn(self.early, previous, hidden)
                 rest = rest_of(j)
+                if 1 <= sweep <= net.divided and j in starts:
+                    rest = (self.image - self.explained).clamp(min=0) * nearest_to(j)
                 where = self.place(hidden, rest, starts.get(j)).loc
                 look = net._look(rest[None], where[None]).loc[0]
                 picture = self.picture(where, look)
@@ -149,14 +161,17 @@ class Loop:
 
 
 @pytest.mark.parametrize(
-    ("sweeps", "steps", "size_range"), [(0, 0, None), (1, 0, 0.2), (2, 0, None), (2, 0, 0.05), (1, 2, None)]
+    ("sweeps", "divided", "steps", "size_range"),
+    [(0, 0, 0, None), (1, 1, 0, 0.2), (2, 0, 0, None), (2, 1, 0, 0.05), (4, 2, 0, None), (1, 0, 2, None)],
 )
 @pytest.mark.parametrize("active", [True, False])
-def test_every_statement_equals_the_loop(active: bool, sweeps: int, steps: int, size_range: float | None):
+def test_every_statement_equals_the_loop(
+    active: bool, sweeps: int, divided: int, steps: int, size_range: float | None
+):
     programs = varied(size_range, refine_looks=steps)
     use_active_set(*programs, on=active)
     guide = programs.guide
-    guide.discovery.sweeps, guide.discovery.least = sweeps, 5.0
+    guide.discovery.sweeps, guide.discovery.divided, guide.discovery.least = sweeps, divided, 5.0
     images = torch.rand(6, 1, SIDE, SIDE).double()
     summary = torch.randn(guide.discovery.context_size).double()
     features = guide.discovery.image_encoder(images)
