@@ -43,7 +43,7 @@ WAYS: tuple[Way, ...] = get_args(Way)
 
 NETWORK = NetworkConfig(image_shape=(1, 50, 50))
 TRACKED = replace(PRESETS["mnist-fast"].network, image_shape=(1, 50, 50))
-"""Discovery that explains away, and propagation that searches for pictures, as preset `mnist-fast` has them."""
+"""Discovery that explains away and propagation that searches for pictures, those of preset `mnist-fast`."""
 LEARNING_RATE = 1e-5
 
 EVALUATION_PARTICLES = 1000

@@ -13,15 +13,15 @@ each finds its mean place and looks in the remainder of the others' last sketche
 
 $$ (|r_j|^2 - |r_j - o_j|^2) / 2 \sigma^2 > least. $$
 
-In the sweeps after the first the frame is *divided*: each pixel belongs to the sketch whose window's middle is
-nearest, in place of what the others have drawn of it. A first sketch holds what of its neighbour reached into
-its window, and each would go on to lack what the other has; so many a pair of digits that stood close together
-was drawn exactly in that frame, by two pictures that were neither of them.
+In the sweeps after the first the frame is *divided*: each pixel belongs to the sketch whose window's middle
+is nearest, in place of what the others have drawn of it. A first sketch holds what of its neighbour reached
+into its window, and each would go on to lack what the other has; so many a pair of digits that stood close
+together was drawn exactly in that frame, by two pictures that were neither of them.
 
-Whether a sketch is kept does not depend on what the network says of presence: what was subtracted for an object that is not drawn
-would speak for drawing it, and objects would fall to pieces. Sketches are functions of the frame and of what
-was followed into it, and parameters of q like any network's output: weights are exact, and no gradient is
-taken through them.
+Whether a sketch is kept does not depend on what the network says of presence: what was subtracted for an
+object that is not drawn would speak for drawing it, and objects would fall to pieces. Sketches are functions
+of the frame and of what was followed into it, and parameters of q like any network's output: weights are
+exact, and no gradient is taken through them.
 
 The term is Pearl's: causes that are independent become dependent when their effect is seen, and finding one
 lessens the belief in the other.

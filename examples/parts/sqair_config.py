@@ -274,7 +274,7 @@ _FAST = SQAIRConfig(
     decay_parts=(1, 1, 1),
     data=DataConfig(source="mnist"),
     warm_start=WarmStartConfig(
-        frames=FramesConfig(share=0.12),
+        frames=FramesConfig(share=0.12, size_logit=-0.1),
         looks=LooksConfig(share=0.28),
         again=FramesConfig(
             share=0.08,
@@ -283,7 +283,7 @@ _FAST = SQAIRConfig(
             weight=10.0,
             rise=(0.0, 0.0),
             exploration=0.0,
-            size_logit=-0.4,
+            size_logit=-0.1,
             size_scale=0.1,
             looks_rate=0.2,
         ),
@@ -303,7 +303,8 @@ _FAST = SQAIRConfig(
         looks="static",
         follow="tracked",
     ),
-    prior=PriorConfig(propagation="motion", size_logit=-0.35, size_scale=0.2, shift_scale=0.7),
+    # A window of 23 pixels of 50, and hardly another one: digits are of one size.
+    prior=PriorConfig(propagation="motion", size_logit=-0.1, size_scale=0.2, size_range=0.1, shift_scale=0.7),
     training=TrainingConfig(
         steps=100_000, minutes=50.0, clock="cpu", clip_factor=2.0, evaluate_every=500, checkpoint_minutes=2.0
     ),

@@ -47,11 +47,11 @@ class Published(NamedTuple):
     Of SQAIR, reconstruction minus KL exceeds the bound, as only weighted means do, see `VideoReport`.
     """
 
-    log_marginal: float
-    weighted_log_likelihood: float
-    weighted_kl: float
+    log_marginal: float | None
+    weighted_log_likelihood: float | None
+    weighted_kl: float | None
     counting: float | None
-    addition: float
+    addition: float | None
 
 
 PUBLISHED = {
@@ -76,15 +76,15 @@ def markdown(
     """The table, ours beside the published numbers, and what the paper does not tell.
 
     Args:
-        rows: what was measured, by the names of `PUBLISHED`.
+        rows: what was measured, by the names of `PUBLISHED`, and others, which come last.
         failed: why there is no such row, by name.
         title: a sentence above everything.
         published: the paper's numbers; None where they are of other data and cannot be compared.
     """
-    names = [name for name in PUBLISHED if name in rows]
+    names = [*(name for name in PUBLISHED if name in rows), *(name for name in rows if name not in PUBLISHED)]
     compared = _table(
         ["", *(head for name in _COMPARED for head in ((name, "paper") if published else (name,)))],
-        [[_label(name), *_compared(rows[name], published[name] if published else None)] for name in names],
+        [[_label(name), *_compared(rows[name], published and _of(published, name))] for name in names],
     )
     more = _table(
         ["", "parameters", "steps", "minutes", "log p(x\\|z), single", "KL, single", "counting, single"],
@@ -107,6 +107,10 @@ def markdown(
         if rows[name].addition_reason != "converged"
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _of(published: Mapping[str, Published], name: str) -> Published:
+    return published.get(name, Published(None, None, None, None, None))
 
 
 def _label(name: str) -> str:
@@ -133,8 +137,8 @@ def _more(row: Row) -> list[str]:
     ]
 
 
-def _nats(value: float) -> str:
-    return f"{value:.1f}"
+def _nats(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
 
 
 def _share(value: float | None) -> str:

@@ -44,7 +44,12 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
             sizes = {"latent_size": 5, "hidden": 12, "recurrent": 10}
             if config.network.variant == "conv":
                 sizes.update(channels=(3, 4), strides=(2, 2))
-        rows[name] = replace(config, network=replace(config.network, **sizes), batch_size=4)
+        config = replace(config, network=replace(config.network, **sizes), batch_size=4)
+        if isinstance(config, SQAIRConfig):
+            warm = config.warm_start
+            warm = replace(warm, looks=replace(warm.looks, frames=32), motion=replace(warm.motion, videos=8))
+            config = replace(config, warm_start=warm)
+        rows[name] = config
     monkeypatch.setattr(table1, "ROWS", rows)
 
 
@@ -65,28 +70,23 @@ def run(videos: Path, _small: None) -> Callable[..., int]:
     return call
 
 
-def test_the_paper_has_these_rows():
-    assert set(NAMES) == set(PUBLISHED)
+def test_the_paper_has_these_rows_but_two():
+    assert NAMES[:-2] == ["mlp-sqair", "mlp-air", "mlp-vrnn", "conv-sqair", "conv-vrnn"]
+    assert set(NAMES[:-2]) == set(PUBLISHED)
 
 
 def test_the_models_are_those_of_the_paper():
-    """A VRNN has within five per cent as many parameters as the SQAIR that it is compared with."""
-    counts = {}
-    for name, config in ROWS.items():
-        network = replace(config.network, image_shape=(1, 50, 50))
-        programs = (
-            sqair.programs_of(replace(config, network=network))
-            if isinstance(config, SQAIRConfig)
-            else vrnn.build(network)
+    """A VRNN has within five per cent as many parameters as the published SQAIR of its kind."""
+    shape = (1, 50, 50)
+    for kind, preset in (("mlp", "paper"), ("conv", "conv")):
+        published = sqair.build(
+            replace(sqair.PRESETS[preset].network, image_shape=shape), sqair.PriorConfig()
         )
-        counts[name] = count_parameters(*programs)
-    assert counts["mlp-sqair"] == 2_951_522
-    assert counts["mlp-air"] == 1_503_059
-    for kind in ("mlp", "conv"):
-        assert counts[f"{kind}-vrnn"] == pytest.approx(counts[f"{kind}-sqair"], rel=0.05)
+        own = vrnn.build(replace(ROWS[f"{kind}-vrnn"].network, image_shape=shape))
+        assert count_parameters(*own) == pytest.approx(count_parameters(*published), rel=0.05)
     for name in NAMES:
         assert (ROWS[name].network.variant == "conv") == name.startswith("conv")
-        assert (getattr(ROWS[name], "model", "vrnn")) == name.partition("-")[2]
+        assert getattr(ROWS[name], "model", "vrnn") == name.split("-")[1]
 
 
 def test_all_models_are_trained_for_the_same_time_on_the_same_videos():
@@ -97,21 +97,30 @@ def test_all_models_are_trained_for_the_same_time_on_the_same_videos():
     assert {config.training.seed for config in configs} == {5}
     assert len({config.data for config in configs}) == 1
     assert len({str(config.output) for config in configs}) == len(configs)
-    for config in configs:
-        assert (config.first_frames, config.frames) == (3, 8)
-        assert config.stage_steps / config.training.steps == pytest.approx(1 / 6, rel=1e-3)
+    assert {config.frames for config in configs} == {8}
+    for name, config in zip(NAMES, configs, strict=True):
+        learns = name.endswith(("vrnn", "published", "static"))
+        assert config.first_frames == (3 if learns else 8)
+        if learns:
+            own = 1.0 if name.endswith("vrnn") else 1 - config.warm_start.share
+            assert config.stage_steps / (own * config.training.steps) == pytest.approx(1 / 6, rel=1e-3)
     held = {name: getattr(config, "hold_steps", 0) for name, config in zip(NAMES, configs, strict=True)}
-    assert all((steps > 0) == name.endswith("sqair") for name, steps in held.items())
+    assert all((steps > 0) == name.endswith(("published", "static")) for name, steps in held.items())
 
 
 def test_the_table_is_made_and_finished_rows_are_kept(run: Run, tmp_path: Path, capsys, monkeypatch):
     assert run(tmp_path) == 0
     table = json.loads((tmp_path / "table1.json").read_text())
-    assert set(table["rows"]) == set(table["published"]) == set(NAMES)
+    assert set(table["rows"]) == set(NAMES)
+    assert set(table["published"]) == set(NAMES[:-2])
     assert table["published"]["mlp-air"]["weighted_kl"] == 352.6
+    shares = {
+        name: config.warm_start.share if isinstance(config, SQAIRConfig) else 0.0
+        for name, config in table1.ROWS.items()
+    }
     for name, row in table["rows"].items():
         assert row["steps"] == load_checkpoint(tmp_path / name / "checkpoint.pt").step > 0
-        assert row["minutes"] >= 0.004
+        assert row["minutes"] >= 0.004 * (1 - shares[name])
         # Weighted, the terms exceed the bound by a divergence.
         excess = row["weighted_log_likelihood"] - row["weighted_kl"] - row["log_marginal"]
         parts = 4 if name == "mlp-air" else 1

@@ -207,8 +207,9 @@ def test_sizes_stay_in_their_range_however_sure_the_networks_are():
     with torch.no_grad():
         own, free = discovery.place(images), unbounded.guide.discovery.place(images)
     assert ((own.loc[:, :2] + 0.6).abs() <= 0.3 + 1e-12).all()
-    assert (own.loc[:, 0] > -0.4).all() and (own.loc[:, 1] < -0.8).all()  # the second look moves them a little
-    assert (free.loc[:, 0] > 5).all() and (free.loc[:, 1] < -5).all()
+    assert (own.loc[:, 0] > -0.4).all()  # the second look moves it a little
+    assert (own.loc[:, 1] < -0.8).all()
+    assert (free.loc[:, :2].abs() > 5).all()
     assert (own.loc[:, 3] > 5).all()
 
 
