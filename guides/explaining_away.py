@@ -13,10 +13,9 @@ each finds its mean place and looks in the remainder of the others' last sketche
 
 $$ (|r_j|^2 - |r_j - o_j|^2) / 2 \sigma^2 > least. $$
 
-In the sweeps after the first the frame is *divided*: each pixel belongs to the sketch whose window's middle
-is nearest, in place of what the others have drawn of it. A first sketch holds what of its neighbour reached
-into its window, and each would go on to lack what the other has; so many a pair of digits that stood close
-together was drawn exactly in that frame, by two pictures that were neither of them.
+In the first sweep each is looked for twice: where the network of the whole frame says, and, as in
+`evidence_discovery`, where most is left in a window of the size that is expected; that which explains more is
+kept. The network may place two windows on one object, and the evidence one window between two.
 
 Whether a sketch is kept does not depend on what the network says of presence: what was subtracted for an
 object that is not drawn would speak for drawing it, and objects would fall to pieces. Sketches are functions
@@ -29,6 +28,7 @@ lessens the belief in the other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -43,6 +43,7 @@ from ..models.object_decoder import ObjectDecoder
 from .discovery import Discovery
 from .evidence import LooksBesideOthers, remainder
 from .looking import Placed
+from .peaks import peak_of_ink
 from .refined_looks import RefinedLooks
 
 
@@ -53,6 +54,8 @@ class Sketch(NamedTuple):
     """Mean place and looks, and whether it explains enough, `(..., .)`."""
     drawn: Tensor
     """Its picture in the frame, black where it is absent, `(..., C H W)`."""
+    nats: Tensor
+    """What the picture explains, `(...)`."""
 
 
 class ExplainingDiscovery(LooksBesideOthers, Discovery):
@@ -63,8 +66,8 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
     Args:
         args: of `Discovery`.
         decoder: the model's.
-        sweeps: over the slots, before they are drawn; while it learns, one at most.
-        divided: how many of them, after the first, look at each object in the pixels that are nearest to it.
+        sweeps: over the slots, before they are drawn; while it learns, one at most, and without evidence of
+            places: the network is to learn them.
         scale: standard deviation of the pixels, the likelihood's.
         least: nats that a sketch must explain.
         refined: corrects looks by what their picture leaves; by default they are the encoder's. Those of
@@ -77,20 +80,18 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
         self,
         *args: Any,
         decoder: ObjectDecoder,
-        sweeps: int = 6,
-        divided: int = 2,
+        sweeps: int = 4,
         scale: float = 0.3,
         least: float = 120.0,
         refined: RefinedLooks | None = None,
         **options: Any,
     ) -> None:
         super().__init__(*args, **options)
-        checks.at_least(0, sweeps=sweeps, divided=divided)
+        checks.at_least(0, sweeps=sweeps)
         checks.positive(scale=scale)
         checks.not_negative(least=least)
         self.decoder = decoder
         self.sweeps = sweeps
-        self.divided = divided
         self.scale = scale
         self.least = least
         self.refined = refined
@@ -116,7 +117,7 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
         for j, sketch in enumerate(sketches):
             possible = slot.z_pres * (free > j)
             others = explained + _all_but(j, drawn)
-            hidden, place = self._find(image, possible, early, slot, hidden, others, sketch)
+            hidden, place = self._find(image, possible, early, slot, hidden, others, sketch.slot)
             look = partial(self.look_beside, image, others, possible)
             decide = partial(self._decided, possible, hidden)
             refine = None if self.refined is None else partial(self._refine, image, others, possible)
@@ -147,44 +148,49 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
     @torch.no_grad()
     def _sketches(self, image: Tensor, early: Tensor, free: Tensor, explained: Tensor) -> list[Sketch]:
         """All slots, found in what the others leave of the frame."""
-        nothing = self._before_first(free)
-        absent = Sketch(nothing._replace(z_pres=torch.zeros_like(free)), torch.zeros_like(explained))
-        sketches = [absent] * self.max_count
+        nothing, none = self._before_first(free), torch.zeros_like(free)
+        sketches = [Sketch(nothing._replace(z_pres=none), torch.zeros_like(explained), none)] * self.max_count
         for sweep in range(min(1, self.sweeps) if self.training else self.sweeps):
             hidden: Tensor = self.rnn.initial
-            slot = nothing
-            divided = self._divided(sketches, image, explained) if 1 <= sweep <= self.divided else None
+            previous = nothing
             for j in range(self.max_count):
-                possible = slot.z_pres * (free > j)
-                others = _all_but(j, [sketch.drawn for sketch in sketches])
-                if divided is not None:
-                    others = torch.where(sketches[j].slot.z_pres.unsqueeze(-1) > 0, divided[j], others)
-                others = explained + others
-                hidden, place = self._find(image, possible, early, slot, hidden, others, sketches[j])
-                look = self.look_beside(image, others, possible, place.loc)
-                drawn = self.pictures(Slots(possible, place.loc, look.loc))
-                rest = remainder(image, others).flatten(-3)
-                gain = (2 * rest * drawn - drawn.square()).sum(-1) / (2 * self.scale**2)
-                here = possible * (gain > self.least)
-                slot = Slots(here, *(loc * here.unsqueeze(-1) for loc in (place.loc, look.loc)))
-                sketches[j] = Sketch(slot, drawn * here.unsqueeze(-1))
+                possible = previous.z_pres * (free > j)
+                others = explained + _all_but(j, [sketch.drawn for sketch in sketches])
+                starts = [sketches[j].slot]
+                if sweep == 0 and not self.training:
+                    starts.append(self._evident(image, possible, others))
+                found = []
+                for start in starts:
+                    after, place = self._find(image, possible, early, previous, hidden, others, start)
+                    found.append(self._sketch(image, possible, others, place.loc))
+                hidden, sketches[j] = after, _best(found)
+                previous = sketches[j].slot
         return sketches
 
-    def _divided(self, sketches: Sequence[Sketch], image: Tensor, explained: Tensor) -> Tensor:
-        """What belongs to others than each of the sketches of what is to be explained, `(N, ..., C H W)`."""
-        slots = stack_slots([sketch.slot for sketch in sketches])
-        middle = self.windows(slots.z_where)[..., 2:].movedim(-2, 0)
-        height, width = image.shape[-2:]
-        across, down = (
-            ((middle[..., axis : axis + 1] + 1) * (n - 1) / 2 - torch.arange(n, device=image.device)).square()
-            for axis, n in enumerate((width, height))
+    def _sketch(self, image: Tensor, possible: Tensor, others: Tensor, z_where: Tensor) -> Sketch:
+        """What an object is at a place, if it explains enough there."""
+        look = self.look_beside(image, others, possible, z_where)
+        drawn = self.pictures(Slots(possible, z_where, look.loc))
+        rest = remainder(image, others).flatten(-3)
+        nats = (2 * rest * drawn - drawn.square()).sum(-1) / (2 * self.scale**2)
+        here = possible * (nats > self.least)
+        present = here.unsqueeze(-1)
+        return Sketch(Slots(here, z_where * present, look.loc * present), drawn * present, nats)
+
+    def _evident(self, image: Tensor, possible: Tensor, others: Tensor) -> Slots:
+        """Where most of what is left is, within a window of the size that is expected."""
+        width, height = (
+            unit / (1 + math.exp(-logit))
+            for unit, logit in zip(self.windows.unit, self.size_logit, strict=True)
         )
-        distance = down.unsqueeze(-1) + across.unsqueeze(-2)
-        absent = slots.z_pres.movedim(-1, 0)[..., None, None] == 0
-        distance = distance.masked_fill(absent, float("inf"))
-        of_others = distance > distance.amin(0)
-        rest = remainder(image, explained)
-        return (rest * of_others.unsqueeze(-3)).flatten(-3)
+
+        def place(image: Tensor, others: Tensor) -> Tensor:
+            centre = peak_of_ink(remainder(image, others), (width, height), self.glimpse_size)
+            size = centre.new_tensor((width, height)).expand_as(centre)
+            return self.windows.inverse(torch.cat([size, centre], dim=-1))
+
+        where: Tensor = self.rows_where_present(place, possible, others, images=image)
+        return Slots(possible, where, where)
 
     def _find(
         self,
@@ -194,10 +200,10 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
         previous: Slots,
         hidden: Tensor,
         others: Tensor,
-        sketch: Sketch,
+        start: Slots,
     ) -> Placed:
-        known = sketch.slot.z_pres.unsqueeze(-1)
-        inputs = early, previous.features(), hidden, others, known, sketch.slot.z_where
+        known = start.z_pres.unsqueeze(-1)
+        inputs = early, previous.features(), hidden, others, known, start.z_where
         found: Placed = self.rows_where_present(self._place_beside, possible, *inputs, images=image)
         return found
 
@@ -216,6 +222,24 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
         # The second look starts from the sketch, what the first look learns from stays its own place.
         loc = loc + known * (where - loc).detach()
         return Placed(hidden, self._placed(remainder(image, others), torch.cat([loc, raw_scale], dim=-1)))
+
+
+def _best(sketches: Sequence[Sketch]) -> Sketch:
+    """That which explains most."""
+    best = sketches[0]
+    for other in sketches[1:]:
+        ahead = other.nats > best.nats
+        rows = ahead.unsqueeze(-1)
+        best = Sketch(
+            Slots(
+                torch.where(ahead, other.slot.z_pres, best.slot.z_pres),
+                torch.where(rows, other.slot.z_where, best.slot.z_where),
+                torch.where(rows, other.slot.z_what, best.slot.z_what),
+            ),
+            torch.where(rows, other.drawn, best.drawn),
+            torch.where(ahead, other.nats, best.nats),
+        )
+    return best
 
 
 def _all_but(j: int, drawn: Sequence[Tensor]) -> Tensor:

@@ -7,13 +7,14 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sized
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from pyro import poutine
 from torch import Tensor, nn
 
 from whatwhere.datasets import BatchSchedule, schedule_for
+from whatwhere.examples.common.program import UsageError
 from whatwhere.examples.common.video_models import PerFrame, Split, batches_of
 from whatwhere.examples.parts.sqair_config import SQAIRConfig
 from whatwhere.examples.parts.sqair_programs import AIRPrograms, Programs, fixed_where_prior, size_logits
@@ -300,6 +301,9 @@ class _Frozen:
     them.
     """
 
+    present: ClassVar[int]
+    """Which of the fields that are found is presence."""
+
     def __init__(self, warm: WarmStart, name: str) -> None:
         self.warm, self.name = warm, name
         self.guide = copy.deepcopy(warm.programs.guide).eval().requires_grad_(False)
@@ -312,6 +316,9 @@ class _Frozen:
         Args:
             size: number of videos.
             find: called with the number of the first of a few videos, and the numbers of all of them.
+
+        Raises:
+            UsageError: if there is no object in any of them.
         """
         parts, device = [], self.warm.process.device
         with preserve_random_state(device), torch.no_grad():
@@ -319,11 +326,20 @@ class _Frozen:
                 seed_generators(device, "found", self.warm.config.training.seed, self.name, start)
                 numbers = torch.arange(start, min(start + CHUNK, size)) % len(self.warm.data.train)
                 parts.append(tuple(field.cpu() for field in find(start, numbers)))
-        return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+        found = tuple(torch.cat(column) for column in zip(*parts, strict=True))
+        if not found[self.present].any():
+            raise UsageError(
+                f"stage `{self.name}` has nothing to learn from: no object is found in {size} training "
+                "videos. Give `warm_start.frames` more time or a lower `price`, and see whether "
+                "`prior.size_logit` is the size of the objects"
+            )
+        return found
 
 
 class _Places(_Frozen):
     """Places of objects in single frames."""
+
+    present = 1
 
     def __init__(self, warm: WarmStart, name: str, options: LooksConfig) -> None:
         super().__init__(warm, name)
@@ -353,6 +369,8 @@ class _Places(_Frozen):
 
 class _Tracks(_Frozen):
     """Tracks of the objects of first frames, which are held on to."""
+
+    present = 0
 
     def __init__(self, warm: WarmStart, name: str, options: MotionConfig) -> None:
         super().__init__(warm, name)

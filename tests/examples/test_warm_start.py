@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 import torch
 
+from whatwhere.examples.common.program import UsageError
 from whatwhere.examples.common.video_models import DataConfig, Split, load_data
 from whatwhere.examples.parts.sqair_config import PRESETS, SQAIRConfig
 from whatwhere.examples.parts.warm_start import WarmStart
 from whatwhere.examples.parts.warm_start_config import FramesConfig, HeldConfig, WarmStartConfig
 from whatwhere.examples.sqair import PRETRAINED, prepare, restore
+from whatwhere.guides import Discovery
 from whatwhere.inference.training import Process, Stage, TrainingResult, load_checkpoint, run_stages
 
 STAGES = ("frames", "looks", "again", "motion", "held")
@@ -121,6 +123,13 @@ def test_air_starts_with_the_stages_of_single_frames(train: Train, tmp_path: Pat
     assert sorted(path.name for path in (tmp_path / "stages").iterdir()) == ["again", "frames", "looks"]
     with pytest.raises(ValueError, match="are for SQAIR"):
         small(model="air")
+
+
+def test_a_stage_with_nothing_to_learn_from_says_so(train: Train, tmp_path: Path, monkeypatch):
+    """Where no frame has an object, there is no gradient for looks: one line says what to change."""
+    monkeypatch.setattr(Discovery, "_decide", lambda self, hidden, z_what: hidden[..., :1] * 0 - 40.0)
+    with pytest.raises(UsageError, match="`looks` has nothing to learn from: no object is found in 8"):
+        train(tmp_path)
 
 
 def test_the_packaged_model_draws_digits_that_keep_their_looks():
