@@ -30,6 +30,7 @@ MAY_BE_ZERO = {
         "pictures",
         "hold_steps",
         "refine_looks",
+        "segmented_from",
         "stay_logit",
         "size_logit",
         "look_gate",
