@@ -157,6 +157,16 @@ class EvidenceDiscovery(LooksBesideOthers, SlotDiscovery):
         with torch.no_grad():
             rest = remainder(image, explained)
             centre = peak_of_ink(rest, self.size, self.glimpse_size)
+        return self.place_at(rest, centre)
+
+    def place_at(self, rest: Tensor, centre: Tensor) -> LocScale:
+        """Parameters of `z_where` of an object that is seen about here, `(R, 4)`.
+
+        Args:
+            rest: what is left to explain, `(R, C, H, W)`.
+            centre: x and y, in [-1, 1] within the image, `(R, 2)`.
+        """
+        with torch.no_grad():
             window = centre.new_tensor(self.size).expand_as(centre)
             proposed = self.windows.inverse(torch.cat([window, centre], dim=-1))
         shift, raw_scale = self.second_look(rest, proposed).chunk(2, dim=-1)

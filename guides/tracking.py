@@ -10,6 +10,8 @@ with its picture g, the other objects' pictures o, and the prior of motion. Noth
 1. *Expectation.* The model's own prior of propagation says where the object may be, a mixture.
 2. *Search* (template matching). The gain of the picture at a grid of places around where it was, plus the
    logarithm of the prior, widened by a broad component: the best is where alignment starts.
+   An object whose picture explains less than half of itself there has jumped or is hidden: it is searched for
+   farther away, in what no other object explains, and what explains as much is taken for it.
 3. *Alignment* (Lucas and Kanade). A few Gauss-Newton steps with the prior in the normal equations lead to the
    minimum $\hat z$ of the negative log-posterior E, and to its curvature H there.
 4. *Proposal*. $q(z) = w_0 N(\hat z + \delta, D^2) + \sum_k w_k N(m_k, s_k^2)$. The first component is the
@@ -19,7 +21,9 @@ with its picture g, the other objects' pictures o, and the prior of motion. Noth
    are those of the prior, for an object that is out of sight, with $w_k \propto p(k | past) e^{min(0,
    gain(m_k)) / 2 \sigma^2}$: where a picture can be seen and fits, they vanish, and where nothing is seen of
    the object, the first does, and the prior is its posterior. A small network that sees what is there beside
-   the picture corrects mean and standard deviation of the first.
+   the picture corrects mean and standard deviation of the first. Where looks are seen anew in every frame, a
+   picture tells a change of size, but not the size: errors add up. So a share of the way is gone to where
+   discovery would put a window around what is seen there (`seen_again`).
 5. *Presence.* A network decides on the ground of what the picture explains at the place that was drawn.
 
 Search and alignment are parameters of q, like any network's output: weights are exact and bounds are bounds,
@@ -33,7 +37,7 @@ Approximations for Posterior Moments and Marginal Densities*, 1986, for the Lapl
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import pyro
@@ -72,6 +76,9 @@ FAR_SCALE, FAR_WEIGHT = 0.3, 0.01
 
 SURE_WEIGHT, SURE_SCALE = 0.7, 0.05
 """A prior is sure of a place if one component has this weight, and this standard deviation of shifts."""
+
+LEAST_SHARE = 0.5
+"""An object is found where its picture takes away the squared error of so much of its energy."""
 
 CORRECTION = (0.003, 0.003, 0.01, 0.01)
 """Units of the learned correction of a place: it is small, or search would be for nothing."""
@@ -126,6 +133,8 @@ class TrackingPropagation(ActiveSet, nn.Module):
         margin: how far objects are searched for, in samples of their glimpse, which are about as far from
             each other as the pixels of a frame if the glimpse has as many as an object: as far as an object
             goes while it is out of sight.
+        far: how far what is not found there is searched for, likewise, in evaluation mode; 0 is not at all.
+            In the short videos of training discovery finds it anew, and a search costs more than it teaches.
         trust: factor of the gain in the search, in which sums over a coarse grid and other objects that are
             not placed yet say more than they know.
         steps: of alignment.
@@ -136,6 +145,11 @@ class TrackingPropagation(ActiveSet, nn.Module):
         stay_nats: what an object's picture must explain of a frame for it to stay, in nats, at first:
             `STAY_SLOPE * (nats / stay_nats - 1)`, within `MOST_STAY`, is added to the network's logit, which
             then starts at `presence_bias` 0. By default objects stay at first whatever they explain.
+        seen_again: parameters of `z_where` of an object, given what is left of images `(R, C, H, W)` and
+            about where it is `(R, 2)`, as `EvidenceDiscovery.place_at`.
+        relook: which share of the way from the place of alignment to that one the first component goes, in
+            [0, 1]. A part of it lets sizes follow what is seen, and keeps objects apart that touch, between
+            which the whole of it would jump.
         further: as of `Discovery`.
 
     Attributes:
@@ -156,6 +170,7 @@ class TrackingPropagation(ActiveSet, nn.Module):
         looks: Looks | None = None,
         scale: float = 0.3,
         margin: int = 24,
+        far: int = 0,
         trust: float = 0.5,
         steps: int = 3,
         where_floor: float = 0.001,
@@ -163,10 +178,13 @@ class TrackingPropagation(ActiveSet, nn.Module):
         hold: bool = False,
         anywhere: bool = False,
         stay_nats: float | None = None,
+        seen_again: Callable[[Tensor, Tensor], LocScale] | None = None,
+        relook: float = 0.0,
         further: FurtherLatents | None = None,
     ) -> None:
         super().__init__()
         checks.positive(stay_nats=stay_nats)
+        checks.within("[0, 1]", relook=relook)
         self.prior = prior
         self.decoder = decoder
         self.what_encoder = what_encoder
@@ -184,14 +202,17 @@ class TrackingPropagation(ActiveSet, nn.Module):
         # It follows from the step, so checkpoints do not have it.
         self.register_buffer("hold", torch.tensor(0.0) if hold else None, persistent=False)
         self.glimpse_size = glimpse_size
-        self.pool = 2 if not any(length % 2 for length in (*glimpse_size, margin)) else 1
+        self.pool = 2 if not any(length % 2 for length in (*glimpse_size, margin, far)) else 1
         self.scale = scale
         self.margin = margin
+        self.far = far
         self.trust = trust
         self.steps = steps
         self.where_floor = where_floor
         self.anywhere = anywhere
         self.stay_nats = stay_nats
+        self.seen_again = seen_again
+        self.relook = relook
         self.further = further
 
     @property
@@ -224,8 +245,9 @@ class TrackingPropagation(ActiveSet, nn.Module):
         for i, possible in enumerate(present):
             explained = self._explained(i, drawn)
             context = pictures[i], explained
+            others = torch.stack([other.drawn for other in drawn[:i] + drawn[i + 1 :]] or [explained]).sum(0)
             proposed: Proposed = self.rows_where_present(
-                self._propose, possible, before[i], expected.where[i], *context, images=image
+                self._propose, possible, before[i], expected.where[i], *context, others, images=image
             )
             name = f"propagation/{{}}/{t}/{i}"
             slot = self._draw(name, image, slot_at(slots, i), proposed, *context)
@@ -281,7 +303,8 @@ class TrackingPropagation(ActiveSet, nn.Module):
     @torch.no_grad()
     def _sketch(self, image: Tensor, before: Tensor, expected: Tensor, picture: Tensor) -> Sketch:
         mixture = Mixture.unflat(expected, 4)
-        found = self._find(self._observe(image, torch.zeros_like(image).flatten(1)), picture, before, mixture)
+        nothing = self._observe(image, torch.zeros_like(image).flatten(1))
+        found = self._find(nothing, picture, before, mixture, self.margin)
         best = mixture.component(mixture.logits.argmax(-1))
         likely = mixture.logits.softmax(-1).amax(-1) > SURE_WEIGHT
         sure = likely & (best.scale[:, 2:].mean(-1) < SURE_SCALE)
@@ -306,13 +329,32 @@ class TrackingPropagation(ActiveSet, nn.Module):
         others = explained.unflatten(-1, image.shape[1:])
         return observe(image - decoder.mean_image if decoder.has_background else image, others, decoder.clamp)
 
-    def _find(self, observed: Tensor, picture: Tensor, before: Tensor, mixture: Mixture) -> Aligned:
+    def _find_farther(
+        self, near: Aligned, observed: Tensor, picture: Tensor, before: Tensor, mixture: Mixture
+    ) -> Aligned:
+        """What is found elsewhere, of pictures that are not found near where they were expected."""
+        far, template = self._find(observed, picture, before, mixture, self.far), self._glimpse(picture)
+        lost, there = (
+            found.gain < LEAST_SHARE * found.total
+            for found in (fit(found.seen, template, found.area) for found in (near, far))
+        )
+        moved = lost & ~there
+        return Aligned(
+            *(
+                torch.where(moved.view(-1, *[1] * (new.dim() - 1)), new, old)
+                for new, old in zip(far, near, strict=True)
+            )
+        )
+
+    def _find(
+        self, observed: Tensor, picture: Tensor, before: Tensor, mixture: Mixture, margin: int
+    ) -> Aligned:
         """Search, and align."""
         template, wider = self._glimpse(picture), _with_far(mixture, before)
         windows = self.decoder.windows
         size = mixture.component(mixture.logits.argmax(-1)).loc[:, :2]
         found = search(
-            observed, template, windows(torch.cat([size, before[:, 2:]], dim=-1)), self.margin, self.pool
+            observed, template, windows(torch.cat([size, before[:, 2:]], dim=-1)), margin, self.pool
         )
         x, y = windows.inverse_shift(found.x, 0), windows.inverse_shift(found.y, 1)
         score = self.trust * found.gain / (2 * self.scale**2) + _log_prior(wider, x, y)
@@ -322,19 +364,29 @@ class TrackingPropagation(ActiveSet, nn.Module):
         return align(observed, template, start, prior, windows, self.scale, self.steps)
 
     def _propose(
-        self, image: Tensor, before: Tensor, expected: Tensor, picture: Tensor, explained: Tensor
+        self,
+        image: Tensor,
+        before: Tensor,
+        expected: Tensor,
+        picture: Tensor,
+        explained: Tensor,
+        others: Tensor,
     ) -> Proposed:
         with torch.no_grad():
             mixture, template = Mixture.unflat(expected, 4), self._glimpse(picture)
             observed = self._observe(image, explained)
-            found = self._find(observed, picture, before, mixture)
+            found = self._find(observed, picture, before, mixture, self.margin)
+            if self.far and not self.training:
+                elsewhere = self._observe(image, others)
+                found = self._find_farther(found, elsewhere, picture, before, mixture)
             scale = found.curvature.diagonal(dim1=-2, dim2=-1).rsqrt()
             logits = self._weigh(observed, template, found, scale, mixture, before)
             off = 10 * (found.where - mixture.component(mixture.logits.argmax(-1)).loc)
         features = self.comparison(torch.cat([found.seen[:, :-1].flatten(1), picture], dim=-1))
         where_from = torch.cat([features, self._told(found.where), off, scale.log() / 5], dim=-1)
         shift, raw_scale = self.correction(where_from).chunk(2, dim=-1)
-        loc = found.where + shift * shift.new_tensor(CORRECTION)
+        loc, scale = self._look_again(image, explained, found.where, scale)
+        loc = loc + shift * shift.new_tensor(CORRECTION)
         scale = scale * (0.3 * raw_scale).exp() + self.where_floor
         return Proposed(
             Mixture(
@@ -344,6 +396,16 @@ class TrackingPropagation(ActiveSet, nn.Module):
             ),
             features,
         )
+
+    def _look_again(
+        self, image: Tensor, explained: Tensor, where: Tensor, scale: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """A place, and its standard deviations, somewhat nearer to what discovery says, and as sure."""
+        if self.seen_again is None or self.relook == 0:
+            return where, scale
+        centre = self.decoder.windows(where)[:, 2:]
+        seen = self.seen_again(remainder(image, explained), centre)
+        return where + self.relook * (seen.loc - where), torch.minimum(scale, seen.scale)
 
     def _told(self, where: Tensor) -> Tensor:
         """What networks are told of a place."""

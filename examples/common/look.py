@@ -52,10 +52,10 @@ _MOST_INK = 0.2  # of all pixels
 _BRIGHT = 64  # of 255: objects are drawn on black
 _SMALLEST = 5  # pixels
 _LARGE, _WANTED = 28, 20  # pixels, of an object before and after frames are made smaller
-_LEAST_CROP, _MOST_CROP = 40, 64  # pixels
+_LEAST_CROP, _MOST_CROP = 48, 64  # pixels
 _WORTH = 1100.0  # nats that an object's pixels are worth: 25 to 40 times what its place and looks cost
 _PRICE = 0.09  # of that, for an object more: what a picture leaves of an object is worth less
-_MARGIN = 2  # pixels around an object
+_MARGIN = 1  # pixels around an object
 _LEAST_SEARCH = 8  # samples
 
 
@@ -334,8 +334,8 @@ def settings_of(found: ObjectStatistics) -> Settings:
         found.most + 1,
         _search(found.shift, min(size) / glimpse),
         (
-            f"95 % of the objects have up to {found.height.high:.0f} x {found.width.high:.0f} pixels; and "
-            f"{_MARGIN} more",
+            f"95 % of the objects that stand alone have up to {found.height.high:.0f} x "
+            f"{found.width.high:.0f} pixels; and {_MARGIN} more",
             f"sizes differ by a factor of {ratio:.1f}",
             "about as many samples as pixels, from 16 to 20",
             f"a typical object, of energy {found.energy.median:.1f}, is worth {_WORTH:.0f} nats",
@@ -429,11 +429,11 @@ def _crop(found: ObjectStatistics, size: tuple[int, int]) -> tuple[tuple[int, in
     longest = max(found.height.high, found.width.high) + _MARGIN
     if math.isnan(longest):
         return None, ""
-    side = min(_MOST_CROP, max(_LEAST_CROP, 2 * round(1.75 * longest)))
+    side = min(_MOST_CROP, max(_LEAST_CROP, 2 * round(longest)))
     if size[0] * size[1] <= 2 * side**2:
         return None, ""
     crop = min(side, size[0]), min(side, size[1])
     return crop, (
-        f"data.crop: {crop[0]} {crop[1]} (3.5 times a large object's {longest:.0f} pixels, from "
+        f"data.crop: {crop[0]} {crop[1]} (twice a large object's {longest:.0f} pixels, from "
         f"{_LEAST_CROP} to {_MOST_CROP}; frames have {size[0]} x {size[1]})"
     )

@@ -95,6 +95,15 @@ class NetworkConfig:
     """How far `tracked` searches for an object in each direction, in samples of its glimpse: as far as one
     goes from a frame to the next, or while it is out of sight. What is farther away is not taken for it.
     """
+    far: int = 0
+    """How far `tracked` searches, likewise, for an object that it has not found there, in what no other
+    object explains, so that what jumps is found again; 0 is not at all. Not while training.
+    """
+    trust: float = 0.5
+    """How far `tracked` believes the fit of a picture beside what the prior of motion says when it searches:
+    less where looks change from frame to frame, so that an object's own picture fits it no better than
+    another object.
+    """
     anywhere: bool = False
     """Whether objects move and are followed alike wherever they are in a frame: the networks of `motion` and
     `tracked` are not told. In parts of a larger scene a place means nothing.
@@ -102,6 +111,10 @@ class NetworkConfig:
     stay: float | None = None
     """Share of `prior.price` that an object must explain of a frame for `tracked` to keep it, at first, see
     `guides.TrackingPropagation`; by default it is kept at first whatever it explains.
+    """
+    relook: float = 0.0
+    """Share of the way that `tracked` goes in each frame to where discovery by evidence would put a window
+    around the object, so that sizes follow what is seen, see `guides.TrackingPropagation`.
     """
     measured_in: tuple[int, int] | None = None
     """Height and width of the frames in whose units places and sizes are measured; by default those of
@@ -115,6 +128,14 @@ class NetworkConfig:
         checks.positive(self, "hidden", "narrow", "presence_hidden", "what_hidden")
         checks.positive(self, "reach", "where_floor", "stay", "look_scale", "refine_frames")
         checks.not_negative(self, "refine_looks")
+        checks.share(self, "relook")
+        checks.not_negative(self, "far")
+        checks.positive(self, "trust")
+        if self.relook > 0 and (self.discovery, self.follow) != ("evidence", "tracked"):
+            raise ValueError(
+                '`relook` is for `discovery` "evidence" and `follow` "tracked", '
+                f"got {self.discovery!r} and {self.follow!r}"
+            )
         checks.finite(self, "look_gate")
         if self.layers and self.background in ("learned", "fixed"):
             raise ValueError(
@@ -160,6 +181,10 @@ class PriorConfig:
     """Share of the difference from the mean size of new objects by which sizes go back to it in each frame,
     of `motion`. Without it objects that stand beside others grow in long videos until they are both.
     """
+    size_step: float | None = None
+    """Standard deviation of the change of sizes in a frame, of `motion`, at first; by default small, for
+    objects that keep their size.
+    """
     shift_scale: float | None = None
     """Standard deviation of the places of new objects, with the same defaults."""
     likelihood_scale: float = 0.3
@@ -170,7 +195,7 @@ class PriorConfig:
     def __post_init__(self) -> None:
         checks.literals(self)
         checks.finite(self, "stay_logit", "size_logit")
-        checks.positive(self, "object_size", "size_scale", "size_range", "shift_scale")
+        checks.positive(self, "object_size", "size_scale", "size_range", "size_step", "shift_scale")
         checks.positive(self, "likelihood_scale")
         checks.not_negative(self, "price")
         checks.share(self, "size_pull")
@@ -328,7 +353,7 @@ _VIDEO = SQAIRConfig(
             final_learning_rate=1.5e-4,
             first_weight=0.2,
             weight=1.0,
-            price=None,
+            price=44.0,
             exploration=0.1,
             exploration_decay=0.2,
             size_logit=None,
@@ -346,6 +371,9 @@ _VIDEO = SQAIRConfig(
         look_gate=3.0,
         look_scale=0.3,
         follow="tracked",
+        far=40,
+        trust=0.03,
+        relook=0.3,
         anywhere=True,
         stay=0.5,
     ),
@@ -355,7 +383,7 @@ _VIDEO = SQAIRConfig(
         price=100.0,
         object_size=(16.0, 16.0),
         size_scale=0.2,
-        size_pull=0.3,
+        size_step=0.2,
         shift_scale=0.7,
         likelihood_scale=0.1,
     ),

@@ -233,6 +233,8 @@ def build(
     propagation = _propagation(network, prior, model, what_encoder, hold, further)
     make = _discovery if network.discovery == "learned" else _evidence_discovery
     discovery = make(network, prior, model, encoders.image, what_encoder, hold, exploration, further)
+    if isinstance(propagation, TrackingPropagation) and isinstance(discovery, EvidenceDiscovery):
+        propagation.seen_again = discovery.place_at
     guide = SQAIRGuide(propagation, discovery, latent_encoder, image_shape, prior.truncate, background_guide)
     return Programs(model, guide)
 
@@ -413,11 +415,14 @@ def _propagation(
         looks=looks,
         scale=prior.likelihood_scale,
         margin=network.search,
+        far=network.far,
+        trust=network.trust,
         where_floor=network.where_floor,
         presence_bias=5.0 if stay_nats is None else 0.0,
         hold=hold,
         anywhere=network.anywhere,
         stay_nats=stay_nats,
+        relook=network.relook,
         further=further,
     )
 
@@ -532,6 +537,7 @@ def _propagation_prior(
             (x, y),
             size=size_logits(network, prior),
             size_pull=prior.size_pull,
+            **({} if prior.size_step is None else {"size_step": prior.size_step}),
             anywhere=network.anywhere,
         )
     elif prior.propagation == "recurrent":

@@ -19,6 +19,7 @@ from .tracking_metrics import best_matches
 __all__ = ["ObjectStatistics", "Spread", "object_statistics", "objects_found"]
 
 _DIRT = 0.1  # of a typical object's energy, that one has at least
+_TOUCHING = 2.0  # times the median energy: what has more may be two objects that touch
 _FAST = 3.0  # sizes that an object moves at most from one frame to the next
 
 
@@ -37,7 +38,7 @@ class ObjectStatistics(NamedTuple):
     """Objects of some frames. All is NaN where there are none."""
 
     width: Spread
-    """Pixels."""
+    """Pixels; this, height and energy are of objects that stand alone, see `object_statistics`."""
     height: Spread
     """Pixels."""
     energy: Spread
@@ -65,7 +66,8 @@ def object_statistics(video: Tensor, threshold: float = 0.25) -> ObjectStatistic
 
     The typical object is the one below which half of the energy of all regions is, so that specks, of which
     there may be many, do not matter. What has less than a tenth of its energy does not count, and what is cut
-    off at the border has no size, unless everything is.
+    off at the border has no size, unless everything is. Nor has what holds as much as two: objects that touch
+    are one region, and windows that have its size would hold both.
 
     Args:
         video: `(B, T, C, H, W)` in [0, 1], bright on black.
@@ -82,6 +84,8 @@ def object_statistics(video: Tensor, threshold: float = 0.25) -> ObjectStatistic
     low, high = boxes[..., :2], boxes[..., :2] + boxes[..., 2:]
     inside = (low > 0).all(-1) & (high[..., 0] < width) & (high[..., 1] < height)
     whole = present & inside if (present & inside).any() else present
+    if whole.any():
+        whole = whole & (energy < _TOUCHING * energy[whole].median())
     counts = present.sum(-1).flatten().double()
     return ObjectStatistics(
         width=_spread(boxes[whole][:, 2]),

@@ -82,6 +82,7 @@ class MotionPrior(nn.Module):
         size_floor: least standard deviation of size logits.
         size: mean of the size logits, x before y, to which sizes go back.
         size_pull: by which share of the difference they do in each frame.
+        size_step: standard deviation of the change of size logits in a frame, at first.
         anywhere: whether objects move alike wherever they are: the networks see velocities and sizes, but not
             the shifts. In parts of a larger scene a place means nothing.
     """
@@ -97,6 +98,7 @@ class MotionPrior(nn.Module):
         size_floor: float = 0.002,
         size: float | tuple[float, float] = 0.0,
         size_pull: float = 0.0,
+        size_step: float = FIRST_SIZE_SCALE,
         anywhere: bool = False,
     ) -> None:
         super().__init__()
@@ -104,6 +106,7 @@ class MotionPrior(nn.Module):
         self.reach = pair(reach)
         self.size = pair(size)
         self.size_pull = size_pull
+        self.size_step = size_step
         self.anywhere = anywhere
         self.shift_floor = shift_floor
         self.size_floor = size_floor
@@ -120,7 +123,7 @@ class MotionPrior(nn.Module):
         with torch.no_grad():
             last.weight.mul_(0.1)
             _, raw_size, _, raw_shift, logits, _ = last.bias.split(self.sizes)
-            raw_size.fill_(inverse_softplus(FIRST_SIZE_SCALE - self.size_floor))
+            raw_size.fill_(inverse_softplus(self.size_step - self.size_floor))
             scales = [inverse_softplus(scale - self.shift_floor) for scale in FIRST_SHIFT_SCALES]
             raw_shift.copy_(torch.tensor(scales).repeat_interleave(2))
             logits.copy_(torch.tensor(FIRST_LOGITS))

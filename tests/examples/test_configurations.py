@@ -40,6 +40,7 @@ MAY_BE_ZERO = {
     ),
     *("anneal_from", "anneal_to", "exploration", "exploration_end", "return_probability"),
     *("difficulty", "parts", "faded", "first", "share", "rise", "price", "size_pull", "looks_rate"),
+    *("relook", "far"),
     *("most_jitter", "imitation", "first_frame"),
     *("loss.decay", "loss.feature", "loss.classification", "loss.localisation"),
 }

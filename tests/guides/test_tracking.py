@@ -16,6 +16,7 @@ from whatwhere.guides.looks import StaticLooks
 from whatwhere.inference.objectives import FIVO, VIMCO, Reinforce
 from whatwhere.models.components.active_set import use_active_set
 from whatwhere.models.components.attention import paste
+from whatwhere.models.components.networks import LocScale
 from whatwhere.models.components.normal_mixture import Mixture, NormalMixture
 from whatwhere.models.components.slots import TrackedSlots
 
@@ -135,6 +136,36 @@ def test_an_object_that_leaves_and_comes_back_is_found_again():
     assert off[5:].max() < 1.0
 
 
+@pytest.mark.parametrize(("far", "training"), [(0, False), (20, False), (20, True)])
+def test_what_jumps_is_searched_for_farther_away(far: int, training: bool):
+    programs = tracker()
+    propagation = programs.guide.propagation
+    propagation.margin, propagation.far = 4, far  # 1.15 pixels each
+    programs.guide.train(training)
+    video, where, what = film([[(5.0, 5.0), (18.0, 17.0)], [(18.0, 5.0), (18.0, 5.0)]], programs)
+    off = pixels_off(programs, follow(programs, video, where, what, 2), where)[1]
+    assert off[1] < 1.0
+    assert (off[0] < 1.0) == (far > 0 and not training)
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+def test_what_is_gone_does_not_take_the_place_of_its_like(gone: int):
+    """Whichever of the two comes first: what the other explains is not searched."""
+    programs = tracker()
+    propagation = programs.guide.propagation
+    propagation.margin, propagation.far = 4, 20
+    tracks = [[(18.0, 5.0), (18.0, 5.0)], [(18.0, 5.0), (18.0, 5.0)]]
+    tracks[gone] = [(5.0, 5.0), (40.0, 5.0)]
+    _, where, _ = film(tracks, programs)
+    alike = torch.tensor([[1.0, 0.0]] * 2).double()
+    with torch.no_grad():
+        video = programs.model.decoder(torch.ones(2, 2).double(), where, alike.expand(2, 2, 2)).unsqueeze(0)
+    found = follow(programs, video, where, alike, 2)[1]
+    assert pixels_off(programs, [found], where[1:])[0, 1 - gone] < 1.0
+    coords = programs.model.decoder.windows(found.z_where[0])
+    assert 11.5 * (coords[0] - coords[1])[2:].norm() > 6
+
+
 def proposal(programs: Programs, image: Tensor, slots: TrackedSlots) -> NormalMixture:
     with pyro.plate("data", len(image)):
         trace = poutine.trace(programs.guide.propagation).get_trace(1, image, slots)
@@ -191,6 +222,48 @@ def test_in_sight_the_proposal_is_the_posterior():
     assert found.logits.softmax(-1)[0, 0] > 0.999
     torch.testing.assert_close(found.loc[0, 0, 2:], expected_mean[2:], rtol=0, atol=0.01)
     torch.testing.assert_close(found.scale[0, 0, 2:], expected_sd[2:], rtol=0.15, atol=0.001)
+
+
+def test_a_place_is_corrected_by_a_share_of_what_discovery_says_of_it():
+    programs = tracker(count=1)
+    propagation, windows = programs.guide.propagation, programs.model.decoder.windows
+    video, _, _ = film([[(13.3, 11.2)]], programs)
+    slots = one_object(programs, place(12.0, 12.0, programs))
+    plain = proposal(programs, video[:, 0], slots)
+    there = LocScale(torch.tensor([[-0.2, -0.9, 0.1, 0.3]]).double(), torch.tensor([[0.004] * 4]).double())
+    seen = []
+
+    def seen_again(rest: Tensor, centre: Tensor) -> LocScale:
+        seen.append((rest, centre))
+        return there
+
+    propagation.seen_again, propagation.relook = seen_again, 0.3
+    again = proposal(programs, video[:, 0], slots)
+    torch.testing.assert_close(again.loc[:, 0], 0.7 * plain.loc[:, 0] + 0.3 * there.loc)
+    floor = propagation.where_floor
+    expected = torch.minimum(plain.scale[:, 0] - floor, there.scale) + floor
+    torch.testing.assert_close(again.scale[:, 0], expected)
+    torch.testing.assert_close(again.loc[:, 1:], plain.loc[:, 1:])
+    ((rest, centre),) = seen  # of all the image, since nobody else is there
+    torch.testing.assert_close(rest, video[:, 0])
+    torch.testing.assert_close(centre, windows(plain.loc[:, 0])[:, 2:])
+
+
+def test_sizes_are_those_that_discovery_sees():
+    """An object that is tracked with a window too large by half is framed in a few frames."""
+    network = replace(NETWORK, discovery="evidence", looks="sticky", relook=0.3, max_count=1)
+    prior = replace(PRIOR, where="fixed", price=2.0, size_step=0.2)
+    model, guide = (program.double().eval() for program in build(network, prior))
+    windows, size = model.decoder.windows, guide.discovery.size
+    where = windows.inverse(torch.tensor([[[1.5 * size[0], size[1], 0.0, 0.0]]]).double())
+    rest, expected = torch.zeros(1, 1, 24, 24).double(), torch.zeros(1, 2).double()
+    assert (where[..., 0] - guide.discovery.place_at(rest, expected).loc[0, 0]).abs() > 0.3
+    propagation = guide.propagation
+    nothing, broad = torch.zeros(1, 576).double(), torch.ones(1, 4).double()
+    for _ in range(8):
+        loc, _ = propagation._look_again(rest, nothing, where[0], broad)
+        where = loc.unsqueeze(0)
+    torch.testing.assert_close(windows(where)[0, 0, :2], torch.tensor(size).double(), rtol=0.03, atol=0)
 
 
 def test_what_explains_nothing_may_be_let_go():

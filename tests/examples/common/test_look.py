@@ -52,7 +52,7 @@ def test_objects_are_made_bright_on_black(
     source = film(tmp_path / "film.npz", ground, bright, both=both)
     data, reasons = choose_data(RecordedConfig(), source)
     assert (data.prepare.background, data.prepare.polarity) == (background, polarity)
-    assert data.crop == (40, 40)
+    assert data.crop == (48, 48)
     assert data.scale is None
     assert len(reasons) == 2
     assert f"background {background}, polarity {polarity}" in reasons[0]
@@ -78,7 +78,7 @@ def test_what_is_set_stays(tmp_path: Path) -> None:
 def test_settings_follow_from_sizes_and_energy() -> None:
     """Of squares of 10 x 8: E / (2 sd^2) = 1100 nats."""
     choice = settings_of(look_at(data_of()).statistics)
-    assert choice.object_size == (12, 10)
+    assert choice.object_size == (11, 9)
     assert choice.size_scale == 0.1
     assert choice.glimpse_size == 16
     assert 80 / (2 * choice.likelihood_scale**2) == pytest.approx(1100, rel=0.01)
@@ -91,8 +91,8 @@ def test_objects_are_searched_for_twice_as_far_as_they_move() -> None:
     moving = data_of().video.copy()
     moving[:, 1] = np.roll(moving[:, 1], 6, axis=-1)
     choice = settings_of(look_at(VideoData(moving)).statistics)
-    # Windows are of 12 x 10 pixels, glimpses of 16 samples: one is 10 / 16 of a pixel across.
-    assert 12 <= choice.search * 10 / 16 <= 12 + 2
+    # Windows are of 11 x 9 pixels, glimpses of 16 samples: one is 9 / 16 of a pixel across.
+    assert 12 <= choice.search * 9 / 16 <= 12 + 2
     assert choice.search % 2 == 0
     assert settings_of(look_at(VideoData(moving[:, :1])).statistics).search is None
 

@@ -53,6 +53,19 @@ def test_what_is_cut_off_at_the_border_has_no_size() -> None:
     assert object_statistics(video[..., :12, 19:]).height == (2, 2, 2)  # unless everything is
 
 
+def test_objects_that_touch_are_none_of_their_size() -> None:
+    """Two of five regions are pairs side by side: sizes and energies are still those of one object."""
+    video = torch.zeros(1, 1, 1, 60, 60)
+    for x in (5, 20, 35):
+        video[..., 5:15, x : x + 4] = 0.8
+    for x in (5, 30):
+        video[..., 30:40, x : x + 8] = 0.8
+    found = object_statistics(video)
+    assert (found.width, found.height) == ((4, 4, 4), (10, 10, 10))
+    assert found.energy == pytest.approx((40 * 0.64,) * 3)
+    assert found.mean_count == 5
+
+
 def test_of_nothing_there_are_no_numbers() -> None:
     found = object_statistics(torch.zeros(2, 3, 1, 8, 8))
     assert math.isnan(found.brightness)

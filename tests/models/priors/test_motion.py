@@ -90,6 +90,13 @@ def test_it_starts_as_a_prior_of_constant_velocity():
     assert second.logits.item() == pytest.approx(10)
 
 
+def test_how_much_sizes_change_at_first_is_given():
+    prior = MotionPrior(8, size_step=0.2).double()
+    scale = prior.predict(torch.zeros(4).double(), prior.initial_memory).where.scale
+    torch.testing.assert_close(scale[:, :2], torch.full((3, 2), 0.2).double(), rtol=0.05, atol=0)
+    torch.testing.assert_close(scale[0, 2:], torch.full((2,), 0.06).double(), rtol=0.05, atol=0)
+
+
 def test_means_stay_within_reach_and_can_come_back():
     prior = wild()
     where = torch.tensor([0.0, 0.0, 5.0, -5.0]).double().requires_grad_()
