@@ -20,6 +20,7 @@ __all__ = ["ObjectStatistics", "Spread", "object_statistics", "objects_found"]
 
 _DIRT = 0.1  # of a typical object's energy, that one has at least
 _TOUCHING = 2.0  # times the median energy: what has more may be two objects that touch
+_SHAPE = 1.25  # and whose sides are in another proportion than the median object's by such a factor
 _FAST = 3.0  # sizes that an object moves at most from one frame to the next
 
 
@@ -66,8 +67,9 @@ def object_statistics(video: Tensor, threshold: float = 0.25) -> ObjectStatistic
 
     The typical object is the one below which half of the energy of all regions is, so that specks, of which
     there may be many, do not matter. What has less than a tenth of its energy does not count, and what is cut
-    off at the border has no size, unless everything is. Nor has what holds as much as two: objects that touch
-    are one region, and windows that have its size would hold both.
+    off at the border has no size, unless everything is. Nor has what holds as much as two and has another
+    shape: objects that touch are one region, and windows that have its size would hold both; what is near a
+    camera is as large, but of the same shape.
 
     Args:
         video: `(B, T, C, H, W)` in [0, 1], bright on black.
@@ -84,8 +86,7 @@ def object_statistics(video: Tensor, threshold: float = 0.25) -> ObjectStatistic
     low, high = boxes[..., :2], boxes[..., :2] + boxes[..., 2:]
     inside = (low > 0).all(-1) & (high[..., 0] < width) & (high[..., 1] < height)
     whole = present & inside if (present & inside).any() else present
-    if whole.any():
-        whole = whole & (energy < _TOUCHING * energy[whole].median())
+    whole = _alone(whole, boxes, energy)
     counts = present.sum(-1).flatten().double()
     return ObjectStatistics(
         width=_spread(boxes[whole][:, 2]),
@@ -107,6 +108,15 @@ def objects_found(video: Tensor, threshold: float = 0.25) -> FoundComponents:
     energies = found.energies.double()
     real = found.tracks.present & (energies >= _DIRT * _typical(energies))
     return found._replace(tracks=found.tracks._replace(present=real))
+
+
+def _alone(whole: Tensor, boxes: Tensor, energy: Tensor) -> Tensor:
+    """Which of the whole regions are one object: those with less energy than two, or with the shape of one."""
+    if not whole.any():
+        return whole
+    shape = (boxes[..., 2] / boxes[..., 3].clamp(min=1)).clamp(min=1e-6).log()
+    alike = (shape - shape[whole].median()).abs() < math.log(_SHAPE)
+    return whole & (alike | (energy < _TOUCHING * energy[whole].median()))
 
 
 def _typical(energy: Tensor) -> float:

@@ -66,6 +66,15 @@ def test_objects_that_touch_are_none_of_their_size() -> None:
     assert found.mean_count == 5
 
 
+def test_what_is_near_has_the_shape_of_what_is_far() -> None:
+    video = torch.zeros(1, 1, 1, 60, 60)
+    for x in (5, 20, 35):
+        video[..., 5:15, x : x + 4] = 0.8
+    video[..., 25:45, 10:18] = 0.8
+    found = object_statistics(video)
+    assert (found.width.high, found.height.high) == pytest.approx((4 + 0.85 * 4, 10 + 0.85 * 10))
+
+
 def test_of_nothing_there_are_no_numbers() -> None:
     found = object_statistics(torch.zeros(2, 3, 1, 8, 8))
     assert math.isnan(found.brightness)
