@@ -111,7 +111,7 @@ def objects_found(video: Tensor, threshold: float = 0.25) -> FoundComponents:
 
 
 def _alone(whole: Tensor, boxes: Tensor, energy: Tensor) -> Tensor:
-    """Which of the whole regions are one object: those with less energy than two, or with the shape of one."""
+    """Which of the whole regions are one object: they have less energy than two, or the shape of one."""
     if not whole.any():
         return whole
     shape = (boxes[..., 2] / boxes[..., 3].clamp(min=1)).clamp(min=1e-6).log()
