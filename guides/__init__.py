@@ -11,6 +11,7 @@ from .evidence_air import EvidenceAIRGuide
 from .evidence_discovery import EvidenceDiscovery
 from .explaining_away import ExplainingDiscovery
 from .further import FurtherLatents
+from .grid_discovery import GridDiscovery, GridFeatures, ObjectMap
 from .looking import WhatEncoder
 from .looks import Looks, StaticLooks, StickyLooks
 from .propagation import Propagation
@@ -24,6 +25,9 @@ from .tracking import TrackingPropagation
 from .vrnn import VRNNGuide
 
 __all__ = [
+    "GridDiscovery",
+    "GridFeatures",
+    "ObjectMap",
     "FurtherLatents",
     "Looks",
     "BackgroundGuide",

@@ -78,17 +78,26 @@ class FurtherLatents(ActiveSet, nn.Module):
             used: decides on its presence.
             before: the slot in the frame before; by default there was none.
         """
+        drawn = {}
+        for variable, law in self.laws(image, possible, z_where, z_what, before).items():
+            provisional = Provisional(present_or_standard(law, possible), used)
+            drawn[variable] = pyro.sample(name.format(variable), provisional)
+        return drawn
+
+    def laws(
+        self, image: Tensor, possible: Tensor, z_where: Tensor, z_what: Tensor, before: Slots | None = None
+    ) -> dict[str, LocScale]:
+        """Parameters of the variables, by name, with arguments as those of `draw`."""
         if before is None:
             past = z_what.new_zeros(sum(self.sizes.values()))
         else:
             past = torch.cat([getattr(before, variable) for variable in self.sizes], dim=-1)
         said: Tensor = self.where_present(self._infer, possible, z_where, z_what, past, images=image)
         loc, raw_scale = (part.split([*self.sizes.values()], dim=-1) for part in said.chunk(2, dim=-1))
-        drawn = {}
-        for variable, mean, raw in zip(self.sizes, loc, raw_scale, strict=True):
-            law = present_or_standard(LocScale(mean, F.softplus(raw) + MIN_SCALE), possible)
-            drawn[variable] = pyro.sample(name.format(variable), Provisional(law, used))
-        return drawn
+        return {
+            variable: LocScale(mean, F.softplus(raw) + MIN_SCALE)
+            for variable, mean, raw in zip(self.sizes, loc, raw_scale, strict=True)
+        }
 
     def _infer(self, image: Tensor, z_where: Tensor, z_what: Tensor, before: Tensor) -> Tensor:
         seen = self.features(crop(image, self.windows(z_where), self.glimpse_size))

@@ -21,7 +21,7 @@ def hold_objects(site: dict[str, Any]) -> Tensor | None:
         all other statements, which the guide decides itself.
     """
     phase, _, rest = str(site["name"]).partition("/z_pres/")
-    if not rest or rest.startswith("0/"):
+    if not rest or rest.split("/")[0] == "0":
         return None
     logits = _logits(site["fn"])
     if phase == "discovery":

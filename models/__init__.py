@@ -17,6 +17,7 @@ from .glimpse_clouds import (
     ntu_glimpse_clouds,
     small_glimpse_clouds,
 )
+from .grid_discovery import GridDiscovery
 from .hart import HART, HARTTracks, kitti_hart, kth_hart, small_hart
 from .hart_cell import HARTCell, HARTFrame, HARTState
 from .layered_decoder import LayeredDecoder
@@ -56,6 +57,7 @@ __all__ = [
     "BackgroundVAE",
     "ChainDiscovery",
     "DiscoveryPrior",
+    "GridDiscovery",
     "StaticBackground",
     "AIR",
     "AbsoluteAttention",

@@ -27,7 +27,7 @@ STORED_AS = {
 
 
 class DiscoveryPrior(Protocol):
-    """What a model says of new objects; another one than `ChainDiscovery` may find them all at once."""
+    """What a model says of new objects: `ChainDiscovery`, or `GridDiscovery`, which has them all at once."""
 
     max_count: int
     """N."""
@@ -37,7 +37,10 @@ class DiscoveryPrior(Protocol):
         """Number of components of each latent variable, by name, `z_where` and `z_what` first."""
 
     def __call__(self, t: int, summary: Tensor, expectation: Tensor, free: Tensor, first: bool) -> Slots:
-        """The statements `discovery/VARIABLE/t/j`, see `ChainDiscovery.forward`."""
+        """The statements `discovery/VARIABLE/t/j`, see `ChainDiscovery.forward`; or one for all slots."""
+
+    def nothing(self, t: int, absent: Tensor) -> dict[str, Tensor]:
+        """Values of the statements of frame `t` by which nothing is new; `absent` is zeros, `(B,)`."""
 
 
 class ChainDiscovery(nn.Module):
@@ -98,6 +101,15 @@ class ChainDiscovery(nn.Module):
             found.append(appear(f"discovery/{{}}/{t}/{j}", z_pres, where, what, **laws))
             z_where = found[-1].z_where
         return stack_slots(found)
+
+    def nothing(self, t: int, absent: Tensor) -> dict[str, Tensor]:
+        """Values of the statements of frame `t` by which nothing is new, by name.
+
+        Args:
+            t: number of the frame.
+            absent: zeros, `(B,)`.
+        """
+        return dict.fromkeys((f"discovery/z_pres/{t}/{j}" for j in range(self.max_count)), absent)
 
 
 def appear(

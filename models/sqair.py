@@ -222,7 +222,8 @@ class SQAIR(ActiveSet, StatedOnce):
     `propagation/z_where/t/i` and `propagation/z_what/t/i` where it stays; for each discovery `j`
     `discovery/z_pres/t/j`, `discovery/z_where/t/j` and `discovery/z_what/t/j`; finally the image `x/t`.
     In the first frame nothing can be propagated, and there are no such statements. Parts may have statements
-    of their own: a background `background/z/t`, slots with a depth `discovery/z_depth/t/j`.
+    of their own: a background `background/z/t`, slots with a depth `discovery/z_depth/t/j`; and those of all
+    discoveries may be one, see `GridDiscovery`.
 
     Args:
         propagation_prior: predicts each object from its past. Its `per_object` says whether it predicts each
@@ -328,8 +329,8 @@ class SQAIR(ActiveSet, StatedOnce):
             }
         if not discover:
             nothing = torch.zeros(batch_size, device=self.decoder.mean_image.device)
-            names = [f"discovery/z_pres/{t}/{j}" for t in range(frames) for j in range(self.max_count)]
-            fixed = {**dict.fromkeys(names, nothing), **fixed}
+            absences = [self.discovery.nothing(t, nothing) for t in range(frames)]
+            fixed = {**{name: value for each in absences for name, value in each.items()}, **fixed}
         drawn: list[Frame] = poutine.condition(self, data=fixed)(batch_size=batch_size, frames=frames)
         return drawn
 

@@ -111,6 +111,11 @@ def make_generative() -> Callable[..., Generative]:
             if name == "SQAIR-relational":
                 network = replace(network, background="vae")
                 prior = replace(prior, propagation="relational")
+            if name == "SQAIR-grid":
+                network = replace(
+                    network, discovery="grid", cells=2, layers=True, background="static", looks="sticky"
+                )
+                prior = replace(prior, where="fixed", object_size=(5.0, 4.0), price=1.0)
             if name == "SQAIR-evidence":
                 network = replace(
                     network,

@@ -77,7 +77,7 @@ CASES = [
     *((name, each) for name in ("AIR", "AIR-evidence") for each in {**FOR_ALL, **FOR_COUNTS}),
     *(
         (name, each)
-        for name in ("SQAIR", "SQAIR-hold", "SQAIR-evidence", "SQAIR-relational", "SequenceAIR")
+        for name in ("SQAIR", "SQAIR-hold", "SQAIR-evidence", "SQAIR-relational", "SQAIR-grid", "SequenceAIR")
         for each in {**FOR_ALL, **FOR_VIDEOS}
     ),
     *(("SQAIR-explaining", each) for each in ("VIMCO", "TaughtELBO")),

@@ -83,10 +83,13 @@ class NetworkConfig:
     """
     look_scale: float = 0.05
     """Standard deviation of the steps of sticky looks, at first."""
-    discovery: Literal["learned", "evidence"] = "learned"
-    """How the guide finds new objects: by a network that sees the whole frame, as published; or where
-    something is left to explain, see `guides.EvidenceDiscovery`.
+    discovery: Literal["learned", "evidence", "grid"] = "learned"
+    """How the guide finds new objects: by a network that sees the whole frame, as published; where something
+    is left to explain, see `guides.EvidenceDiscovery`; or in the cells of a grid, all at once, of which the
+    model knows too, see `models.GridDiscovery`.
     """
+    cells: int = 4
+    """Rows and columns of that grid."""
     follow: Literal["learned", "tracked"] = "learned"
     """How the guide follows objects: by networks that learn to, as published, or by searching for the
     decoder's picture of each, see `guides.TrackingPropagation`.
@@ -124,7 +127,7 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         checks.at_least(2, self, "measured_in")
         checks.literals(self)
-        checks.positive(self, "image_shape", "max_count", "what_size", "glimpse_size", "search")
+        checks.positive(self, "image_shape", "max_count", "what_size", "glimpse_size", "search", "cells")
         checks.positive(self, "hidden", "narrow", "presence_hidden", "what_hidden")
         checks.positive(self, "reach", "where_floor", "stay", "look_scale", "refine_frames")
         checks.not_negative(self, "refine_looks")
@@ -141,6 +144,11 @@ class NetworkConfig:
             raise ValueError(
                 "`layers` draw no mean image: set `background` to none, static or vae, "
                 f"got {self.background!r}"
+            )
+        if self.discovery == "grid" and self.cells**2 < self.max_count:
+            raise ValueError(
+                f"`cells` must be so many that their square is at least `max_count` = {self.max_count}, "
+                f"got {self.cells}"
             )
 
     @property
@@ -268,6 +276,12 @@ class SQAIRConfig(VideoModelConfig):
         check_name("build", self.build)
         if self.model == "air" and self.warm_start.motion.share + self.warm_start.held.share > 0:
             raise ValueError("`warm_start.motion` and `warm_start.held` are for SQAIR: AIR has no motion")
+        if self.network.discovery == "grid" and self.prior.where != "fixed":
+            raise ValueError(
+                "`network.discovery` grid is for places that are the same for all: `prior.where` fixed"
+            )
+        if self.network.discovery == "grid" and self.warm_start.share > 0:
+            raise ValueError("`warm_start` sums out objects one after the other, which a grid has not")
         new = self.network.behind or self.network.layers
         if new and (self.model == "air" or self.warm_start.share > 0):
             raise ValueError(

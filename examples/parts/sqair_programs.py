@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from whatwhere.examples.common.program import UsageError
 from whatwhere.examples.common.user_code import call_named
 from whatwhere.examples.parts.sqair_config import NetworkConfig, PriorConfig, SQAIRConfig
+from whatwhere.examples.parts.sqair_grid import grid_of_guide, grid_of_model
 from whatwhere.guides import (
     BackgroundVAEGuide,
     Discovery,
@@ -23,6 +24,7 @@ from whatwhere.guides import (
     RefinedLooks,
     SecondLook,
     SequenceAIRGuide,
+    SlotDiscovery,
     SQAIRGuide,
     StaticBackgroundGuide,
     StaticLooks,
@@ -32,10 +34,12 @@ from whatwhere.guides import (
 )
 from whatwhere.models.background import BackgroundVAE, StaticBackground
 from whatwhere.models.components.active_set import ActiveSet, use_active_set
+from whatwhere.models.components.cells import Cells
 from whatwhere.models.components.messages import Messages
 from whatwhere.models.components.networks import ConvFeatures, SubPixelGlimpseDecoder, convolutions, mlp
 from whatwhere.models.components.windows import SquashedWindows
 from whatwhere.models.discovery import ChainDiscovery
+from whatwhere.models.grid_discovery import GridDiscovery
 from whatwhere.models.layered_decoder import LayeredDecoder
 from whatwhere.models.priors import (
     DiscoveryCountPrior,
@@ -222,7 +226,7 @@ def build(
         going_on = WithFurther(going_on, z_depth=StickyLooksPrior(1, _DEPTH_STEP))
     model = SQAIR(
         going_on,
-        ChainDiscovery(_count_prior(network, prior), _where_prior(network, prior), what, **depth),
+        _discovery_prior(network, prior, windows, depth),
         latent_encoder,
         _scene_decoder(network, glimpse_shape, mean_image, windows),
         prior.likelihood_scale,
@@ -231,12 +235,30 @@ def build(
     )
     further = _further(network, model)
     propagation = _propagation(network, prior, model, what_encoder, hold, further)
-    make = _discovery if network.discovery == "learned" else _evidence_discovery
-    discovery = make(network, prior, model, encoders.image, what_encoder, hold, exploration, further)
+    discovery: SlotDiscovery
+    if network.discovery == "grid":
+        sizes = size_logits(network, prior)
+        cells = model.discovery.cells
+        discovery = grid_of_guide(network, cells, model, what_encoder, sizes, hold, exploration, further)
+    else:
+        make = _discovery if network.discovery == "learned" else _evidence_discovery
+        discovery = make(network, prior, model, encoders.image, what_encoder, hold, exploration, further)
     if isinstance(propagation, TrackingPropagation) and isinstance(discovery, EvidenceDiscovery):
         propagation.seen_again = discovery.place_at
     guide = SQAIRGuide(propagation, discovery, latent_encoder, image_shape, prior.truncate, background_guide)
     return Programs(model, guide)
+
+
+def _discovery_prior(
+    network: NetworkConfig, prior: PriorConfig, windows: SquashedWindows, depth: dict[str, NormalPrior]
+) -> ChainDiscovery | GridDiscovery:
+    """What the model says of new objects."""
+    counts = _count_prior(network, prior)
+    if network.discovery == "grid":
+        cells = Cells(network.cells, network.cells, windows)
+        scales = prior.size_scale or 1.0, prior.shift_scale or 1.0
+        return grid_of_model(network, cells, counts, size_logits(network, prior), scales, depth)
+    return ChainDiscovery(counts, _where_prior(network, prior), network.what_size, **depth)
 
 
 def _scene_decoder(

@@ -32,6 +32,7 @@ from .boxes import (
     middles,
     object_boxes,
 )
+from .cells import Cells, Chosen
 from .clip_features import ClipFeatures, CoarseFrames, ConvClip, FeatureMaps, MeanContext, PlacesContext
 from .correlation import Templates, normalised_cross_correlation
 from .dynamic_filters import DynamicFilterLayer, DynamicFilters, dynamic_convolution
@@ -86,6 +87,7 @@ from .networks import (
 )
 from .normal_mixture import Mixture, NormalMixture
 from .plates import Plate
+from .presence_vectors import BudgetedBernoulli, ExchangeablePresence
 from .recurrent import GRU, IRNN, LSTMState, SplitInputLSTM, VanillaRNN, ZoneoutLSTM
 from .ridge_filter import RidgeFilter
 from .slots import (
@@ -131,6 +133,10 @@ from .windows import InverseScaleWindows, SquashedWindows
 from .workers import Workers
 
 __all__ = [
+    "BudgetedBernoulli",
+    "Cells",
+    "Chosen",
+    "ExchangeablePresence",
     "Composite",
     "soft_over",
     "Messages",

@@ -6,6 +6,7 @@ and `looks`: how they move, and that they look as they did; `relational`: that t
 import `models.components`. A new prior is a class in one of these files, given to a model's constructor.
 """
 
+from ..components.presence_vectors import IMPOSSIBLE
 from .counts import (
     ABSENT_LOGIT,
     BernoulliCount,
@@ -18,9 +19,9 @@ from .counts import (
     log_probs_of_hazards,
     present_or_standard,
     slot_presence,
+    slots_law,
 )
 from .discovery import (
-    IMPOSSIBLE,
     MIN_SCALE,
     DiscoveryCountPrior,
     DiscoveryWherePrior,
@@ -71,4 +72,5 @@ __all__ = [
     "log_probs_of_hazards",
     "present_or_standard",
     "slot_presence",
+    "slots_law",
 ]

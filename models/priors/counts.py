@@ -94,6 +94,16 @@ def present_or_standard(parameters: LocScale | Mixture, present: Tensor) -> Torc
     return NormalMixture(loc, scale, parameters.logits.masked_fill(absent, 0.0))
 
 
+def slots_law(parameters: LocScale, present: Tensor) -> TorchDistribution:
+    """The distribution of one variable of all slots, those that are absent being left out of its density.
+
+    Args:
+        parameters: `(..., N, D)`.
+        present: `(..., N)`.
+    """
+    return present_or_standard(parameters, present).mask(present > 0).to_event(1)
+
+
 class CountPrior(nn.Module, ABC):
     """Distribution of the number of objects, `0 .. max_count`.
 

@@ -12,14 +12,12 @@ from torch import Tensor, nn
 
 from ... import checks
 from ..components.networks import LocScale, initialise, inverse_softplus, mlp
+from ..components.presence_vectors import IMPOSSIBLE
 from ..components.slots import concatenate
 from .counts import CountPrior, hazard_logits
 
 MIN_SCALE = 0.01
 """Added to every standard deviation."""
-
-IMPOSSIBLE = -1e4
-"""Logit of what cannot be: its probability is exactly 0, and, unlike `-inf`, it makes no gradient NaN."""
 
 
 def expected_propagation(logits: Tensor, present: Tensor) -> Tensor:
