@@ -407,6 +407,55 @@ _VIDEO = SQAIRConfig(
 )
 
 
+# The three below are made of this project's parts as the models of that name are made of theirs; they are not
+# those models, whose presences are numbers between 0 and 1, and whose sizes are others.
+_SCALOR = SQAIRConfig(
+    output=Path("runs/scalor-like"),
+    threads=1,
+    batch_size=16,
+    particles=3,
+    first_frames=2,
+    frames=10,
+    stage_steps=500,
+    hold_steps=200,
+    optimizer="adam",
+    learning_rate=3e-4,
+    decay_parts=(3, 1),
+    monitor_videos=100,
+    data=DataConfig(source="spmot"),
+    network=NetworkConfig(
+        max_count=5,
+        what_size=16,
+        glimpse_size=16,
+        hidden=128,
+        narrow=64,
+        presence_hidden=64,
+        reach=1.5,
+        background="vae",
+        layers=True,
+        discovery="grid",
+        looks="sticky",
+    ),
+    prior=PriorConfig(
+        propagation="guided",
+        where="fixed",
+        object_size=(14.0, 14.0),
+        size_scale=0.2,
+        likelihood_scale=0.2,
+    ),
+    training=TrainingConfig(steps=20_000, evaluate_every=500, clip_factor=2.0, checkpoint_minutes=2.0),
+)
+
+
+_GSWM = replace(
+    _SCALOR,
+    output=Path("runs/gswm-like"),
+    data=DataConfig(source="balls-interaction"),
+    network=replace(_SCALOR.network, max_count=4),
+    prior=replace(_SCALOR.prior, propagation="relational", object_size=(18.0, 18.0)),
+)
+
+
 PRESETS = {
     # Adam learns in thousands of steps what RMSProp at the published learning rate does in hundreds of
     # thousands. Three frames from the start: a guide that has seen two at most gives up propagation when the
@@ -439,6 +488,16 @@ PRESETS = {
         output=Path("runs/sqair-authors"),
         estimator="sqair_code",
         prior=PriorConfig(truncate=False),
+    ),
+    # Sprites that come and go, found in the cells of a grid, in layers before a background.
+    "scalor-like": _SCALOR,
+    # Balls that collide: the same with objects that know of each other.
+    "gswm-like": _GSWM,
+    # SQAIR with objects that know of each other, of model and guide.
+    "r-sqair-like": replace(
+        _GLYPHS,
+        output=Path("runs/r-sqair-like"),
+        prior=replace(_GLYPHS.prior, propagation="relational"),
     ),
     "conv": replace(
         _PAPER,
