@@ -73,7 +73,7 @@ from whatwhere.examples.parts.sqair_evaluation import (
 from whatwhere.examples.parts.sqair_programs import AIRPrograms, Programs, build, programs_of
 from whatwhere.examples.parts.sqair_tracking import TrackConfig, programs_for, track_objects
 from whatwhere.examples.parts.warm_start import WarmStart
-from whatwhere.guides import Discovery, Propagation, TrackingPropagation
+from whatwhere.guides import Propagation, SlotDiscovery, TrackingPropagation
 from whatwhere.inference.evaluation import (
     Assessment,
     Assessor,
@@ -199,7 +199,7 @@ def prepare(
         on_step=[
             Annealed(phase.hold, Hold(config.length, config.hold_steps))
             for phase in guide.modules()
-            if isinstance(phase, Propagation | TrackingPropagation | Discovery) and phase.hold is not None
+            if isinstance(phase, Propagation | TrackingPropagation | SlotDiscovery) and phase.hold is not None
         ],
         # In the first frame nothing is propagated.
         find_unused_parameters=config.first_frames == 1 or config.model == "air",

@@ -5,10 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from whatwhere.datasets import VideoData, save_video
 from whatwhere.examples.common.video_models import load_data
-from whatwhere.examples.sqair import PRESETS, main
+from whatwhere.examples.sqair import PRESETS, main, prepare
+from whatwhere.inference.training import Process
 
 SMALL = [
     "--batch-size=2",
@@ -25,7 +27,8 @@ SMALL = [
     "--network.glimpse-size=8",
     "--training.evaluate-every=none",
     "--training.steps=3",
-    "--data.test-videos=4",
+    "--data.train-videos=8",
+    "--data.test-videos=2",
 ]
 
 
@@ -59,3 +62,19 @@ def test_every_command_runs(preset: str, tmp_path: Path, capsys):
     assert (tmp_path / "tracks.csv").exists()
     assert run("generate", *options, "--frames=3", "--count=2") == 0
     assert run("generate", *options, "--video", clip, "--given=2", "--frames=4", "--count=2") == 0
+
+
+@pytest.mark.parametrize("discovery", ["learned", "evidence", "grid"])
+def test_objects_are_held_on_to_however_they_are_found(discovery: str, tmp_path: Path):
+    preset = PRESETS["scalor-like"]
+    config = replace(
+        preset,
+        output=tmp_path,
+        data=replace(preset.data, train_videos=2, test_videos=2),
+        network=replace(preset.network, discovery=discovery),
+    )
+    run = prepare(config, Process(torch.device("cpu")))
+    for hook in run.trainer._on_step:
+        hook(0)
+    assert float(run.programs.guide.discovery.hold) == pytest.approx(0.999)
+    assert float(run.programs.guide.propagation.hold) == pytest.approx(0.999)
