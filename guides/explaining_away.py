@@ -28,7 +28,6 @@ lessens the belief in the other.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -179,10 +178,8 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
 
     def _evident(self, image: Tensor, possible: Tensor, others: Tensor) -> Slots:
         """Where most of what is left is, within a window of the size that is expected."""
-        width, height = (
-            unit / (1 + math.exp(-logit))
-            for unit, logit in zip(self.windows.unit, self.size_logit, strict=True)
-        )
+        middle = torch.tensor([*self.size_logit, 0.0, 0.0], dtype=torch.float64, device="cpu")
+        width, height = self.windows(middle)[:2].tolist()
 
         def place(image: Tensor, others: Tensor) -> Tensor:
             centre = peak_of_ink(remainder(image, others), (width, height), self.glimpse_size)

@@ -84,7 +84,10 @@ def markdown(
     names = [*(name for name in PUBLISHED if name in rows), *(name for name in rows if name not in PUBLISHED)]
     compared = _table(
         ["", *(head for name in _COMPARED for head in ((name, "paper") if published else (name,)))],
-        [[_label(name), *_compared(rows[name], published and _of(published, name))] for name in names],
+        [
+            [_label(name), *_compared(rows[name], _of(published, name) if published else None)]
+            for name in names
+        ],
     )
     more = _table(
         ["", "parameters", "steps", "minutes", "log p(x\\|z), single", "KL, single", "counting, single"],
