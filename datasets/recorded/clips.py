@@ -16,7 +16,7 @@ from ..storage.store import load_video
 from ..storage.video import VideoData
 from .archive_clips import find_array, load_archive
 from .folder import stack_images
-from .frames import Size, check_conversion, fit_boxes, fit_frame
+from .frames import Size, check_conversion, fit_frame, fit_labels
 from .picture_clips import EXPECTED, PictureClip, picture_clips
 
 
@@ -125,5 +125,4 @@ def _converted(data: VideoData, size: Size | None, channels: int | None) -> Vide
     for row in range(videos):
         for number, frame in enumerate(data.video[row]):
             video[row, number] = fit_frame(frame, new_size, new_channels)
-    boxes = None if data.boxes is None else fit_boxes(data.boxes, (old[0], old[1]), new_size)
-    return replace(data, video=video, boxes=boxes)
+    return replace(data, video=video, **fit_labels(data.labels(), (old[0], old[1]), new_size))

@@ -1,7 +1,7 @@
 """One video of a user's, read as it goes: memory holds some of its frames, whatever its length."""
 
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -258,13 +258,20 @@ def _converted(opened: Frames, size: Size | None, channels: int | None, stop: in
     labels = {
         name: value[:length] if name in FRAME_LABELS else value for name, value in opened.labels.items()
     }
-    if "boxes" in labels:
-        labels["boxes"] = fit_boxes(labels["boxes"], opened.size, new_size)
-    if "segments" in labels:
-        labels["segments"] = fit_segments(labels["segments"], new_size)
+    labels |= fit_labels(labels, opened.size, new_size)
     return replace(
         opened, size=new_size, channels=new_channels, length=length, labels=labels, read=read, count=count
     )
+
+
+def fit_labels(labels: Mapping[str, Any], old: Size, new: Size) -> dict[str, Any]:
+    """Those of some labels that depend on the size of frames, of frames that become as large as `new`."""
+    fitted: dict[str, Any] = {}
+    if "boxes" in labels:
+        fitted["boxes"] = fit_boxes(labels["boxes"], old, new)
+    if "segments" in labels:
+        fitted["segments"] = fit_segments(labels["segments"], new)
+    return fitted
 
 
 def fit_segments(segments: Bytes, size: Size) -> Bytes:

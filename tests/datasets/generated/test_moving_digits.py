@@ -181,7 +181,8 @@ def test_a_batch_is_the_subset_as_tensors(digits: Digits) -> None:
     assert len(videos) == 20
     assert videos.shape == (20, *batch.video.shape[1:])
     assert batch.groups is None
-    for found, expected in zip(batch[:-1], data.batch([0, 1])[:-1], strict=True):
+    assert batch.segments is None
+    for found, expected in zip(batch[:-2], data.batch([0, 1])[:-2], strict=True):
         assert isinstance(found, Tensor)
         assert isinstance(expected, Tensor)
         assert found.dtype == expected.dtype

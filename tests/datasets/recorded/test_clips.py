@@ -459,6 +459,8 @@ def test_grey_videos_get_three_equal_channels(tmp_path: Path, videos: VideoData)
     resized = load_clips(tmp_path / "data.h5", size=(3, 7))
     assert resized.names is not None
     assert resized.names.tolist() == videos.labels()["names"].tolist()
+    assert resized.segments is not None
+    np.testing.assert_array_equal(resized.segments, videos.labels()["segments"][..., 1::2, :])
     np.testing.assert_array_equal(load_clips(tmp_path / "data.h5", channels=1).video, videos.video)
 
 
