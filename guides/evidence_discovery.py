@@ -35,7 +35,7 @@ from ..models.components.slots import Slots, TrackedSlots, stack_slots
 from ..models.components.template_matching import observe
 from .evidence import EVIDENCE, LooksBesideOthers, evidence, remainder
 from .further import FurtherLatents
-from .peaks import peak_of_ink
+from .peaks import peak_of_ink, window_at
 from .second_look import SecondLook
 from .slot_discovery import SlotDiscovery
 
@@ -167,8 +167,7 @@ class EvidenceDiscovery(LooksBesideOthers, SlotDiscovery):
             centre: x and y, in [-1, 1] within the image, `(R, 2)`.
         """
         with torch.no_grad():
-            window = centre.new_tensor(self.size).expand_as(centre)
-            proposed = self.windows.inverse(torch.cat([window, centre], dim=-1))
+            proposed = window_at(self.windows, self.size, centre)
         shift, raw_scale = self.second_look(rest, proposed).chunk(2, dim=-1)
         return LocScale(proposed + shift, F.softplus(raw_scale + self.scale_bias) + self.where_floor)
 

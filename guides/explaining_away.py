@@ -42,7 +42,7 @@ from ..models.object_decoder import ObjectDecoder
 from .discovery import Discovery
 from .evidence import LooksBesideOthers, remainder
 from .looking import Placed
-from .peaks import peak_of_ink
+from .peaks import peak_of_ink, window_at
 from .refined_looks import RefinedLooks
 
 
@@ -183,8 +183,7 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
 
         def place(image: Tensor, others: Tensor) -> Tensor:
             centre = peak_of_ink(remainder(image, others), (width, height), self.glimpse_size)
-            size = centre.new_tensor((width, height)).expand_as(centre)
-            return self.windows.inverse(torch.cat([size, centre], dim=-1))
+            return window_at(self.windows, (width, height), centre)
 
         where: Tensor = self.rows_where_present(place, possible, others, images=image)
         return Slots(possible, where, where)

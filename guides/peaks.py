@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -46,6 +47,19 @@ def peak_of_ink(images: Tensor, size: tuple[float, float], glimpse_size: Size, s
         seen = crop(images, torch.cat([window, centre], dim=-1), glimpse_size)
         centre = (centre + window * centre_of_ink(seen)).clamp(-FARTHEST, FARTHEST)
     return centre
+
+
+def window_at(windows: Any, size: tuple[float, float], centre: Tensor) -> Tensor:
+    """`z_where` of windows of one size around centres, `(R, D)`.
+
+    Args:
+        windows: what `z_where` means; its `inverse` is used.
+        size: width and height relative to those of the image.
+        centre: x and y, `(R, 2)`.
+    """
+    sizes = centre.new_tensor(size).expand_as(centre)
+    where: Tensor = windows.inverse(torch.cat([sizes, centre], dim=-1))
+    return where
 
 
 def smooth(values: Tensor, scale: float, axis: int) -> Tensor:

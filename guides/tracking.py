@@ -245,7 +245,9 @@ class TrackingPropagation(ActiveSet, nn.Module):
         for i, possible in enumerate(present):
             explained = self._explained(i, drawn)
             context = pictures[i], explained
-            others = torch.stack([other.drawn for other in drawn[:i] + drawn[i + 1 :]] or [explained]).sum(0)
+            others = explained
+            if self._searches_far and len(drawn) > 1:
+                others = torch.stack([other.drawn for other in drawn[:i] + drawn[i + 1 :]]).sum(0)
             proposed: Proposed = self.rows_where_present(
                 self._propose, possible, before[i], expected.where[i], *context, others, images=image
             )
@@ -329,6 +331,10 @@ class TrackingPropagation(ActiveSet, nn.Module):
         others = explained.unflatten(-1, image.shape[1:])
         return observe(image - decoder.mean_image if decoder.has_background else image, others, decoder.clamp)
 
+    @property
+    def _searches_far(self) -> bool:
+        return self.far > 0 and not self.training
+
     def _find_farther(
         self, near: Aligned, observed: Tensor, picture: Tensor, before: Tensor, mixture: Mixture
     ) -> Aligned:
@@ -376,7 +382,7 @@ class TrackingPropagation(ActiveSet, nn.Module):
             mixture, template = Mixture.unflat(expected, 4), self._glimpse(picture)
             observed = self._observe(image, explained)
             found = self._find(observed, picture, before, mixture, self.margin)
-            if self.far and not self.training:
+            if self._searches_far:
                 elsewhere = self._observe(image, others)
                 found = self._find_farther(found, elsewhere, picture, before, mixture)
             scale = found.curvature.diagonal(dim1=-2, dim2=-1).rsqrt()

@@ -43,8 +43,8 @@ class DiscoveryPrior(Protocol):
         """Values of the statements of frame `t` by which nothing is new; `absent` is zeros, `(B,)`."""
 
 
-class ChainDiscovery(nn.Module):
-    """New objects one after the other, each given that there is the one before, as published.
+class NewObjects(nn.Module):
+    """Base of `ChainDiscovery` and `GridDiscovery`: the priors that new objects have.
 
     Args:
         count_prior: distribution of their number, up to `max_count`.
@@ -76,6 +76,17 @@ class ChainDiscovery(nn.Module):
     def _others(self) -> dict[str, Any]:
         """Priors of all variables but presence and place."""
         return {"z_what": self.what_prior, **self.further}
+
+
+class ChainDiscovery(NewObjects):
+    """New objects one after the other, each given that there is the one before, as published.
+
+    Args:
+        count_prior: distribution of their number, up to `max_count`.
+        where_prior: distribution of their places.
+        what_size: W, components of the standard normal `z_what`.
+        further: priors of other latent variables, by name, such as `z_depth`.
+    """
 
     def forward(self, t: int, summary: Tensor, expectation: Tensor, free: Tensor, first: bool) -> Slots:
         """The statements of what is new in frame `t`, one slot after the other.

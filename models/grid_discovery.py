@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import pyro
-from torch import Tensor, nn
+from torch import Tensor
 
-from .. import checks
 from .components.cells import Cells
 from .components.networks import LocScale
 from .components.presence_vectors import ExchangeablePresence
 from .components.slots import Slots, slots_of, slots_present
+from .discovery import NewObjects
 from .priors.counts import NormalPrior, slots_law
 from .priors.discovery import DiscoveryCountPrior, FixedCountPrior, FixedWherePrior
 
 
-class GridDiscovery(nn.Module):
+class GridDiscovery(NewObjects):
     r"""New objects in the cells of a grid, in place of `ChainDiscovery`: no slot waits for the one before.
 
     The number of new objects has the same prior as in the chain, and any cells may hold them, see
@@ -50,27 +47,12 @@ class GridDiscovery(nn.Module):
         what_size: int = 50,
         **further: NormalPrior,
     ) -> None:
-        super().__init__()
-        checks.at_least(1, what_size=what_size)
-        if len(cells) < count_prior.max_count:
+        super().__init__(count_prior, where_prior, what_size, **further)
+        if len(cells) < self.max_count:
             raise ValueError(
-                f"`cells` must be at least as many as slots, {count_prior.max_count}, but are {len(cells)}."
+                f"`cells` must be at least as many as slots, {self.max_count}, but are {len(cells)}."
             )
         self.cells = cells
-        self.count_prior = count_prior
-        self.where_prior = where_prior
-        self.what_prior = NormalPrior.standard(what_size)
-        self.further = nn.ModuleDict(further)
-        self.max_count = count_prior.max_count
-
-    @property
-    def sizes(self) -> Mapping[str, int]:
-        """Number of components of each latent variable, by name."""
-        return {"z_where": 4, **{name: prior.size for name, prior in self._others().items()}}
-
-    def _others(self) -> dict[str, Any]:
-        """Priors of all variables but presence and place."""
-        return {"z_what": self.what_prior, **self.further}
 
     def forward(self, t: int, summary: Tensor, expectation: Tensor, free: Tensor, first: bool) -> Slots:
         """The statements of what is new in frame `t`; places come out as those of frames.
