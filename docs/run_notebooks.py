@@ -25,7 +25,11 @@ def run(path: Path) -> None:
     before = _processor_time()
     with TemporaryDirectory() as folder:
         client = NotebookClient(
-            notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": folder}}
+            notebook,
+            timeout=None,
+            kernel_name="python3",
+            coalesce_streams=True,
+            resources={"metadata": {"path": folder}},
         )
         client.execute()
     for cell in notebook.cells:

@@ -54,8 +54,8 @@ from whatwhere.examples.common.video_models import (
 from whatwhere.examples.common.video_training import (
     Run,
     evaluate_checkpoint,
-    held_out_bound,
     make_run,
+    monitored,
     run_to_end,
 )
 from whatwhere.examples.parts.sqair_auto import chosen
@@ -79,7 +79,6 @@ from whatwhere.inference.evaluation import (
     Assessor,
     VideoReport,
     Videos,
-    count_accuracy_of_videos,
     evaluate_videos,
     found_tracks,
     infer_video,
@@ -177,12 +176,9 @@ def prepare(
     estimator = VIMCO if config.estimator == "vimco" else SQAIRSignal
     bound = estimator(config.particles, reduction="mean")(model, guide)
     objective = PerFrame(bound) if config.model == "sqair" else SingleFrames(bound)
-    has_counts = next(batches_of(data.test, 1, 1, process.device)).counts is not None
 
     def evaluate(videos: Iterator[Videos]) -> dict[str, float]:
-        if has_counts:
-            return count_accuracy_of_videos(model, guide, videos)._asdict()
-        return held_out_bound(objective, videos)
+        return monitored(model, guide, objective, videos)
 
     def watch(held_out: Tensor, training: Tensor) -> dict[str, float]:
         return watched_metrics(model, guide, held_out, training)

@@ -206,7 +206,10 @@ def _polarity(difference: Floats, noise: float) -> Literal["bright", "dark", "bo
 
 
 def _local_ground(pixels: Floats) -> Floats:
-    """The medians of tiles of each frame `(n, C, H, W)`, with linear transitions between their middles."""
+    """The medians of tiles of each frame `(n, C, H, W)`, with linear transitions between their middles.
+
+    An object that fills a tile is not taken for ground: of each tile and those around it the median counts.
+    """
     height, width = pixels.shape[-2:]
     edges = [np.linspace(0, side, min(_TILES, side) + 1).round().astype(int) for side in (height, width)]
     rows = [slice(a, b) for a, b in zip(edges[0][:-1], edges[0][1:], strict=True)]
@@ -214,6 +217,10 @@ def _local_ground(pixels: Floats) -> Floats:
     medians = np.stack(
         [np.stack([np.median(pixels[..., r, c], (-2, -1)) for c in columns], -1) for r in rows], -2
     )
+    # A ground that rises evenly does so beyond the border, too.
+    beyond = np.pad(medians, [(0, 0), (0, 0), (1, 1), (1, 1)], "reflect", reflect_type="odd")
+    n, m = len(rows), len(columns)
+    medians = np.median([beyond[..., i : i + n, j : j + m] for i in range(3) for j in range(3)], 0)
     down, across = (
         _between(side, (edge[:-1] + edge[1:] - 1) / 2)
         for side, edge in zip((height, width), edges, strict=True)

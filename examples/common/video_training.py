@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -27,7 +28,7 @@ from whatwhere.examples.common.video_models import (
     batches_of,
     held_out_videos,
 )
-from whatwhere.inference.evaluation import Videos, no_better_than_empty
+from whatwhere.inference.evaluation import Videos, count_accuracy_of_videos, no_better_than_empty
 from whatwhere.inference.objectives.diagnostics import Diagnostics
 from whatwhere.inference.training import (
     Curriculum,
@@ -241,6 +242,27 @@ def held_out_bound(
         "held_out_kl": kl / size,
         "bound_per_frame": bound / size / frames,
     }
+
+
+def monitored(
+    model: nn.Module,
+    guide: nn.Module,
+    objective: Callable[[Tensor], tuple[Tensor, Diagnostics]],
+    videos: Iterable[Videos],
+) -> dict[str, float]:
+    """How well the objects of held-out videos are counted, or, where that is not known, `held_out_bound`.
+
+    Args:
+        model: as `models.SQAIR`.
+        guide: as `guides.SQAIRGuide`.
+        objective: of the two, called with videos `(B, T, C, H, W)`.
+        videos: batches of one length, at least one.
+    """
+    first, *others = videos
+    if first.counts is None:
+        return held_out_bound(objective, [first, *others])
+    found = count_accuracy_of_videos(model, guide, [first, *others])._asdict()
+    return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
 def run_to_end(

@@ -149,9 +149,10 @@ def look(arguments: argparse.Namespace) -> int:
     if found.statistics.most:
         settings = settings_of(found.statistics)
         for name, value, reason in zip(settings._fields, settings, settings.reasons, strict=False):
-            print(f"suggested: {name} {value} ({reason})")
-        program = "air" if arguments.images else "sqair"
-        command = f"whatwhere-{program} train --data.source {shlex.quote(arguments.source)} --auto"
+            if value is not None:  # of what there is nothing to tell in images that stand alone
+                print(f"suggested: {name} {value} ({reason})")
+        program = "air train" if arguments.images else "sqair train --preset video"
+        command = f"whatwhere-{program} --data.source {shlex.quote(arguments.source)} --auto"
         print(f"to train with all of that: {command}")
     if arguments.output:
         before = raw.seen(replace(recipe, prepare=Preparation()))

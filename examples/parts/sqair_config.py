@@ -233,7 +233,7 @@ class SQAIRConfig(VideoModelConfig):
     auto: bool = False
     """Look at the videos first, and choose from that what is done to them, how large objects and glimpses
     are, how many there are, and what they are worth. What is set otherwise than by default, or in a preset,
-    stays.
+    stays. For real video together with the preset `video`.
     """
     initial: Path | None = None
     """A checkpoint to start from, of networks of the same sizes; only its parameters are taken."""

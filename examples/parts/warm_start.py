@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from whatwhere.datasets import BatchSchedule, schedule_for
 from whatwhere.examples.common.program import UsageError
 from whatwhere.examples.common.video_models import PerFrame, Split, batches_of
+from whatwhere.examples.common.video_training import monitored
 from whatwhere.examples.parts.sqair_config import SQAIRConfig
 from whatwhere.examples.parts.sqair_programs import AIRPrograms, Programs, fixed_where_prior, size_logits
 from whatwhere.examples.parts.warm_start_config import FramesConfig, HeldConfig, LooksConfig, MotionConfig
 from whatwhere.guides import SequenceAIRGuide, hold_objects
-from whatwhere.inference.evaluation import count_accuracy_of_videos
 from whatwhere.inference.objectives import (
     AppearanceELBO,
     Diagnostics,
@@ -106,15 +106,16 @@ class WarmStart:
         def batches(step: int) -> tuple[Tensor]:
             return (self.single_frames(name, of_step.indices(step), step).unsqueeze(1),)
 
+        objective = single.objective()
+
         def evaluate(step: int) -> dict[str, float]:
-            found = count_accuracy_of_videos(single.model, single.guide, self._held_out(frames=1))
-            return {"count_accuracy": found.count_accuracy}
+            return monitored(single.model, single.guide, objective, self._held_out(frames=1))
 
         slow = options.looks_rate * options.learning_rate
         return self._trainer(
             name,
             options,
-            single.objective(),
+            objective,
             batches,
             {} if options.looks_rate == 1 else {"model.decoder": slow, "guide.discovery.what_encoder": slow},
             on_step=hooks,
@@ -170,8 +171,8 @@ class WarmStart:
             video = self.data.train.batch(of_step.indices(step)).video[:, : self.config.frames]
             return (video.to(self.process.device),)
 
-        def evaluate(step: int) -> Mapping[str, float]:
-            return count_accuracy_of_videos(model, guide, self._held_out(self.config.frames))._asdict()
+        def evaluate(step: int) -> dict[str, float]:
+            return monitored(model, guide, objective, self._held_out(self.config.frames))
 
         return self._trainer(name, options, objective, batches, evaluate=evaluate)
 

@@ -151,10 +151,10 @@ def _pages(tracked: TrackedVideo, factor: int, title: str, first: int) -> Iterat
     legend = _legend([tracked])
     longest = line(LONGEST_NUMBER, "" if tracked.truth is None else "not there")
     for t in range(len(tracked.video)):
-        tiles = [_frame(tracked, t, factor)]
-        tiles += [_centred(part, tiles[0].size) for part in _seen(tracked, t, tiles[0].size)]
+        frame = _frame(tracked, t, factor)
+        tile = _row([frame, *_seen(tracked, t, frame.size)])
         words = line(first + t, _overlap_words(tracked, t))
-        yield grid([tiles], title=words, legend=legend, room_for=longest)
+        yield grid([[tile]], title=words, legend=legend, room_for=longest)
 
 
 def iou_plot(curves: Mapping[str, Curve], title: str = "") -> Image.Image:
@@ -261,9 +261,14 @@ def _framed(image: Tensor, colour: Colour, size: tuple[int, int]) -> Image.Image
     return draw_boxes(picture, edge, colours=[colour], line=_THIN_LINE)
 
 
-def _centred(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    page = Image.new("RGB", size, "white")
-    page.paste(picture, ((size[0] - picture.width) // 2, (size[1] - picture.height) // 2))
+def _row(pictures: Sequence[Image.Image], padding: int = 8) -> Image.Image:
+    """Pictures side by side, the lower ones in the middle, on white."""
+    height = max(picture.height for picture in pictures)
+    width = sum(picture.width + padding for picture in pictures) - padding
+    page, left = Image.new("RGB", (width, height), "white"), 0
+    for picture in pictures:
+        page.paste(picture, (left, (height - picture.height) // 2))
+        left += picture.width + padding
     return page
 
 

@@ -176,6 +176,17 @@ def test_air_from_a_folder_of_cells_by_itself(tmp_path: Path, capsys: pytest.Cap
     assert json.loads((tmp_path / "evaluation" / "metrics.json").read_text())["images"] == 3
 
 
+def test_of_images_that_stand_alone_a_look_says_nothing_of_motion(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells(tmp_path / "cells")
+    assert data.main(["look", str(tmp_path / "cells"), "--images"]) == 0
+    said = capsys.readouterr().out
+    assert "suggested: slots" in said
+    assert "nan" not in said
+    assert "search" not in said
+
+
 def test_air_takes_frames_of_a_video(street: Path) -> None:
     split = air_data.load_data(
         air_data.DataConfig(source=str(street / "img"), boxes=str(street / "boxes.csv"))
@@ -191,7 +202,7 @@ def test_whatwhere_data_looks_cuts_and_imports(
     said = capsys.readouterr().out
     assert "suggested: data.prepare: background median, polarity dark" in said
     assert "at once: 2.0 on average" in said
-    assert f"whatwhere-sqair train --data.source {street} --auto" in said
+    assert f"whatwhere-sqair train --preset video --data.source {street} --auto" in said
     with Image.open(tmp_path / "look.png") as picture:
         assert picture.size[0] > 2 * SIDE
     ground = ["--background", "median", "--polarity", "auto", "--normalise", "--range", "0", "40"]

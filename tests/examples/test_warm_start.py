@@ -1,13 +1,16 @@
 """SQAIR's training in stages, at sizes that take seconds."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from whatwhere.datasets import VideoData, save_video
 from whatwhere.examples.common.program import UsageError
 from whatwhere.examples.common.video_models import DataConfig, Split, load_data
 from whatwhere.examples.parts.sqair_config import PRESETS, SQAIRConfig
@@ -144,6 +147,25 @@ def test_the_packaged_model_draws_digits_that_keep_their_looks():
     same = (first.identity == last.identity) & (last.z_pres > 0)
     assert same.any()
     assert torch.equal(first.z_what[same], last.z_what[same])
+
+
+def test_videos_without_true_counts_are_watched_by_their_bound(tmp_path: Path):
+    """As one's own are: stages say what their objective says of held-out videos."""
+    pixels = np.random.default_rng(0).integers(0, 99, (12, 3, 1, 50, 50), np.uint8)
+    save_video(tmp_path / "bare.h5", VideoData(pixels), generator="test")
+    data: Split = load_data(DataConfig(source=str(tmp_path / "bare.h5")), 3)
+    config = small()
+    config = replace(config, training=replace(config.training, evaluate_every=1))
+    process = Process(torch.device("cpu"))
+    made = prepare(replace(config, output=tmp_path / "run"), process, data)
+    stages = {
+        stage.name: stage for stage in WarmStart(made.config, made.programs, data, process).stages()
+    }
+    for name in ("frames", "held"):
+        trainer = stages[name].make()
+        assert trainer.run().reason == "completed"
+        assert math.isfinite(trainer.metrics["held_out_bound"])
+        assert "count_accuracy" not in trainer.metrics
 
 
 def test_settings_that_cannot_be_are_refused():

@@ -74,6 +74,17 @@ def test_a_checkpoint_is_the_file_that_its_facts_and_the_page_are_of(checkpoint:
     assert f"{checkpoint.path.stat().st_size / 1e6:.2g} MB" in page
 
 
+def test_readme_tells_what_is_packaged():
+    known = {one.name: one.facts for one in packaged()}
+    log_marginal = number(known["sqair-mnist"], "other_videos.log_marginal")
+    otb, tld = (
+        100 * number(known["hart-video"], f"{name}.auc") for name in ("otb_60_frames", "tld_60_frames")
+    )
+    readme = (PAGE.parents[1] / "README.md").read_text()
+    assert f"log p(x) {log_marginal:.0f} on moving MNIST" in readme
+    assert f"success AUC {otb:.1f} % and {tld:.1f} %" in readme
+
+
 def test_a_damaged_file_is_told_of(tmp_path: Path, monkeypatch, capsys):
     checkpoint = packaged()[0]
     (tmp_path / f"{checkpoint.name}.json").write_text(json.dumps(checkpoint.facts))

@@ -97,6 +97,20 @@ def test_uneven_ground_of_every_frame_itself() -> None:
     assert seen.max() < 40
 
 
+@pytest.mark.parametrize(("top", "left"), [(8, 20), (0, 0), (20, 70), (40, 30)])
+def test_an_object_that_fills_a_tile_is_no_ground(top: int, left: int) -> None:
+    """Dark squares of 12 x 12 on a slope, of which a sixth of the sides is 10 x 15; also at the border."""
+    y, x = np.mgrid[:60, :90]
+    frames = np.broadcast_to(200 - 0.5 * x - 0.3 * y, (4, 1, 60, 90)).copy()
+    frames += RNG.normal(0, 1, frames.shape)
+    frames[:, :, top : top + 12, left : left + 12] -= 80
+    prepare = Preparation("local", "dark", black=10, white=80).of(frames.round().astype(np.uint8))
+    seen = prepare(frames.round().astype(np.uint8))
+    assert seen[:, :, top + 1 : top + 11, left + 1 : left + 11].min() > 180
+    seen[:, :, top : top + 12, left : left + 12] = 0
+    assert seen.max() < 20
+
+
 def test_a_picture_of_the_empty_scene(tmp_path: Path) -> None:
     frames = scene(noise=0)
     empty = (100 + np.linspace(0, 40, 80)).round().astype(np.uint8)

@@ -270,6 +270,18 @@ def test_the_soft_mask_is_beside_the_frame_and_covers_nothing_of_it(with_attenti
     assert (page_tile(page, 2)[2:-2, 2:-2] == 51).all()
 
 
+def test_beside_a_wide_frame_no_column_is_wider_than_what_is_in_it():
+    """A frame of 240 x 120, a square mask as high as it, and a glimpse half as wide as high."""
+    wide = tracked(1)._replace(video=torch.zeros(1, 1, 10, 20))
+    (page,) = annotated_frames(wide._replace(heat=torch.ones(1, 2, 2), glimpses=torch.ones(1, 1, 4, 2)))
+    top = 8 + 2 * (LINE + 8)
+    row = np.array(page)[top + 60, 8 : 8 + 240 + 8 + 120 + 8 + 60]
+    assert (row[120:240] == 0).all()  # right of the box
+    assert (row[248:368] == (213, 94, 0)).all()
+    assert (row[[376, 435]] == PREDICTED).all()
+    assert (row[[240, 247, 368, 375]] == 255).all()
+
+
 def test_the_soft_mask_of_a_strip_is_between_overlap_and_glimpse():
     fields = {"heat": torch.ones(6, 2, 2), "glimpses": torch.full((6, 1, 4, 4), 0.2)}
     truth = boxes(6, 2, 3, 6, 4)
