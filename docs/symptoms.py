@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -42,6 +43,7 @@ from whatwhere.inference.pictures import (
     film_strip,
     grid,
     save_picture,
+    slot_colour,
     tracking_strips,
     upscale,
 )
@@ -69,14 +71,21 @@ def trained_air(name: str, options: str) -> air.Programs:
     return air.restore(folder / "checkpoint.pt", CPU)[1]
 
 
-def beside_healthy(name: str, options: str, said: str) -> Image.Image:
-    """Held-out images, what a run with `options` found in them, and what one without did."""
-    data = multi_object_images(PyroRecipe(), "test", 60, seed=1, source="glyphs")
-    batch = data.batch(range(60))
-    images = batch.images[batch.count[:, 0] == 2][:8]
+def pairs(near: bool = False) -> Tensor:
+    """Eight held-out images of two digits, the first of 200, or those whose digits are nearest each other."""
+    batch = multi_object_images(PyroRecipe(), "test", 200, seed=1, source="glyphs").batch(range(200))
+    two = batch.count[:, 0] == 2
+    boxes = batch.boxes[two, 0]
+    middles = boxes[..., :2] + boxes[..., 2:] / 2
+    apart = (middles[:, 0] - middles[:, 1]).norm(dim=-1)
+    images = batch.images[two]
+    return images[apart.argsort(stable=True)[:8]] if near else images[:8]
+
+
+def beside_healthy(name: str, options: str, said: str, images: Tensor) -> Image.Image:
+    """Images, what a run with `options` found in them, and what one without did."""
     rows = [[upscale(image, 2) for image in images]]
-    ill = trained_air(name, f"{options} --training.steps 600")
-    for model, guide in (ill, trained_air("healthy", "--training.steps 1500")):
+    for model, guide in (trained_air(name, options), trained_air("healthy", "--training.steps 1500")):
         torch.manual_seed(0)
         with torch.no_grad():
             scene = infer_scene(model, guide, images)
@@ -86,14 +95,15 @@ def beside_healthy(name: str, options: str, said: str) -> Image.Image:
 
 
 def one_box() -> Image.Image:
-    """The first video of the picture beside table 1, whose rows are SQAIR and AIR."""
-    whole = Image.open(Path(__file__).parent / "overlaps.png")
-    return whole.crop((0, 0, 870, 496))
+    """A prior that expects objects nearly as large as the image, where one window holds two digits."""
+    options = "--prior.inverse-scale 1.5 --training.steps 1500"
+    return beside_healthy("one-box", options, "--prior.inverse-scale 1.5", pairs(near=True))
 
 
 def black() -> Image.Image:
     """Pixels that count so little that no object is worth its price."""
-    return beside_healthy("black", "--prior.likelihood-scale 1", "objects not worth it")
+    options = "--prior.likelihood-scale 1 --training.steps 600"
+    return beside_healthy("black", options, "objects not worth it", pairs())
 
 
 # Videos: the packaged SQAIR.
@@ -175,7 +185,7 @@ def diverged() -> Image.Image:
     """The packaged SQAIR, trained on with too great a learning rate while videos become longer."""
     figure = Figure(figsize=(8, 2.6), layout="constrained")
     bound, norm = figure.subplots(1, 2)
-    for rate in ("3e-3", "1e-4"):
+    for colour, rate in ((slot_colour(1), "3e-3"), (slot_colour(0), "1e-4")):
         options = (
             f"--preset glyphs-10 --initial {sqair.PRETRAINED} --learning-rate {rate} --training.steps 72 "
             "--first-frames 2 --stage-steps 6 --hold-steps 0 --batch-size 8 --training.log-every 1 "
@@ -185,9 +195,12 @@ def diverged() -> Image.Image:
         steps = [line for line in lines if line["event"] == "train"]
         x = [line["step"] for line in steps]
         frames = [min(10, 2 + (step - 1) // 6) for step in x]
-        label = f"learning rate {rate}"
-        bound.plot(x, [line["bound"] / count for line, count in zip(steps, frames, strict=True)], label=label)
-        norm.semilogy(x, [max(line["gradient_norm"], 1) for line in steps], label=label)
+        style: dict[str, Any] = {
+            "label": f"learning rate {rate}",
+            "color": [part / 255 for part in colour],
+        }
+        bound.plot(x, [line["bound"] / count for line, count in zip(steps, frames, strict=True)], **style)
+        norm.semilogy(x, [max(line["gradient_norm"], 1) for line in steps], **style)
     bound.set(xlabel="step; a frame more every 6 steps", ylabel="bound, nats a frame")
     norm.set(xlabel="step", ylabel="gradient norm")
     norm.legend(frameon=False, fontsize="small")

@@ -112,10 +112,14 @@ def components_for(config: SQAIRConfig, iou_threshold: float) -> ConnectedCompon
     """
     train = load_data(config.data, config.frames).train
     rows = min(_CHOSEN_BY, len(train))
-    with usage_errors():
-        return chosen_components(
-            list(batches_of(train, rows, config.frames, torch.device("cpu"))), iou_threshold
+    batches = list(batches_of(train, rows, config.frames, torch.device("cpu")))
+    if batches[0].boxes is None and batches[0].counts is None:
+        raise UsageError(
+            "the threshold of `--baselines` is chosen on the videos of training, of which neither boxes nor "
+            "counts are known: train with `--data.boxes`, or leave it out"
         )
+    with usage_errors():
+        return chosen_components(batches, iou_threshold)
 
 
 def continue_alone(

@@ -158,9 +158,7 @@ def test_videos_without_true_counts_are_watched_by_their_bound(tmp_path: Path):
     config = replace(config, training=replace(config.training, evaluate_every=1))
     process = Process(torch.device("cpu"))
     made = prepare(replace(config, output=tmp_path / "run"), process, data)
-    stages = {
-        stage.name: stage for stage in WarmStart(made.config, made.programs, data, process).stages()
-    }
+    stages = {stage.name: stage for stage in WarmStart(made.config, made.programs, data, process).stages()}
     for name in ("frames", "held"):
         trainer = stages[name].make()
         assert trainer.run().reason == "completed"

@@ -9,7 +9,11 @@ import pytest
 
 from whatwhere.datasets import FrameRecipe, load_clips, open_fitted
 from whatwhere.examples import sqair
+from whatwhere.examples.common.program import UsageError
 from whatwhere.examples.common.recorded import RecordedConfig
+from whatwhere.examples.common.video_models import DataConfig
+from whatwhere.examples.parts.sqair_config import SQAIRConfig
+from whatwhere.examples.parts.sqair_evaluation import components_for
 from whatwhere.examples.parts.sqair_measuring import known_tracks, part_of, report_of
 from whatwhere.inference.evaluation import Tracks
 
@@ -94,3 +98,10 @@ def test_bad_ranges_and_missing_boxes_are_refused(tmp_path: Path, capsys: pytest
     assert "a first frame and a later one, got (5, 5)" in refused("--range", "5", "5")
     np.savez(tmp_path / "film.npz", video=np.zeros((2, 50, 50), np.uint8))
     assert "has no boxes to measure by" in refused("--baselines=components", str(tmp_path / "film.npz"))
+
+
+def test_baselines_of_a_run_without_labels_are_refused(tmp_path: Path):
+    np.savez(tmp_path / "bare.npz", video=np.zeros((20, 24, 24), np.uint8))
+    config = SQAIRConfig(first_frames=2, frames=2, data=DataConfig(source=str(tmp_path / "bare.npz")))
+    with pytest.raises(UsageError, match=r"neither boxes nor counts are known: train with `--data\.boxes`"):
+        components_for(config, 0.5)
