@@ -6,7 +6,7 @@ in Variational Autoencoders*, 2018), and looks that stay as they were drawn firs
 of a video. So the encoder proposes a normal of mean $\mu$ and variances $v$, and its mean takes a few steps
 up
 
-$$ f(\mu) = - \frac{n}{2 \sigma^2} | x - o - y(\mu) |^2 - \frac 1 2 |\mu|^2, \qquad
+$$ f(\mu) = - \frac{n}{2 \sigma^2} | x - o - y(\mu) |^2 + \log p(\mu), \qquad
    \mu \leftarrow \mu + \alpha \, v \odot \nabla f(\mu), $$
 
 where o is what other objects draw, y the picture of this one, their sum clipped as the canvas is, and n the
@@ -34,6 +34,7 @@ from torch import Tensor
 from .. import checks
 from ..models.components.attention import clip_straight_through
 from ..models.components.networks import LocScale
+from ..models.priors.flow import FlowPrior
 
 _TRIAL, _LONGEST = 0.5, 1.0  # of a step in which all components were independent
 
@@ -50,6 +51,8 @@ class RefinedLooks:
     """Standard deviation of the pixels, the likelihood's."""
     frames: float = 10.0
     """N, the number of frames that a look is drawn for: one where looks are drawn anew in each."""
+    prior: FlowPrior | None = None
+    """The model's prior of looks; by default a standard normal."""
 
     def __post_init__(self) -> None:
         checks.at_least(1, self, "steps")
@@ -95,4 +98,5 @@ class RefinedLooks:
         if self.decoder.clamp:
             canvas = clip_straight_through(canvas, 0.0, 1.0)
         error = (x - canvas).square().sum(-1)
-        return -self.frames / (2 * self.scale**2) * error - z_what.square().sum(-1) / 2
+        prior = -z_what.square().sum(-1) / 2 if self.prior is None else self.prior.log_prob(z_what)
+        return prior - self.frames / (2 * self.scale**2) * error

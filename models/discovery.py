@@ -17,6 +17,7 @@ from .components.normal_mixture import Mixture
 from .components.slots import Slots, concatenate, slots_of, slots_present, stack_slots
 from .priors.counts import NormalPrior, present_or_standard, slot_presence
 from .priors.discovery import DiscoveryCountPrior, DiscoveryWherePrior, FixedCountPrior, FixedWherePrior
+from .priors.flow import FlowPrior
 
 STORED_AS = {
     "discovery.count_prior.": "discovery_count_prior.",
@@ -49,7 +50,8 @@ class NewObjects(nn.Module):
     Args:
         count_prior: distribution of their number, up to `max_count`.
         where_prior: distribution of their places.
-        what_size: W, components of the standard normal `z_what`.
+        what_size: W, components of `z_what`, whose prior is a standard normal by default.
+        what_prior: of appearances; with it `what_size` is not used.
         further: priors of other latent variables, by name, such as `z_depth`.
     """
 
@@ -58,13 +60,14 @@ class NewObjects(nn.Module):
         count_prior: DiscoveryCountPrior | FixedCountPrior,
         where_prior: DiscoveryWherePrior | FixedWherePrior,
         what_size: int = 50,
+        what_prior: NormalPrior | FlowPrior | None = None,
         **further: NormalPrior,
     ) -> None:
         super().__init__()
         checks.at_least(1, what_size=what_size)
         self.count_prior = count_prior
         self.where_prior = where_prior
-        self.what_prior = NormalPrior.standard(what_size)
+        self.what_prior = what_prior or NormalPrior.standard(what_size)
         self.further = nn.ModuleDict(further)
         self.max_count = count_prior.max_count
 
@@ -84,7 +87,8 @@ class ChainDiscovery(NewObjects):
     Args:
         count_prior: distribution of their number, up to `max_count`.
         where_prior: distribution of their places.
-        what_size: W, components of the standard normal `z_what`.
+        what_size: W, components of `z_what`, whose prior is a standard normal by default.
+        what_prior: of appearances; with it `what_size` is not used.
         further: priors of other latent variables, by name, such as `z_depth`.
     """
 
@@ -102,7 +106,7 @@ class ChainDiscovery(NewObjects):
         started = self.where_prior.start(concatenate(summary, expectation))
         z_where: Tensor = self.where_prior.first_sample
         z_pres, found = torch.ones_like(free), []
-        laws = {name: LocScale(prior.loc, prior.scale) for name, prior in self._others().items()}
+        laws = {name: prior.law for name, prior in self._others().items()}
         what = laws.pop("z_what")
         for j in range(self.max_count):
             possible = z_pres * (free > j)
@@ -127,7 +131,7 @@ def appear(
     name: str,
     z_pres: Tensor,
     where: LocScale | Mixture,
-    what: LocScale | Tensor,
+    what: LocScale | FlowPrior | Tensor,
     **further: LocScale | Tensor,
 ) -> Slots:
     """The statements of place, appearance and what else a slot has; what is absent comes out as zeros.
@@ -136,11 +140,11 @@ def appear(
         name: of the statements, with `{}` for the variable.
         z_pres: presence, `(...)`.
         where: parameters of the place, `(..., 4)`.
-        what: parameters of the appearance, `(..., W)`; or the appearance itself, where it is known: then
-            there is no statement.
+        what: parameters of the appearance, `(..., W)`, or its prior; or the appearance itself, where it is
+            known: then there is no statement.
         further: the same of other latent variables, by name.
     """
-    laws: dict[str, LocScale | Mixture | Tensor] = {"z_where": where, "z_what": what, **further}
+    laws: dict[str, LocScale | Mixture | FlowPrior | Tensor] = {"z_where": where, "z_what": what, **further}
     values = {}
     with poutine.mask(mask=z_pres > 0):
         for variable, law in laws.items():
@@ -148,8 +152,12 @@ def appear(
                 values[variable] = law
                 continue
             values[variable] = pyro.sample(name.format(variable), present_or_standard(law, z_pres))
-            require_size(name.format(variable), values[variable], law.loc.shape[-1])
+            require_size(name.format(variable), values[variable], _components(law))
     return slots_present(slots_of(z_pres, **values))
+
+
+def _components(law: LocScale | Mixture | FlowPrior) -> int:
+    return law.size if isinstance(law, FlowPrior) else law.loc.shape[-1]
 
 
 def keep_stored_names(model: nn.Module) -> None:

@@ -12,6 +12,7 @@ from .components.slots import Slots, slots_of, slots_present
 from .discovery import NewObjects
 from .priors.counts import NormalPrior, slots_law
 from .priors.discovery import DiscoveryCountPrior, FixedCountPrior, FixedWherePrior
+from .priors.flow import FlowPrior
 
 
 class GridDiscovery(NewObjects):
@@ -35,7 +36,8 @@ class GridDiscovery(NewObjects):
         cells: the grid, at least as many as slots.
         count_prior: distribution of the number of new objects, up to `max_count`.
         where_prior: sizes, as in frames, and places in cells.
-        what_size: W, components of the standard normal `z_what`.
+        what_size: W, components of `z_what`, whose prior is a standard normal by default.
+        what_prior: of appearances; with it `what_size` is not used.
         further: priors of other latent variables, by name, such as `z_depth`.
     """
 
@@ -45,9 +47,10 @@ class GridDiscovery(NewObjects):
         count_prior: DiscoveryCountPrior | FixedCountPrior,
         where_prior: FixedWherePrior,
         what_size: int = 50,
+        what_prior: NormalPrior | FlowPrior | None = None,
         **further: NormalPrior,
     ) -> None:
-        super().__init__(count_prior, where_prior, what_size, **further)
+        super().__init__(count_prior, where_prior, what_size, what_prior, **further)
         if len(cells) < self.max_count:
             raise ValueError(
                 f"`cells` must be at least as many as slots, {self.max_count}, but are {len(cells)}."
@@ -68,10 +71,12 @@ class GridDiscovery(NewObjects):
         present = pyro.sample(f"discovery/z_pres/{t}", ExchangeablePresence(counts, len(self.cells)))
         chosen = self.cells.choose(present, self.max_count)
         laws = {"z_where": self.where_prior(summary, summary)}
-        laws |= {name: LocScale(prior.loc, prior.scale) for name, prior in self._others().items()}
+        laws |= {name: prior.law for name, prior in self._others().items()}
         values = {}
         for name, law in laws.items():
-            whole = LocScale(*(x.expand(*chosen.z_pres.shape, x.shape[-1]) for x in law))
+            whole = law
+            if isinstance(law, LocScale):
+                whole = LocScale(*(x.expand(*chosen.z_pres.shape, x.shape[-1]) for x in law))
             values[name] = pyro.sample(f"discovery/{name}/{t}", slots_law(whole, chosen.z_pres))
         centres = chosen.of(self.cells.centres(values["z_where"]))
         values["z_where"] = self.cells.places(values["z_where"], centres)

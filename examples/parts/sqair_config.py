@@ -170,6 +170,8 @@ class PriorConfig:
     """Added to the prior's logit of staying."""
     where: Literal["recurrent", "fixed"] = "recurrent"
     """Places of new objects: learned, each given the one before; or the same normal for all."""
+    what: Literal["normal", "flow"] = "normal"
+    """Appearances of new objects: a standard normal; or learned, see `models.priors.FlowPrior`."""
     price: float | None = None
     """What each new object costs in nats, in every frame (a geometric prior of their number); by default the
     prior of their number is learned.

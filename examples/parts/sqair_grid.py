@@ -8,7 +8,13 @@ from whatwhere.guides import GridDiscovery as GridDiscoveryGuide
 from whatwhere.models.components.cells import Cells
 from whatwhere.models.components.networks import convolutions
 from whatwhere.models.grid_discovery import GridDiscovery
-from whatwhere.models.priors import DiscoveryCountPrior, FixedCountPrior, FixedWherePrior, NormalPrior
+from whatwhere.models.priors import (
+    DiscoveryCountPrior,
+    FixedCountPrior,
+    FixedWherePrior,
+    FlowPrior,
+    NormalPrior,
+)
 from whatwhere.models.sqair import SQAIR
 
 _CHANNELS = (16, 32, 64, 64)
@@ -23,6 +29,7 @@ def grid_of_model(
     count_prior: DiscoveryCountPrior | FixedCountPrior,
     size_logits: Sizes,
     scales: Sizes,
+    what: FlowPrior | None,
     depth: dict[str, NormalPrior],
 ) -> GridDiscovery:
     """What the model says of new objects.
@@ -33,10 +40,11 @@ def grid_of_model(
         count_prior: of their number.
         size_logits: means of the sizes, x before y.
         scales: standard deviations of sizes, and of places in cells.
+        what: prior of appearances, by default a standard normal.
         depth: priors of further variables.
     """
     return GridDiscovery(
-        cells, count_prior, FixedWherePrior(size_logits, *scales), network.what_size, **depth
+        cells, count_prior, FixedWherePrior(size_logits, *scales), network.what_size, what, **depth
     )
 
 

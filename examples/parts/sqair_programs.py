@@ -46,6 +46,7 @@ from whatwhere.models.priors import (
     DiscoveryWherePrior,
     FixedCountPrior,
     FixedWherePrior,
+    FlowPrior,
     GeometricCount,
     GuidedPropagationPrior,
     MotionPrior,
@@ -254,11 +255,12 @@ def _discovery_prior(
 ) -> ChainDiscovery | GridDiscovery:
     """What the model says of new objects."""
     counts = _count_prior(network, prior)
+    what = FlowPrior(network.what_size) if prior.what == "flow" else None
     if network.discovery == "grid":
         cells = Cells(network.cells, network.cells, windows)
         scales = prior.size_scale or 1.0, prior.shift_scale or 1.0
-        return grid_of_model(network, cells, counts, size_logits(network, prior), scales, depth)
-    return ChainDiscovery(counts, _where_prior(network, prior), network.what_size, **depth)
+        return grid_of_model(network, cells, counts, size_logits(network, prior), scales, what, depth)
+    return ChainDiscovery(counts, _where_prior(network, prior), network.what_size, what, **depth)
 
 
 def _scene_decoder(
@@ -328,7 +330,11 @@ def _discovery(
     refined = None
     if network.refine_looks:
         refined = RefinedLooks(
-            model.decoder, network.refine_looks, prior.likelihood_scale, network.refine_frames
+            model.decoder,
+            network.refine_looks,
+            prior.likelihood_scale,
+            network.refine_frames,
+            model.discovery.what_prior if prior.what == "flow" else None,
         )
     explaining = partial(
         ExplainingDiscovery, decoder=model.decoder, scale=prior.likelihood_scale, refined=refined

@@ -134,7 +134,8 @@ class WarmStart:
         """Learns what objects look like, at places that discovery has found before."""
         discovery, decoder = self.programs.guide.discovery, self.programs.model.decoder
         likelihood_scale = self.config.prior.likelihood_scale / math.sqrt(options.weight)
-        objective = AppearanceELBO(discovery, decoder, likelihood_scale)
+        what_prior = self.programs.model.discovery.what_prior
+        objective = AppearanceELBO(discovery, decoder, likelihood_scale, what_prior)
         pool = _Places(self, name, options)
         of_step = self._schedule(name, range(options.frames), options.batch_size)
 
@@ -246,7 +247,7 @@ class SingleFrames(NamedTuple):
         model, guide = programs
         counts = GeometricCount(config.network.max_count)
         single = SequenceAIR(
-            ChainDiscovery(FixedCountPrior(counts), where, config.network.what_size),
+            ChainDiscovery(FixedCountPrior(counts), where, what_prior=model.discovery.what_prior),
             model.decoder,
             guide.discovery.context_size,
             config.prior.likelihood_scale,

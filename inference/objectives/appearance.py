@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from ...models.components.likelihood import GaussianImage
 from ...models.components.networks import LocScale
 from ...models.components.slots import Slots, slots_present
+from ...models.priors.counts import NormalPrior
+from ...models.priors.flow import FlowPrior
 from .diagnostics import Diagnostics
 
 
@@ -24,11 +26,11 @@ class Looks(Protocol):
 class AppearanceELBO(nn.Module):
     r"""ELBO of single frames in which number and places of the objects are given.
 
-    With given places $w_i$ of n objects, and a standard normal prior of appearances,
+    With given places $w_i$ of n objects,
 
-    $$ E_q [\log p(x | w_{1:n}, z_{1:n})] - \sum_i KL[q(z_i | x, w_i) \| N(0, I)], $$
+    $$ E_q [\log p(x | w_{1:n}, z_{1:n})] - \sum_i KL[q(z_i | x, w_i) \| p(z)], $$
 
-    the KL in closed form. Only encoder and decoder of glimpses are run, so that a step costs a tenth of one
+    the KL from a normal in closed form. Only encoder and decoder of glimpses are run, so that a step costs a tenth of one
     in which objects are looked for, and they are what takes longest to learn. Places are drawn anew in every
     step, from the normals by which a guide found them: it will not find them more exactly later on.
 
@@ -37,15 +39,21 @@ class AppearanceELBO(nn.Module):
         decoder: draws a frame from `z_pres`, `z_where` and `z_what`, all with slots `(B, N, .)`.
         likelihood_scale: standard deviation of the pixels, divided by the square root of the weight of the
             likelihood: of a frame that stands for T of them in which an object looks the same, it is T.
+        prior: of appearances.
     """
 
     def __init__(
-        self, guide: nn.Module, decoder: Callable[[Tensor, Tensor, Tensor], Tensor], likelihood_scale: float
+        self,
+        guide: nn.Module,
+        decoder: Callable[[Tensor, Tensor, Tensor], Tensor],
+        likelihood_scale: float,
+        prior: NormalPrior | FlowPrior,
     ) -> None:
         super().__init__()
         self.guide = guide
         self.decoder = decoder
         self.likelihood_scale = likelihood_scale
+        self.prior = prior
 
     def forward(
         self, images: Tensor, present: Tensor, loc: Tensor, scale: Tensor
@@ -64,8 +72,7 @@ class AppearanceELBO(nn.Module):
         z_what = look.loc + look.scale * torch.randn_like(look.scale)
         slots = slots_present(Slots(present, z_where, z_what.movedim(0, -2)))
         log_likelihood = GaussianImage(self.decoder(*slots), self.likelihood_scale).log_prob(images)
-        divergence = 0.5 * (look.scale.square() + look.loc.square() - 1) - look.scale.log()
-        kl = (divergence.sum(-1) * by_slot[0]).sum(0)
+        kl = (self.prior.divergence(look, z_what) * by_slot[0]).sum(0)
         bound = (log_likelihood - kl).mean()
         values = (bound, log_likelihood.mean(), kl.mean(), torch.ones_like(bound))
         return -bound, Diagnostics(*(value.detach() for value in values))

@@ -2,7 +2,7 @@
 
 `counts`: how many objects there are in an image; `discovery`: how many are new in a frame of a video, and
 where; `propagation`: which ones stay, and how they change; `motion`
-and `looks`: how they move, and that they look as they did; `relational`: that they know of each other. May
+and `looks`: how they move, and that they look as they did; `flow`: what objects look like; `relational`: that they know of each other. May
 import `models.components`. A new prior is a class in one of these files, given to a model's constructor.
 """
 
@@ -29,6 +29,7 @@ from .discovery import (
     FixedWherePrior,
     expected_propagation,
 )
+from .flow import Flow, FlowPrior
 from .further import WithFurther
 from .looks import LooksPrior, StaticLooksPrior, StickyLooksPrior, WithLooks
 from .motion import MotionPrior
@@ -55,6 +56,8 @@ __all__ = [
     "DiscoveryWherePrior",
     "FixedCountPrior",
     "FixedWherePrior",
+    "Flow",
+    "FlowPrior",
     "GeometricCount",
     "GuidedPropagationPrior",
     "IMPOSSIBLE",

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ... import checks
 from ..components.networks import LocScale
 from ..components.normal_mixture import Mixture, NormalMixture
+from .flow import Flow, FlowPrior
 
 ABSENT_LOGIT = -110.0
 """Logit of what cannot be present. Its probability, 2e-48, is exactly 0 in float32, as it has to be: PyTorch
@@ -84,8 +85,13 @@ def harmless(parameters: LocScale, present: Tensor) -> LocScale:
     return LocScale(parameters.loc.masked_fill(absent, 0.0), parameters.scale.masked_fill(absent, 1.0))
 
 
-def present_or_standard(parameters: LocScale | Mixture, present: Tensor) -> TorchDistribution:
-    """A diagonal normal or a mixture of them, standard where the slot is absent, see `harmless`."""
+def present_or_standard(parameters: LocScale | Mixture | FlowPrior, present: Tensor) -> TorchDistribution:
+    """A diagonal normal or a mixture of them, standard where the slot is absent, see `harmless`.
+
+    A flow is the same wherever there is a slot; nothing that is drawn makes its gradient a NaN.
+    """
+    if isinstance(parameters, FlowPrior):
+        return Flow(parameters, present.shape)
     if isinstance(parameters, LocScale):
         return dist.Normal(*harmless(parameters, present)).to_event(1)
     absent = (present <= 0).unsqueeze(-1)
@@ -94,7 +100,7 @@ def present_or_standard(parameters: LocScale | Mixture, present: Tensor) -> Torc
     return NormalMixture(loc, scale, parameters.logits.masked_fill(absent, 0.0))
 
 
-def slots_law(parameters: LocScale, present: Tensor) -> TorchDistribution:
+def slots_law(parameters: LocScale | FlowPrior, present: Tensor) -> TorchDistribution:
     """The distribution of one variable of all slots, those that are absent being left out of its density.
 
     Args:
@@ -241,6 +247,16 @@ class NormalPrior(nn.Module):
         """Number of components."""
         return self.loc.numel()
 
+    @property
+    def law(self) -> LocScale:
+        """The parameters of one slot, see `present_or_standard`."""
+        return LocScale(self.loc, self.scale)
+
     def forward(self) -> dist.Independent:
         """The distribution of one slot, with event shape `(size,)`."""
         return dist.Normal(self.loc, self.scale).to_event(1)
+
+    def divergence(self, look: LocScale, value: Tensor) -> Tensor:
+        """KL of diagonal normals `(..., size)` from it, in nats, `(...)`; `value` is not used."""
+        own = torch.distributions.Normal(self.loc, self.scale)
+        return torch.distributions.kl_divergence(torch.distributions.Normal(*look), own).sum(-1)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from whatwhere.inference.objectives import AppearanceELBO
 from whatwhere.models.components.networks import LocScale
+from whatwhere.models.priors import FlowPrior, NormalPrior
 
 
 class Looks(nn.Module):
@@ -34,7 +35,7 @@ def test_value_and_gradient_by_hand():
     present = torch.tensor([[1.0, 1.0], [1.0, 0.0], [0.0, 0.0]]).double()
     loc, scale = torch.randn(3, 2, 4).double(), torch.rand(3, 2, 4).double()
     guide = Looks().double()
-    objective = AppearanceELBO(guide, decode, likelihood_scale=0.7)
+    objective = AppearanceELBO(guide, decode, 0.7, NormalPrior.standard(2).double())
     torch.manual_seed(5)
     loss, found = objective(images, present, loc, scale)
     torch.manual_seed(5)
@@ -66,7 +67,7 @@ def test_the_weight_of_the_likelihood_is_the_inverse_square_of_the_scale():
 
     def gradient(weight: float) -> Tensor:
         torch.manual_seed(0)
-        loss, _ = AppearanceELBO(guide, decode, 0.3 / math.sqrt(weight))(images, present, loc, scale)
+        loss, _ = AppearanceELBO(guide, decode, 0.3 / math.sqrt(weight), NormalPrior.standard(2))(images, present, loc, scale)
         return torch.autograd.grad(loss, guide.weight)[0]
 
     # The gradient is linear in the weight: that of the error, times the weight, and that of the KL.
@@ -77,7 +78,7 @@ def test_the_weight_of_the_likelihood_is_the_inverse_square_of_the_scale():
 def test_absent_objects_change_nothing(slots):
     images, guide = torch.rand(2, 1, 2, 1), Looks()
     present = torch.zeros(2, slots)
-    loss, found = AppearanceELBO(guide, lambda *slots: images, 1.0)(
+    loss, found = AppearanceELBO(guide, lambda *slots: images, 1.0, NormalPrior.standard(2))(
         images, present, torch.zeros(2, slots, 4), torch.ones(2, slots, 4)
     )
     assert found.kl == 0
