@@ -46,7 +46,7 @@ from whatwhere.inference.training import (
     seed_generators,
 )
 from whatwhere.models.discovery import ChainDiscovery
-from whatwhere.models.priors import FixedCountPrior, FixedWherePrior, GeometricCount
+from whatwhere.models.priors import FixedCountPrior, FixedWherePrior, FlowPrior, GeometricCount
 from whatwhere.models.sequence_air import SequenceAIR
 
 WARM_UP = 0.02
@@ -112,12 +112,16 @@ class WarmStart:
             return monitored(single.model, single.guide, objective, self._held_out(frames=1))
 
         slow = options.looks_rate * options.learning_rate
+        rates = {} if options.looks_rate == 1 else {"model.decoder": slow, "guide.discovery.what_encoder": slow}
+        if isinstance(single.model.discovery.what_prior, FlowPrior):
+            # As long as nothing is found, a prior that is learned follows looks that say nothing.
+            rates["model.discovery.what_prior"] = 0.0
         return self._trainer(
             name,
             options,
             objective,
             batches,
-            {} if options.looks_rate == 1 else {"model.decoder": slow, "guide.discovery.what_encoder": slow},
+            rates,
             on_step=hooks,
             evaluate=evaluate,
         )
