@@ -30,6 +30,7 @@ from .components.plates import Plate
 from .components.programs import Program
 from .components.slots import Slots, stack_slots
 from .priors.counts import CountPrior, GeometricCount, NormalPrior, slot_presence
+from .priors.flow import FlowPrior
 
 IMAGE_SITE = "x"
 
@@ -63,6 +64,7 @@ class AIR(Program):
         what_size: components of `z_what`.
         image_shape: channels, height and width of an image.
         likelihood_scale: standard deviation of the pixels; becomes a buffer, which training may anneal.
+        what_prior: distribution of `z_what`, by default a standard normal.
     """
 
     likelihood_scale: Tensor
@@ -75,12 +77,13 @@ class AIR(Program):
         what_size: int = 50,
         image_shape: tuple[int, int, int] = (1, 50, 50),
         likelihood_scale: float = 0.3,
+        what_prior: NormalPrior | FlowPrior | None = None,
     ) -> None:
         super().__init__()
         checks.at_least(1, what_size=what_size, image_shape=image_shape)
         self.count_prior = count_prior or GeometricCount(3, 0.01)
         self.where_prior = where_prior or NormalPrior([3.0, 0.0, 0.0], [0.2, 1.0, 1.0])
-        self.what_prior = NormalPrior.standard(what_size)
+        self.what_prior = what_prior or NormalPrior.standard(what_size)
         self.decoder = decoder or GlimpseDecoder(what_size, (image_shape[0], 28, 28))
         self.image_shape = image_shape
         # It follows from the configuration and the step, so checkpoints do not have it.

@@ -115,7 +115,7 @@ def make_generative() -> Callable[..., Generative]:
                 network = replace(
                     network, discovery="grid", cells=2, layers=True, background="static", looks="sticky"
                 )
-                prior = replace(prior, where="fixed", object_size=(5.0, 4.0), price=1.0)
+                prior = replace(prior, where="fixed", object_size=(5.0, 4.0), price=1.0, what="flow")
             if name == "SQAIR-evidence":
                 network = replace(
                     network,
@@ -138,7 +138,7 @@ def make_generative() -> Callable[..., Generative]:
                     background="none",
                     clamp=True,
                 )
-                prior = replace(prior, propagation="motion", size_logit=-0.4)
+                prior = replace(prior, propagation="motion", size_logit=-0.4, what="flow")
             kind, hold = "air" if name == "SequenceAIR" else "sqair", int(name == "SQAIR-hold")
             model, guide = programs_of(SQAIRConfig(model=kind, network=network, prior=prior, hold_steps=hold))
         if name == "SQAIR-hold":

@@ -112,7 +112,9 @@ class WarmStart:
             return monitored(single.model, single.guide, objective, self._held_out(frames=1))
 
         slow = options.looks_rate * options.learning_rate
-        rates = {} if options.looks_rate == 1 else {"model.decoder": slow, "guide.discovery.what_encoder": slow}
+        rates = {}
+        if options.looks_rate != 1:
+            rates |= {"model.decoder": slow, "guide.discovery.what_encoder": slow}
         if isinstance(single.model.discovery.what_prior, FlowPrior):
             # As long as nothing is found, a prior that is learned follows looks that say nothing.
             rates["model.discovery.what_prior"] = 0.0

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from ...models.components.likelihood import GaussianImage
 from ...models.components.networks import LocScale
 from ...models.components.slots import Slots, slots_present
-from ...models.priors.counts import NormalPrior
-from ...models.priors.flow import FlowPrior
 from .diagnostics import Diagnostics
 
 
@@ -30,16 +28,17 @@ class AppearanceELBO(nn.Module):
 
     $$ E_q [\log p(x | w_{1:n}, z_{1:n})] - \sum_i KL[q(z_i | x, w_i) \| p(z)], $$
 
-    the KL from a normal in closed form. Only encoder and decoder of glimpses are run, so that a step costs a tenth of one
-    in which objects are looked for, and they are what takes longest to learn. Places are drawn anew in every
-    step, from the normals by which a guide found them: it will not find them more exactly later on.
+    the KL from a normal in closed form, that from a learned prior estimated. Only encoder and decoder of
+    glimpses are run, so that a step costs a tenth of one in which objects are looked for, and they are what
+    takes longest to learn. Places are drawn anew in every step, from the normals by which a guide found them:
+    it will not find them more exactly later on.
 
     Args:
         guide: has the method `looks`, as the discovery of SQAIR's guide.
         decoder: draws a frame from `z_pres`, `z_where` and `z_what`, all with slots `(B, N, .)`.
         likelihood_scale: standard deviation of the pixels, divided by the square root of the weight of the
             likelihood: of a frame that stands for T of them in which an object looks the same, it is T.
-        prior: of appearances.
+        prior: of appearances, with the method `divergence`, as `models.priors.NormalPrior` and `FlowPrior`.
     """
 
     def __init__(
@@ -47,7 +46,7 @@ class AppearanceELBO(nn.Module):
         guide: nn.Module,
         decoder: Callable[[Tensor, Tensor, Tensor], Tensor],
         likelihood_scale: float,
-        prior: NormalPrior | FlowPrior,
+        prior: nn.Module,
     ) -> None:
         super().__init__()
         self.guide = guide
@@ -72,7 +71,8 @@ class AppearanceELBO(nn.Module):
         z_what = look.loc + look.scale * torch.randn_like(look.scale)
         slots = slots_present(Slots(present, z_where, z_what.movedim(0, -2)))
         log_likelihood = GaussianImage(self.decoder(*slots), self.likelihood_scale).log_prob(images)
-        kl = (self.prior.divergence(look, z_what) * by_slot[0]).sum(0)
+        divergence: Tensor = self.prior.divergence(look, z_what)  # type: ignore[operator]
+        kl = (divergence * by_slot[0]).sum(0)
         bound = (log_likelihood - kl).mean()
         values = (bound, log_likelihood.mean(), kl.mean(), torch.ones_like(bound))
         return -bound, Diagnostics(*(value.detach() for value in values))

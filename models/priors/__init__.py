@@ -2,8 +2,9 @@
 
 `counts`: how many objects there are in an image; `discovery`: how many are new in a frame of a video, and
 where; `propagation`: which ones stay, and how they change; `motion`
-and `looks`: how they move, and that they look as they did; `flow`: what objects look like; `relational`: that they know of each other. May
-import `models.components`. A new prior is a class in one of these files, given to a model's constructor.
+and `looks`: how they move, and that they look as they did; `relational`: that they know of each other;
+`flow`: what objects look like. May import `models.components`. A new prior is a class in one of these files,
+given to a model's constructor.
 """
 
 from ..components.presence_vectors import IMPOSSIBLE

@@ -18,6 +18,7 @@ $$ b \leftarrow b \odot e^{s(a)} + m(a), \qquad
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pyro.distributions as dist
 import torch
@@ -51,7 +52,9 @@ class FlowPrior(nn.Module):
             given, moved = self.halves[layer % 2], self.halves[1 - layer % 2]
             network = mlp([given, hidden, hidden, 2 * moved], nn.ELU)
             initialise(network)
-            nn.init.zeros_(network[-1].weight)
+            last = network[-1]
+            assert isinstance(last, nn.Linear)
+            nn.init.zeros_(last.weight)
             self.layers.append(network)
 
     def forward(self) -> Flow:
@@ -113,7 +116,7 @@ class Flow(TorchDistribution):
         validate_args: see `torch.distributions.Distribution`.
     """
 
-    arg_constraints = {}  # noqa: RUF012
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012
     support = constraints.real_vector
     has_rsample = True
 
@@ -140,6 +143,4 @@ class Flow(TorchDistribution):
         """Log-density of `(..., size)`, in nats; shape `(...)`."""
         if self._validate_args:
             self._validate_sample(value)
-        return self.prior.log_prob(value).expand(
-            torch.broadcast_shapes(self.batch_shape, value.shape[:-1])
-        )
+        return self.prior.log_prob(value).expand(torch.broadcast_shapes(self.batch_shape, value.shape[:-1]))

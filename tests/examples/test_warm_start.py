@@ -34,6 +34,7 @@ def small(**options: Any) -> SQAIRConfig:
         particles=2,
         first_frames=3,
         frames=3,
+        prior=replace(fast.prior, what="flow"),
         network=replace(fast.network, hidden=12, narrow=8, presence_hidden=8, what_size=4, glimpse_size=8),
         warm_start=WarmStartConfig(
             frames=replace(warm.frames, share=1 / 6, batch_size=4),
@@ -103,7 +104,11 @@ def test_a_stage_changes_what_it_is_for_and_nothing_else(straight: Path):
         before = flat
     assert {key.split(".")[1] for key in changed["motion"]} <= {"propagation_prior", "propagation"}
     assert changed["motion"]
-    assert all("what_encoder" in key or "decoder" in key for key in changed["looks"])
+    assert all(
+        any(part in key for part in ("what_encoder", "decoder", "what_prior")) for key in changed["looks"]
+    )
+    assert any("what_prior" in key for key in changed["looks"])
+    assert not any("what_prior" in key for key in changed["again"])
     assert any("guide.discovery.where_head" in key for key in changed["again"])
     assert not any("propagation_prior" in key for key in changed["again"])
     assert any("propagation_prior" in key for key in changed["held"])

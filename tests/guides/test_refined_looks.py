@@ -8,6 +8,7 @@ from torch import Tensor
 
 from whatwhere.guides import RefinedLooks
 from whatwhere.models.components.networks import LocScale
+from whatwhere.models.priors import Flow, FlowPrior
 
 PIXELS, WHAT, ROWS = 12, 4, 5
 SCALE, FRAMES = 0.4, 3.0
@@ -108,6 +109,21 @@ def test_it_needs_no_gradients_outside(mode):
         image, others, where, look = seen()
         found = refined(image, others * 1, where * 1, *look)
     assert torch.equal(found.loc, expected.loc)
+
+
+def test_it_climbs_to_where_a_learned_prior_and_the_picture_agree():
+    """There the gradient of both together is zero."""
+    decoder, prior = Linear(), FlowPrior(WHAT, 2, 6).double()
+    for parameter in prior.parameters():
+        parameter.data += 0.3 * torch.randn_like(parameter)
+    image, others, where, look = seen()
+    found = RefinedLooks(decoder, 2_000, SCALE, FRAMES, prior)(image, others, where, *look)
+    moved = found.loc.clone().requires_grad_()
+    pictures = (where[:, :1] * (moved @ decoder.basis.detach())).unsqueeze(-1)
+    error = ((image.flatten(1) - others).unsqueeze(-1) - pictures).square().sum()
+    fit = Flow(prior).log_prob(moved).sum() - FRAMES / (2 * SCALE**2) * error
+    (gradient,) = torch.autograd.grad(fit, moved)
+    torch.testing.assert_close(gradient, torch.zeros_like(gradient), atol=1e-4, rtol=0)
 
 
 def test_bad_numbers_are_refused():

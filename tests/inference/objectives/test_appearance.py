@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from whatwhere.inference.objectives import AppearanceELBO
 from whatwhere.models.components.networks import LocScale
-from whatwhere.models.priors import FlowPrior, NormalPrior
+from whatwhere.models.priors import NormalPrior
 
 
 class Looks(nn.Module):
@@ -67,7 +67,9 @@ def test_the_weight_of_the_likelihood_is_the_inverse_square_of_the_scale():
 
     def gradient(weight: float) -> Tensor:
         torch.manual_seed(0)
-        loss, _ = AppearanceELBO(guide, decode, 0.3 / math.sqrt(weight), NormalPrior.standard(2))(images, present, loc, scale)
+        loss, _ = AppearanceELBO(guide, decode, 0.3 / math.sqrt(weight), NormalPrior.standard(2))(
+            images, present, loc, scale
+        )
         return torch.autograd.grad(loss, guide.weight)[0]
 
     # The gradient is linear in the weight: that of the error, times the weight, and that of the KL.

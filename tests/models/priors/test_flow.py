@@ -11,10 +11,10 @@ from torch import Tensor
 from whatwhere.models import ChainDiscovery
 from whatwhere.models.components.networks import LocScale
 from whatwhere.models.priors import (
-    Flow,
-    FlowPrior,
     FixedCountPrior,
     FixedWherePrior,
+    Flow,
+    FlowPrior,
     GeometricCount,
     present_or_standard,
 )
@@ -49,7 +49,7 @@ def test_the_density_is_that_of_the_change_of_variables(size):
 
 
 def test_layers_change_the_halves_in_turns():
-    """After the first the second half depends on the first; after the second all of the first on everything."""
+    """After one the second half depends on the first; after two the first on everything."""
     jacobian = torch.autograd.functional.jacobian(wild(5, 2).shape, torch.randn(5).double())
     assert isinstance(jacobian, Tensor)
     assert (jacobian[:2] != 0).all()
