@@ -71,8 +71,11 @@ from .further import FurtherLatents
 from .looking import WhatEncoder
 from .looks import Looks, StaticLooks, draw_look
 
-FAR_SCALE, FAR_WEIGHT = 0.3, 0.01
-"""Standard deviation of shifts, and weight, of the component that search and alignment add to the prior."""
+FAR_SCALE, FAR_WEIGHT = 0.3, 1e-5
+"""Standard deviation of shifts, and weight, of the component that search and alignment add to the prior. The
+model pays for a jump by its own prior, which has no such component: so it is to count only where the picture
+is clearly elsewhere. With 0.01 objects that cross exchange places, and what is hardly to be seen goes astray.
+"""
 
 SURE_WEIGHT, SURE_SCALE = 0.7, 0.05
 """A prior is sure of a place if one component has this weight, and this standard deviation of shifts."""
@@ -487,7 +490,7 @@ class TrackingPropagation(ActiveSet, nn.Module):
 
 
 def _with_far(mixture: Mixture, before: Tensor) -> Mixture:
-    """A mixture of which a hundredth is anywhere around the place before: priors can be wrong."""
+    """A mixture that may also be anywhere around the place before, if rarely: priors can be wrong."""
     best = mixture.component(mixture.logits.argmax(-1))
     loc = torch.cat([best.loc[:, :2], before[:, 2:]], dim=-1)
     scale = torch.cat([best.scale[:, :2], torch.full_like(before[:, 2:], FAR_SCALE)], dim=-1)

@@ -112,7 +112,7 @@ class WarmStart:
             return monitored(single.model, single.guide, objective, self._held_out(frames=1))
 
         slow = options.looks_rate * options.learning_rate
-        rates = {}
+        rates: dict[str, float] = {}
         if options.looks_rate != 1:
             rates |= {"model.decoder": slow, "guide.discovery.what_encoder": slow}
         if isinstance(single.model.discovery.what_prior, FlowPrior):
