@@ -16,6 +16,7 @@ from torch import Tensor
 from whatwhere.guides import AIRGuide
 from whatwhere.models import AIR
 from whatwhere.models.components.attention import air_inverse_scale, crop, paste
+from whatwhere.models.priors import NormalPrior
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -40,6 +41,7 @@ def marginal_elbo_loss(model: AIR, guide: AIRGuide, images: Tensor) -> Tensor:
     """Negative ELBO a datum, summed exactly over the number of objects, one particle."""
     batch, slots = len(images), guide.max_count
     where_prior, what_prior = model.where_prior, model.what_prior
+    assert isinstance(what_prior, NormalPrior)
     context = guide.rnn.from_context(images.flatten(1))
     state = guide.rnn.initial_state(images.flatten(1))
     latents = torch.cat([images.new_ones(batch, 1), images.new_zeros(batch, 3 + guide.what_size)], -1)
@@ -79,6 +81,7 @@ def vimco_loss(model: AIR, guide: AIRGuide, images: Tensor, num_particles: int =
     """Negative importance-weighted bound a datum, with VIMCO's gradient for the sampled presences."""
     batch, slots = len(images), guide.max_count
     where_prior, what_prior = model.where_prior, model.what_prior
+    assert isinstance(what_prior, NormalPrior)
     context = guide.rnn.from_context(images.flatten(1))
     state = guide.rnn.initial_state(images.flatten(1))
     latents = torch.cat([images.new_ones(batch, 1), images.new_zeros(batch, 3 + guide.what_size)], -1)

@@ -15,7 +15,10 @@ $$ (|r_j|^2 - |r_j - o_j|^2) / 2 \sigma^2 > least. $$
 
 In the first sweep each is looked for twice: where the network of the whole frame says, and, as in
 `evidence_discovery`, where most is left in a window of the size that is expected; that which explains more is
-kept. The network may place two windows on one object, and the evidence one window between two.
+kept. The network may place two windows on one object, and the evidence one window between two. Sweeps do not
+get out of that: each half of two objects explains the other half away. So all is sketched four times more,
+from starts at which the first object is outermost on one of the four sides of what there is: what lies there
+cannot be between two. The sketches are kept that explain most together, where each costs `least`.
 
 Whether a sketch is kept does not depend on what the network says of presence: what was subtracted for an
 object that is not drawn would speak for drawing it, and objects would fall to pieces. Sketches are functions
@@ -42,8 +45,11 @@ from ..models.object_decoder import ObjectDecoder
 from .discovery import Discovery
 from .evidence import LooksBesideOthers, remainder
 from .looking import Placed
-from .peaks import peak_of_ink, window_at
+from .peaks import edge_of_ink, peak_of_ink, window_at
 from .refined_looks import RefinedLooks
+
+SIDES = ((0, False), (0, True), (1, False), (1, True))
+"""Of a frame, as axis, and whether it is the last one: left, right, top and bottom."""
 
 
 class Sketch(NamedTuple):
@@ -147,6 +153,32 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
     @torch.no_grad()
     def _sketches(self, image: Tensor, early: Tensor, free: Tensor, explained: Tensor) -> list[Sketch]:
         """All slots, found in what the others leave of the frame."""
+        sketches = self._swept(image, early, free, explained)
+        if self.training or self.sweeps == 0:
+            return sketches
+        free = free * sketches[0].slot.z_pres  # where nothing is found, there is nothing to find otherwise
+        for side in SIDES:
+            other = self._swept(image, early, free, explained, side)
+            ahead = self._worth(image, explained, other) > self._worth(image, explained, sketches)
+            sketches = [_where(ahead, *pair) for pair in zip(other, sketches, strict=True)]
+        return sketches
+
+    def _worth(self, image: Tensor, explained: Tensor, sketches: Sequence[Sketch]) -> Tensor:
+        """Nats that all sketches explain together, less what each must explain, `(...)`."""
+        rest = remainder(image, explained).flatten(-3)
+        drawn = _all_but(None, [sketch.drawn for sketch in sketches])
+        nats = (2 * rest * drawn - drawn.square()).sum(-1) / (2 * self.scale**2)
+        return nats - self.least * sum(sketch.slot.z_pres for sketch in sketches)
+
+    def _swept(
+        self,
+        image: Tensor,
+        early: Tensor,
+        free: Tensor,
+        explained: Tensor,
+        side: tuple[int, bool] | None = None,
+    ) -> list[Sketch]:
+        """All slots, from a start at one side of what is to be explained, or from where most of it is."""
         nothing, none = self._before_first(free), torch.zeros_like(free)
         sketches = [Sketch(nothing._replace(z_pres=none), torch.zeros_like(explained), none)] * self.max_count
         for sweep in range(min(1, self.sweeps) if self.training else self.sweeps):
@@ -156,7 +188,9 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
                 possible = previous.z_pres * (free > j)
                 others = explained + _all_but(j, [sketch.drawn for sketch in sketches])
                 starts = [sketches[j].slot]
-                if sweep == 0 and not self.training:
+                if sweep == 0 and j == 0 and side is not None:
+                    starts = [self._evident(image, possible, others, side)]
+                elif sweep == 0 and not self.training:
                     starts.append(self._evident(image, possible, others))
                 found = []
                 for start in starts:
@@ -176,13 +210,19 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
         present = here.unsqueeze(-1)
         return Sketch(Slots(here, z_where * present, look.loc * present), drawn * present, nats)
 
-    def _evident(self, image: Tensor, possible: Tensor, others: Tensor) -> Slots:
-        """Where most of what is left is, within a window of the size that is expected."""
+    def _evident(
+        self, image: Tensor, possible: Tensor, others: Tensor, side: tuple[int, bool] | None = None
+    ) -> Slots:
+        """Where most of what is left is, within a window of the size that is expected, or at a side of it."""
         middle = torch.tensor([*self.size_logit, 0.0, 0.0], dtype=torch.float64, device="cpu")
         width, height = self.windows(middle)[:2].tolist()
 
         def place(image: Tensor, others: Tensor) -> Tensor:
-            centre = peak_of_ink(remainder(image, others), (width, height), self.glimpse_size)
+            rest = remainder(image, others)
+            if side is None:
+                centre = peak_of_ink(rest, (width, height), self.glimpse_size)
+            else:
+                centre = edge_of_ink(rest, (width, height), self.glimpse_size, *side)
             return window_at(self.windows, (width, height), centre)
 
         where: Tensor = self.rows_where_present(place, possible, others, images=image)
@@ -224,23 +264,27 @@ def _best(sketches: Sequence[Sketch]) -> Sketch:
     """That which explains most."""
     best = sketches[0]
     for other in sketches[1:]:
-        ahead = other.nats > best.nats
-        rows = ahead.unsqueeze(-1)
-        best = Sketch(
-            Slots(
-                torch.where(ahead, other.slot.z_pres, best.slot.z_pres),
-                torch.where(rows, other.slot.z_where, best.slot.z_where),
-                torch.where(rows, other.slot.z_what, best.slot.z_what),
-            ),
-            torch.where(rows, other.drawn, best.drawn),
-            torch.where(ahead, other.nats, best.nats),
-        )
+        best = _where(other.nats > best.nats, other, best)
     return best
 
 
-def _all_but(j: int, drawn: Sequence[Tensor]) -> Tensor:
-    """The sum of all pictures but one."""
-    total = torch.zeros_like(drawn[j])
+def _where(ahead: Tensor, one: Sketch, other: Sketch) -> Sketch:
+    """The one where it is ahead, `(...)`, and the other elsewhere."""
+    rows = ahead.unsqueeze(-1)
+    return Sketch(
+        Slots(
+            torch.where(ahead, one.slot.z_pres, other.slot.z_pres),
+            torch.where(rows, one.slot.z_where, other.slot.z_where),
+            torch.where(rows, one.slot.z_what, other.slot.z_what),
+        ),
+        torch.where(rows, one.drawn, other.drawn),
+        torch.where(ahead, one.nats, other.nats),
+    )
+
+
+def _all_but(j: int | None, drawn: Sequence[Tensor]) -> Tensor:
+    """The sum of all pictures but one, if there is one to leave out."""
+    total = torch.zeros_like(drawn[0])
     for k, other in enumerate(drawn):
         if k != j:
             total = total + other

@@ -19,6 +19,10 @@ that touches it is not."""
 FARTHEST = 1.3
 """Centres stay within this distance from the middle of an image, whose border is at 1."""
 
+OUTERMOST, INNER = 0.02, 0.8
+"""Share of the ink that is passed over in search of where it begins, since it may be noise; and how far from
+there the centre of a window is, over half the window: an object does not fill it."""
+
 
 def peak_of_ink(images: Tensor, size: tuple[float, float], glimpse_size: Size, steps: int = 2) -> Tensor:
     """Centre of the window that holds most ink, in each image, `(R, 2)`, x and y in [-1, 1] and a bit more.
@@ -46,6 +50,43 @@ def peak_of_ink(images: Tensor, size: tuple[float, float], glimpse_size: Size, s
     for _ in range(steps):
         seen = crop(images, torch.cat([window, centre], dim=-1), glimpse_size)
         centre = (centre + window * centre_of_ink(seen)).clamp(-FARTHEST, FARTHEST)
+    return centre
+
+
+def edge_of_ink(
+    images: Tensor, size: tuple[float, float], glimpse_size: Size, axis: int, last: bool, steps: int = 2
+) -> Tensor:
+    """Centre of the window that ends where the ink of an image does, at one of its four sides, `(R, 2)`.
+
+    The window that holds most ink may lie between two objects; what is outermost belongs to one. Along the
+    other axis it is moved to the centre of its ink, from where the outermost ink is.
+
+    Args:
+        images: `(R, C, H, W)`, not negative.
+        size: width and height of the window relative to those of the image.
+        glimpse_size: height and width in samples of the window in which the centre is found.
+        axis: 0 for the left or right side, 1 for the upper or lower.
+        last: whether it is the right, or lower.
+        steps: of the movement along the other axis.
+    """
+    ink = images.mean(1)
+    ink = ink.transpose(-1, -2) if axis == 0 else ink  # ink.shape = (R, along, across)
+    ink = ink.flip(-2) if last else ink
+    along, across = (torch.linspace(-1, 1, n, device=ink.device, dtype=ink.dtype) for n in ink.shape[-2:])
+    lines = ink.sum(-1)
+    passed = lines.cumsum(-1)
+    least = OUTERMOST * passed[:, -1:]
+    start = (passed <= least).sum(-1).clamp(max=len(along) - 1)
+    outer = (ink * (passed - lines <= least).unsqueeze(-1)).sum(-2)  # up to the line where it begins
+    beside = (outer * across).sum(-1) / outer.sum(-1).clamp(min=1e-6)
+    inwards = along[start] + size[axis] * INNER
+    centre = torch.stack([-inwards if last else inwards, beside], dim=-1)
+    centre = centre if axis == 0 else centre.flip(-1)
+    window = images.new_tensor(size).expand_as(centre)
+    free = torch.tensor([float(axis == 1), float(axis == 0)], device=centre.device, dtype=centre.dtype)
+    for _ in range(steps):
+        seen = crop(images, torch.cat([window, centre], dim=-1), glimpse_size)
+        centre = (centre + free * window * centre_of_ink(seen)).clamp(-FARTHEST, FARTHEST)
     return centre
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from whatwhere.examples.sqair import NetworkConfig, PriorConfig, Programs, build
 from whatwhere.guides import Discovery, ExplainingDiscovery, SequenceAIRGuide
-from whatwhere.guides.peaks import peak_of_ink
+from whatwhere.guides.peaks import edge_of_ink, peak_of_ink
 from whatwhere.inference.objectives import VIMCO
 from whatwhere.models.components.active_set import use_active_set
 from whatwhere.models.components.attention import paste
@@ -20,6 +20,9 @@ from whatwhere.models.components.networks import LocScale
 from whatwhere.models.components.slots import Slots
 
 SIDE, COUNT, WHAT = 12, 3, 3
+MEAN = 1 / (1 + math.exp(0.6))
+"""Side of windows that the prior expects, over the frame's."""
+
 NETWORK = NetworkConfig(
     image_shape=(1, SIDE, SIDE),
     max_count=COUNT,
@@ -64,7 +67,7 @@ class Loop:
 
     def __init__(self, guide: Any, image: Tensor, summary: Tensor, explained: Tensor) -> None:
         self.net: ExplainingDiscovery = guide.discovery
-        self.image, self.explained = image, explained
+        self.image, self.explained, self.turned = image, explained, False
         self.first = torch.cat([torch.zeros(WHAT + 4), torch.ones(1)]).double()
         features = self.net.image_encoder(image.unsqueeze(0))[0]
         self.early = self.net.rnn.project(torch.cat([features, summary]))
@@ -82,10 +85,14 @@ class Loop:
 
     def evident(self, rest: Tensor) -> Tensor:
         """Where most of the rest is, in a window of the mean size of the prior."""
-        side = 1 / (1 + math.exp(0.6))
-        centre = peak_of_ink(rest[None], (side, side), self.net.glimpse_size)[0]
-        sizes = torch.full((2,), side).double()
-        return self.net.windows.inverse(torch.cat([sizes, centre]))
+        return self.at(peak_of_ink(rest[None], (MEAN, MEAN), self.net.glimpse_size)[0])
+
+    def at_side(self, rest: Tensor, side: tuple[int, bool]) -> Tensor:
+        """What is outermost of it, likewise."""
+        return self.at(edge_of_ink(rest[None], (MEAN, MEAN), self.net.glimpse_size, *side)[0])
+
+    def at(self, centre: Tensor) -> Tensor:
+        return self.net.windows.inverse(torch.cat([torch.full((2,), MEAN).double(), centre]))
 
     def look(self, others: Tensor, where: Tensor) -> LocScale:
         """What the encoder says of the rest, and steps by the Jacobian of the object's picture."""
@@ -105,18 +112,11 @@ class Loop:
             loc = loc + (min(1.0, float(-slope / (2 * bend))) if bend < 0 else 1.0) * step
         return LocScale(loc, scale)
 
-    def run(self, drawn: list[tuple[float, Tensor, Tensor]]) -> list[tuple[LocScale, LocScale, Tensor]]:
-        """Place, look and logit of each slot that is possible, given what was drawn."""
+    def sketched(self, side: tuple[int, bool] | None) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+        """Pictures and places of slots after all sweeps, the first one sought at a side, or not."""
         net = self.net
         pictures: dict[int, Tensor] = {}
         starts: dict[int, Tensor] = {}
-
-        def others_than(j: int) -> Tensor:
-            return sum((p for k, p in pictures.items() if k != j), self.explained)
-
-        def rest_of(j: int) -> Tensor:
-            return (self.image - others_than(j)).clamp(min=0)
-
         for sweep in range(net.sweeps):
             hidden, previous, here = net.rnn.initial, self.first, True
             found: dict[int, Tensor] = {}
@@ -125,8 +125,10 @@ class Loop:
                     pictures.pop(j, None)
                     continue
                 hidden = net.rnn(self.early, previous, hidden)
-                rest = rest_of(j)
+                rest = self.rest_of(j, pictures)
                 candidates = [starts.get(j)] if sweep else [None, self.evident(rest)]
+                if side is not None and (sweep, j) == (0, 0):
+                    candidates = [self.at_side(rest, side)]
                 best = net.least
                 here = False
                 for start in candidates:
@@ -142,12 +144,38 @@ class Loop:
                     pictures[j], found[j] = picture, where
                     previous = torch.cat([look, where, torch.ones(1).double()])
             starts = found
+        return pictures, starts
+
+    def worth(self, pictures: dict[int, Tensor]) -> float:
+        """Nats that these pictures explain, less what each must."""
+        left = (self.image - self.explained).clamp(min=0)
+        saved = left.square().sum() - (left - sum(pictures.values(), torch.zeros_like(left))).square().sum()
+        return float(saved / (2 * 0.3**2)) - self.net.least * len(pictures)
+
+    def others_than(self, j: int, pictures: dict[int, Tensor]) -> Tensor:
+        return sum((p for k, p in pictures.items() if k != j), self.explained)
+
+    def rest_of(self, j: int, pictures: dict[int, Tensor]) -> Tensor:
+        return (self.image - self.others_than(j, pictures)).clamp(min=0)
+
+    def run(self, drawn: list[tuple[float, Tensor, Tensor]]) -> list[tuple[LocScale, LocScale, Tensor]]:
+        net = self.net
+        pictures, starts = self.sketched(None)
+        if pictures:
+            for side in ((0, False), (0, True), (1, False), (1, True)):
+                other = self.sketched(side)
+                if self.worth(other[0]) > self.worth(pictures):
+                    pictures, starts = other
+                    self.turned = True
         hidden, previous = net.rnn.initial, self.first
         said = []
         for j, (z_pres, z_where, z_what) in enumerate(drawn):
             hidden = net.rnn(self.early, previous, hidden)
-            rest = rest_of(j)
-            look, first = self.look(others_than(j), z_where), net._look(rest[None], z_where[None])
+            rest = self.rest_of(j, pictures)
+            look, first = (
+                self.look(self.others_than(j, pictures), z_where),
+                net._look(rest[None], z_where[None]),
+            )
             said.append(
                 (
                     self.place(hidden, rest, starts.get(j)),
@@ -179,14 +207,16 @@ def test_every_statement_equals_the_loop(active: bool, sweeps: int, steps: int, 
     with torch.no_grad():
         trace = poutine.trace(guide.discovery).get_trace(0, images, features, summary.expand(6, -1), free)
     black = torch.zeros(1, SIDE, SIDE).double()
-    several = 0
+    several = turned = 0
     for b in range(6):
         names = "z_pres", "z_where", "z_what"
         sites = [[trace.nodes[f"discovery/{name}/0/{j}"] for name in names] for j in range(COUNT)]
         drawn = [tuple(site["value"][b] for site in slot) for slot in sites]
         with torch.no_grad():
-            said = Loop(guide, images[b], summary, black).run(drawn)
+            loop = Loop(guide, images[b], summary, black)
+            said = loop.run(drawn)
         several += len(said) > 1
+        turned += loop.turned
         for (z_pres, z_where, z_what), (place, look, logit) in zip(sites, said, strict=False):
             torch.testing.assert_close(z_where["fn"].mean[b], place.loc)
             torch.testing.assert_close(z_where["fn"].stddev[b], place.scale)
@@ -195,6 +225,7 @@ def test_every_statement_equals_the_loop(active: bool, sweeps: int, steps: int, 
             log_present = z_pres["fn"].log_prob(torch.ones(6).double())[b]
             torch.testing.assert_close(log_present, nn.functional.logsigmoid(logit[0]))
     assert several >= 2
+    assert turned >= 1 or sweeps == 0 or size_range == 0.05
 
 
 def test_sizes_stay_in_their_range_however_sure_the_networks_are():
@@ -274,8 +305,10 @@ def test_two_squares_that_overlap_are_told_apart():
     bright = {}
     for explains, sweeps in ((False, 0), (True, 0), (True, 8)):
         discovery.sweeps, discovery.least = sweeps, 1.0
-        first = [0, 0, 1, 1] if sweeps else []  # each once more, for where most is to be seen
-        discovery.where_head = TwoPlaces(places, first + [0, 1] * (max(0, sweeps - 1) + 1))
+        again = [0, 1] * (sweeps - 1)
+        # In first sweeps each once more, for where most is to be seen; then the first from four sides.
+        sketched = [0, 0, 1, 1, *again] + 4 * [0, 1, 1, *again] if sweeps else []
+        discovery.where_head = TwoPlaces(places, [*sketched, 0, 1])
         guide = SequenceAIRGuide(discovery if explains else discovery.plain(), (1, SIDE, SIDE))
         with torch.no_grad():
             found = guide(image.unsqueeze(1))[0]
@@ -295,7 +328,7 @@ def test_what_the_network_does_not_point_at_is_found_where_it_is_to_be_seen():
     programs.model.decoder.output_scale.data.fill_(1.0)
     discovery.what_encoder = Brightness()
     corner = windows.inverse(torch.tensor([side, side, 0.8, -0.8]).double())
-    discovery.where_head = TwoPlaces(torch.stack([corner, corner]), 10 * [0])
+    discovery.where_head = TwoPlaces(torch.stack([corner, corner]), 60 * [0])
     discovery.presence_head[-1].bias.data.fill_(30.0)
     what = torch.tensor([[0.9, 0.0, 0.0], [0.7, 0.0, 0.0]]).double()
     with torch.no_grad():
@@ -305,6 +338,32 @@ def test_what_the_network_does_not_point_at_is_found_where_it_is_to_be_seen():
         found = SequenceAIRGuide(discovery, (1, SIDE, SIDE))(image.unsqueeze(1))[0]
     torch.testing.assert_close(windows(found.z_where[0]), coords, atol=0.1, rtol=0)
     assert (found.z_what[0, :, 0] > 0.5).all()
+
+
+def test_two_objects_that_touch_are_not_found_by_halves():
+    """The network points between two squares side by side, and there most is to be seen, too."""
+    programs = varied(second_look=False, max_count=2)
+    discovery, windows = programs.guide.discovery, programs.model.decoder.windows
+    coords = torch.tensor([[MEAN, MEAN, -MEAN, 0.0], [MEAN, MEAN, MEAN, 0.0]]).double()
+    programs.model.decoder.glimpse_decoder = Blob()
+    programs.model.decoder.output_scale.data.fill_(1.0)
+    discovery.what_encoder = Brightness()
+    middle = windows.inverse(torch.tensor([MEAN, MEAN, 0.0, 0.0]).double())
+    discovery.presence_head[-1].bias.data.fill_(30.0)
+    what = torch.tensor([[0.8, 0.0, 0.0], [0.8, 0.0, 0.0]]).double()
+    off = {}
+    for sides in (True, False):
+        discovery.where_head = TwoPlaces(torch.stack([middle, middle]), 60 * [0])
+        discovery.sweeps, discovery.least = 4, 1.0
+        if not sides:
+            discovery._worth = lambda image, explained, sketches: torch.zeros(1).double()  # none is better
+        with torch.no_grad():
+            image = programs.model.decoder(torch.ones(2).double(), windows.inverse(coords), what).unsqueeze(0)
+            found = SequenceAIRGuide(discovery, (1, SIDE, SIDE))(image.unsqueeze(1))[0]
+        places = windows(found.z_where[0])
+        off[sides] = (places[places[:, 2].argsort()] - coords).abs().max().item()
+    assert off[False] > 0.34  # one in the middle, and one at an end
+    assert off[True] < 0.2  # no second look corrects it
 
 
 def test_it_starts_from_what_discovery_has_learned_and_there_is_a_plain_one():
