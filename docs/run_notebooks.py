@@ -1,6 +1,6 @@
 """Runs notebooks with their full budgets, and stores them with their outputs.
 
-    python docs/run_notebooks.py                    # all of them: some 15 minutes of processor time
+    python docs/run_notebooks.py                    # all of them: some eight minutes of processor time
     python docs/run_notebooks.py 2_estimators
 
 Progress bars and the times of cells, which differ from run to run, are not stored.

@@ -223,6 +223,14 @@ def test_every_page_can_be_reached_from_the_front():
     assert pages == seen
 
 
+def test_the_wheel_is_as_large_as_is_said():
+    """Nearly all of it are the packaged models, which do not become smaller in it."""
+    said = re.search(r"The wheel has (\d+) MB", (ROOT / "docs/installation.md").read_text())
+    packaged = sum(path.stat().st_size for path in (ROOT / "examples/pretrained").iterdir())
+    assert said is not None
+    assert int(said[1]) == pytest.approx(packaged / 1e6, rel=0.1)
+
+
 def test_readme_is_short():
     assert len((ROOT / "README.md").read_text().split()) <= 1_500
 
