@@ -32,6 +32,7 @@ lessens the belief in the other.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -50,6 +51,10 @@ from .refined_looks import RefinedLooks
 
 SIDES = ((0, False), (0, True), (1, False), (1, True))
 """Of a frame, as axis, and whether it is the last one: left, right, top and bottom."""
+
+
+PATIENCE = 4
+"""How many times as many steps correct looks in evaluation mode as while it learns."""
 
 
 class Sketch(NamedTuple):
@@ -77,7 +82,7 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
         least: nats that a sketch must explain.
         refined: corrects looks by what their picture leaves; by default they are the encoder's. Those of
             sketches are: corrected while others are not sketched yet, one would take of the others what it
-            can.
+            can. In evaluation mode it makes four times as many steps.
         options: of `Discovery`.
     """
 
@@ -137,8 +142,10 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
         self, image: Tensor, others: Tensor, present: Tensor, z_where: Tensor, look: LocScale
     ) -> LocScale:
         assert self.refined is not None
+        steps = self.refined.steps * (1 if self.training else PATIENCE)
         inputs = others, z_where, *look
-        better: LocScale = self.rows_where_present(self.refined, present, *inputs, images=image)
+        refined = replace(self.refined, steps=steps)
+        better: LocScale = self.rows_where_present(refined, present, *inputs, images=image)
         return better
 
     def plain(self) -> Discovery:

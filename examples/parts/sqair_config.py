@@ -71,7 +71,7 @@ class NetworkConfig:
     """
     refine_looks: int = 0
     """Steps by which looks are corrected on discovery, given what their picture leaves of the frame, see
-    `guides.RefinedLooks`; for what explains away.
+    `guides.RefinedLooks`, four times as many in evaluation; for what explains away.
     """
     refine_frames: float = 10.0
     """Number of frames that looks are drawn for: as many as a video has where they stay as they are."""
@@ -343,9 +343,17 @@ _FAST = SQAIRConfig(
         refine_looks=2,
         looks="static",
         follow="tracked",
+        far=40,
     ),
     # A window of 23 pixels of 50, and hardly another one: digits are of one size.
-    prior=PriorConfig(propagation="motion", size_logit=-0.1, size_scale=0.2, size_range=0.1, shift_scale=0.7),
+    prior=PriorConfig(
+        propagation="motion",
+        what="flow",
+        size_logit=-0.1,
+        size_scale=0.2,
+        size_range=0.1,
+        shift_scale=0.7,
+    ),
     training=TrainingConfig(
         steps=100_000, minutes=50.0, clock="cpu", clip_factor=2.0, evaluate_every=500, checkpoint_minutes=2.0
     ),

@@ -97,7 +97,7 @@ class Loop:
     def look(self, others: Tensor, where: Tensor) -> LocScale:
         """What the encoder says of the rest, and steps by the Jacobian of the object's picture."""
         loc, scale = (x[0] for x in self.net._look((self.image - others).clamp(min=0)[None], where[None]))
-        for _ in range(self.net.refined.steps if self.net.refined else 0):
+        for _ in range(4 * self.net.refined.steps if self.net.refined else 0):
 
             def error(what: Tensor) -> Tensor:
                 canvas = others + self.picture(where, what)
@@ -192,7 +192,7 @@ class Loop:
 
 
 @pytest.mark.parametrize(
-    ("sweeps", "steps", "size_range"), [(0, 0, None), (1, 0, 0.2), (3, 0, None), (2, 0, 0.05), (1, 2, None)]
+    ("sweeps", "steps", "size_range"), [(0, 0, None), (1, 0, 0.2), (3, 0, None), (2, 0, 0.05), (1, 1, None)]
 )
 @pytest.mark.parametrize("active", [True, False])
 def test_every_statement_equals_the_loop(active: bool, sweeps: int, steps: int, size_range: float | None):
