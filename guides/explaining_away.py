@@ -52,7 +52,6 @@ from .refined_looks import RefinedLooks
 SIDES = ((0, False), (0, True), (1, False), (1, True))
 """Of a frame, as axis, and whether it is the last one: left, right, top and bottom."""
 
-
 PATIENCE = 4
 """How many times as many steps correct looks in evaluation mode as while it learns."""
 
@@ -164,18 +163,24 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
         if self.training or self.sweeps == 0:
             return sketches
         free = free * sketches[0].slot.z_pres  # where nothing is found, there is nothing to find otherwise
+        most = self._worth(image, explained, sketches)
         for side in SIDES:
             other = self._swept(image, early, free, explained, side)
-            ahead = self._worth(image, explained, other) > self._worth(image, explained, sketches)
+            worth = self._worth(image, explained, other)
+            ahead, most = worth > most, torch.maximum(worth, most)
             sketches = [_where(ahead, *pair) for pair in zip(other, sketches, strict=True)]
         return sketches
 
     def _worth(self, image: Tensor, explained: Tensor, sketches: Sequence[Sketch]) -> Tensor:
         """Nats that all sketches explain together, less what each must explain, `(...)`."""
-        rest = remainder(image, explained).flatten(-3)
         drawn = _all_but(None, [sketch.drawn for sketch in sketches])
-        nats = (2 * rest * drawn - drawn.square()).sum(-1) / (2 * self.scale**2)
+        nats = self._nats(image, explained, drawn)
         return nats - self.least * sum(sketch.slot.z_pres for sketch in sketches)
+
+    def _nats(self, image: Tensor, others: Tensor, drawn: Tensor) -> Tensor:
+        """What pictures `(..., C H W)` explain of what others leave, `(...)`."""
+        rest = remainder(image, others).flatten(-3)
+        return (2 * rest * drawn - drawn.square()).sum(-1) / (2 * self.scale**2)
 
     def _swept(
         self,
@@ -211,8 +216,7 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
         """What an object is at a place, if it explains enough there."""
         look = self.look_beside(image, others, possible, z_where)
         drawn = self.pictures(Slots(possible, z_where, look.loc))
-        rest = remainder(image, others).flatten(-3)
-        nats = (2 * rest * drawn - drawn.square()).sum(-1) / (2 * self.scale**2)
+        nats = self._nats(image, others, drawn)
         here = possible * (nats > self.least)
         present = here.unsqueeze(-1)
         return Sketch(Slots(here, z_where * present, look.loc * present), drawn * present, nats)

@@ -6,7 +6,6 @@ import pyro
 from torch import Tensor
 
 from .components.cells import Cells
-from .components.networks import LocScale
 from .components.presence_vectors import ExchangeablePresence
 from .components.slots import Slots, slots_of, slots_present
 from .discovery import NewObjects
@@ -74,10 +73,7 @@ class GridDiscovery(NewObjects):
         laws |= {name: prior.law for name, prior in self._others().items()}
         values = {}
         for name, law in laws.items():
-            whole = law
-            if isinstance(law, LocScale):
-                whole = LocScale(*(x.expand(*chosen.z_pres.shape, x.shape[-1]) for x in law))
-            values[name] = pyro.sample(f"discovery/{name}/{t}", slots_law(whole, chosen.z_pres))
+            values[name] = pyro.sample(f"discovery/{name}/{t}", slots_law(law, chosen.z_pres))
         centres = chosen.of(self.cells.centres(values["z_where"]))
         values["z_where"] = self.cells.places(values["z_where"], centres)
         return slots_present(slots_of(chosen.z_pres, **values))

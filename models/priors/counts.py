@@ -104,9 +104,11 @@ def slots_law(parameters: LocScale | FlowPrior, present: Tensor) -> TorchDistrib
     """The distribution of one variable of all slots, those that are absent being left out of its density.
 
     Args:
-        parameters: `(..., N, D)`.
+        parameters: `(..., N, D)`, or `(D,)` if they are the same for all.
         present: `(..., N)`.
     """
+    if isinstance(parameters, LocScale):
+        parameters = LocScale(*(x.expand(*present.shape, x.shape[-1]) for x in parameters))
     return present_or_standard(parameters, present).mask(present > 0).to_event(1)
 
 
