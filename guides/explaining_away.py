@@ -83,6 +83,9 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
             sketches are: corrected while others are not sketched yet, one would take of the others what it
             can. In evaluation mode it makes four times as many steps.
         options: of `Discovery`.
+
+    Attributes:
+        thorough: whether sketches start at all sides, and corrections take their time, in evaluation mode.
     """
 
     def __init__(
@@ -104,6 +107,7 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
         self.scale = scale
         self.least = least
         self.refined = refined
+        self.thorough = True
 
     def forward(
         self,
@@ -141,7 +145,7 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
         self, image: Tensor, others: Tensor, present: Tensor, z_where: Tensor, look: LocScale
     ) -> LocScale:
         assert self.refined is not None
-        steps = self.refined.steps * (1 if self.training else PATIENCE)
+        steps = self.refined.steps * (PATIENCE if self._is_thorough else 1)
         inputs = others, z_where, *look
         refined = replace(self.refined, steps=steps)
         better: LocScale = self.rows_where_present(refined, present, *inputs, images=image)
@@ -156,11 +160,15 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
         vars(plain).update(vars(self))
         return plain
 
+    @property
+    def _is_thorough(self) -> bool:
+        return self.thorough and not self.training
+
     @torch.no_grad()
     def _sketches(self, image: Tensor, early: Tensor, free: Tensor, explained: Tensor) -> list[Sketch]:
         """All slots, found in what the others leave of the frame."""
         sketches = self._swept(image, early, free, explained)
-        if self.training or self.sweeps == 0:
+        if not self._is_thorough or self.sweeps == 0:
             return sketches
         free = free * sketches[0].slot.z_pres  # where nothing is found, there is nothing to find otherwise
         most = self._worth(image, explained, sketches)

@@ -328,7 +328,7 @@ _FAST = SQAIRConfig(
             size_scale=0.1,
             looks_rate=0.2,
         ),
-        motion=MotionConfig(share=0.06, videos=8_000),
+        motion=MotionConfig(share=0.06, videos=4_000),
         held=HeldConfig(share=0.40, price=40.0),
     ),
     network=NetworkConfig(

@@ -20,7 +20,7 @@ from whatwhere.examples.common.video_training import monitored
 from whatwhere.examples.parts.sqair_config import SQAIRConfig
 from whatwhere.examples.parts.sqair_programs import AIRPrograms, Programs, fixed_where_prior, size_logits
 from whatwhere.examples.parts.warm_start_config import FramesConfig, HeldConfig, LooksConfig, MotionConfig
-from whatwhere.guides import SequenceAIRGuide, hold_objects
+from whatwhere.guides import ExplainingDiscovery, SequenceAIRGuide, hold_objects
 from whatwhere.inference.objectives import (
     AppearanceELBO,
     Diagnostics,
@@ -383,6 +383,9 @@ class _Tracks(_Frozen):
     def __init__(self, warm: WarmStart, name: str, options: MotionConfig) -> None:
         super().__init__(warm, name)
         self.options = options
+        discovery = self.guide.discovery
+        if isinstance(discovery, ExplainingDiscovery):
+            discovery.thorough = False  # or tracks would take longer to find than to learn from
 
     @cached_property
     def found(self) -> tuple[Tensor, ...]:

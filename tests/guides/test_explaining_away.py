@@ -355,8 +355,7 @@ def test_two_objects_that_touch_are_not_found_by_halves():
     for sides in (True, False):
         discovery.where_head = TwoPlaces(torch.stack([middle, middle]), 60 * [0])
         discovery.sweeps, discovery.least = 4, 1.0
-        if not sides:
-            discovery._worth = lambda image, explained, sketches: torch.zeros(1).double()  # none is better
+        discovery.thorough = sides
         with torch.no_grad():
             image = programs.model.decoder(torch.ones(2).double(), windows.inverse(coords), what).unsqueeze(0)
             found = SequenceAIRGuide(discovery, (1, SIDE, SIDE))(image.unsqueeze(1))[0]
