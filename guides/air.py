@@ -73,7 +73,9 @@ class AIRGuide(Program):
 
     For each slot an LSTM reads the image and the previous slot, and its output gives presence and
     place; the crop at that place gives the appearance. The posterior of `z_where` is relative to
-    the prior: an untrained guide starts near it, where objects have a sensible size.
+    the prior: an untrained guide starts near it, where objects have a sensible size. What it knows of
+    places it learns from all pixels at once, which takes thousands of images; dozens are enough for
+    `EvidenceAIRGuide`.
 
     Args:
         where_prior: prior of `z_where`, usually the model's.

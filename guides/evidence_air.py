@@ -22,6 +22,8 @@ class EvidenceAIRGuide(Program):
     """Approximate posterior of `models.AIR` in place of `AIRGuide`, see `EvidenceDiscovery`.
 
     Of each slot it draws place and looks before presence, on which it decides by what the picture explains.
+    It suits every model with AIR's statements whose objects are added on black, are about as large as
+    `where_prior` says, and are placed by `air_inverse_scale`.
 
     Args:
         decoder: the model's, from `z_what` to glimpses.

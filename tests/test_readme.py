@@ -8,10 +8,11 @@ import shlex
 from collections import defaultdict
 from configparser import ConfigParser
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
+import torch
 
 from whatwhere.examples import air, catalogue, data, glimpse_clouds, hart, ratm, sqair, table1, vrnn, zoo
 from whatwhere.inference.training.config import make_parser
@@ -25,6 +26,7 @@ PAGES = [
     ROOT / "benchmarks/README.md",
     *sorted(page for page in (ROOT / "docs").rglob("*.md") if not BUILT & set(page.relative_to(ROOT).parts)),
 ]
+NEW_MODEL = ROOT / "docs/new_model.md"
 PROGRAMS = {
     "air": air,
     "sqair": sqair,
@@ -143,13 +145,34 @@ def test_every_command_of_a_program_is_shown(program: str):
     assert shown == set(PROGRAMS[program].COMMANDS)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name)
-def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Those of a page after one another, as in a session."""
-    monkeypatch.chdir(tmp_path)
-    session = {"__name__": "session"}
+def run_blocks(page: Path) -> dict[str, Any]:
+    """Those of a page after one another, as in a session; returns what is defined at its end."""
+    torch.manual_seed(0)
+    session: dict[str, Any] = {"__name__": "session"}
     for block in blocks(page, "python"):
         exec(compile(block, str(page), "exec"), session)
+    return session
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if blocks(page, "python") and page != NEW_MODEL], ids=name
+)
+def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    run_blocks(page)
+
+
+def test_a_model_of_ones_own_counts_what_it_was_not_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """All blocks of the page run; of squares that overlap entirely none could be told apart."""
+    monkeypatch.chdir(tmp_path)
+    assert run_blocks(NEW_MODEL)["right"] >= 0.9
+
+
+def test_readme_and_the_page_it_leads_to_show_one_model():
+    readme, page = (blocks(path, "python")[0] for path in (ROOT / "README.md", NEW_MODEL))
+    assert readme == page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
