@@ -230,4 +230,4 @@ def _resized(shape: str, height: int, width: int) -> Bytes:
 def _halved(pixels: Bytes) -> Bytes:
     """Frames of half the height and width: means of 2 x 2 pixels."""
     rows = np.add(pixels[..., ::2, :], pixels[..., 1::2, :], dtype=np.uint16)
-    return ((rows[..., ::2] + rows[..., 1::2] + 2) // 4).astype(np.uint8)
+    return ((rows[..., ::2] + rows[..., 1::2] + 2) >> 2).astype(np.uint8)

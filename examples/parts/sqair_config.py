@@ -161,10 +161,13 @@ class NetworkConfig:
 class PriorConfig:
     """The priors, and the likelihood."""
 
-    propagation: Literal["recurrent", "guided", "random_walk", "relational", "motion"] = "recurrent"
+    propagation: Literal[
+        "recurrent", "guided", "random_walk", "relational", "motion", "relational-motion"
+    ] = "recurrent"
     """How objects go on: predicted from their past; moved from where they are; a random walk; predicted from
     their past and that of the others (`relational`), of which the guide knows too; or a mixture of going on,
-    staying and bouncing (`motion`), for looks that are not redrawn.
+    staying and bouncing (`motion`), for looks that are not redrawn, which may know of the others too
+    (`relational-motion`).
     """
     stay_logit: float = 10.0
     """Added to the prior's logit of staying."""
@@ -284,11 +287,15 @@ class SQAIRConfig(VideoModelConfig):
             )
         if self.network.discovery == "grid" and self.warm_start.share > 0:
             raise ValueError("`warm_start` sums out objects one after the other, which a grid has not")
-        new = self.network.behind or self.network.layers
-        if new and (self.model == "air" or self.warm_start.share > 0):
+        if self.network.behind and (self.model == "air" or self.warm_start.share > 0):
             raise ValueError(
-                "`network.layers` and `network.background` static or vae are for SQAIR without `warm_start`: "
-                "what learns from single frames knows neither background nor depth"
+                "`network.background` static or vae is for SQAIR without `warm_start`: what learns from "
+                "single frames knows no background"
+            )
+        warm = self.warm_start
+        if self.network.layers and warm.motion.share + warm.held.share > 0:
+            raise ValueError(
+                "`network.layers` is not for the stages `motion` and `held`, which do not know of depths"
             )
 
 

@@ -420,7 +420,7 @@ def _propagation(
             where_floor=network.where_floor,
             windows=model.decoder.windows,
             looks=looks,
-            relations=Messages(what) if prior.propagation == "relational" else None,
+            relations=Messages(what) if prior.propagation.startswith("relational") else None,
             further=further,
         )
     if looks is None:
@@ -551,11 +551,11 @@ def _propagation_prior(
 ) -> RecurrentPropagationPrior | MotionPrior | WithLooks:
     sizes = network.what_size, network.hidden, prior.stay_logit
     going_on: RecurrentPropagationPrior | MotionPrior
-    if prior.propagation == "motion":
+    if prior.propagation in ("motion", "relational-motion"):
         if network.looks == "redrawn":
             raise ValueError(
-                '`prior.propagation` "motion" predicts no looks: set `network.looks` to "static" or '
-                '"sticky", got "redrawn"'
+                f'`prior.propagation` "{prior.propagation}" predicts no looks: set `network.looks` to '
+                '"static" or "sticky", got "redrawn"'
             )
         assert network.image_shape is not None  # as wherever programs are made
         x, y = (_OUT_OF_SIGHT / unit for unit in _windows(network, network.image_shape).unit)
@@ -567,6 +567,7 @@ def _propagation_prior(
             size_pull=prior.size_pull,
             **({} if prior.size_step is None else {"size_step": prior.size_step}),
             anywhere=network.anywhere,
+            messages=Messages(network.what_size) if prior.propagation == "relational-motion" else None,
         )
     elif prior.propagation == "recurrent":
         going_on = RecurrentPropagationPrior(*sizes)

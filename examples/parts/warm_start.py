@@ -140,8 +140,10 @@ class WarmStart:
         """Learns what objects look like, at places that discovery has found before."""
         discovery, decoder = self.programs.guide.discovery, self.programs.model.decoder
         likelihood_scale = self.config.prior.likelihood_scale / math.sqrt(options.weight)
-        what_prior = self.programs.model.discovery.what_prior
-        objective = AppearanceELBO(discovery, decoder, likelihood_scale, what_prior)
+        prior = self.programs.model.discovery
+        objective = AppearanceELBO(
+            discovery, decoder, likelihood_scale, prior.what_prior, dict(prior.further)
+        )
         pool = _Places(self, name, options)
         of_step = self._schedule(name, range(options.frames), options.batch_size)
 
@@ -253,7 +255,12 @@ class SingleFrames(NamedTuple):
         model, guide = programs
         counts = GeometricCount(config.network.max_count)
         single = SequenceAIR(
-            ChainDiscovery(FixedCountPrior(counts), where, what_prior=model.discovery.what_prior),
+            ChainDiscovery(
+                FixedCountPrior(counts),
+                where,
+                what_prior=model.discovery.what_prior,
+                **dict(model.discovery.further),
+            ),
             model.decoder,
             guide.discovery.context_size,
             config.prior.likelihood_scale,

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..components.attention import clip_straight_through
+from ..components.messages import Messages
 from ..components.networks import initialise, inverse_softplus, mlp
 from ..components.normal_mixture import Mixture, NormalMixture
 from ..components.recurrent import GRU
@@ -70,8 +71,9 @@ class MotionPrior(nn.Module):
     another grows step by step until it is both. Means stay within `reach`, so that an object cannot leave for
     where nothing speaks against it.
 
-    It starts as a sharp prior of constant velocity, and can be fitted to tracks alone, see `track_log_probs`.
-    Objects are independent, all slots are predicted at once.
+    It starts as a sharp prior of constant velocity, and can be fitted to tracks alone, see `track_log_probs`
+    and `TrackLikelihood`. All slots are predicted at once. Objects are independent, or with `messages` told
+    of each other, as in `RelationalPropagationPrior`: what collides bounces.
 
     Args:
         hidden_size: D of the GRU.
@@ -85,9 +87,11 @@ class MotionPrior(nn.Module):
         size_step: standard deviation of the change of size logits in a frame, at first.
         anywhere: whether objects move alike wherever they are: the networks see velocities and sizes, but not
             the shifts. In parts of a larger scene a place means nothing.
-    """
+        messages: what objects are told of each other, one more input of the networks; by default nothing.
 
-    per_object = True
+    Raises:
+        ValueError: if objects are to move alike anywhere, and to be told of places by messages.
+    """
 
     def __init__(
         self,
@@ -100,8 +104,13 @@ class MotionPrior(nn.Module):
         size_pull: float = 0.0,
         size_step: float = FIRST_SIZE_SCALE,
         anywhere: bool = False,
+        messages: Messages | None = None,
     ) -> None:
         super().__init__()
+        if anywhere and messages is not None:
+            raise ValueError("`anywhere` keeps places from the networks, and `messages` tell them")
+        self.messages = messages
+        self.per_object = messages is None
         self.presence_bias = presence_bias
         self.reach = pair(reach)
         self.size = pair(size)
@@ -110,9 +119,10 @@ class MotionPrior(nn.Module):
         self.anywhere = anywhere
         self.shift_floor = shift_floor
         self.size_floor = size_floor
-        self.rnn = GRU(4 + 4 + 4 + 2, hidden_size)
+        inputs = 4 + 4 + 4 + 2 + (0 if messages is None else messages.size)
+        self.rnn = GRU(inputs, hidden_size)
         self.sizes = (2, 2, 2 * COMPONENTS, 2 * COMPONENTS, COMPONENTS, 2)
-        self.head = mlp([hidden_size + 14, hidden_size, sum(self.sizes)], nn.ELU)
+        self.head = mlp([hidden_size + inputs, hidden_size, sum(self.sizes)], nn.ELU)
         self.presence = nn.Linear(hidden_size, 1)
         self._start()
 
@@ -137,14 +147,19 @@ class MotionPrior(nn.Module):
 
     def forward(self, slots: TrackedSlots) -> Propagation:
         """Predict all slots at once."""
-        return self.predict(slots.z_where, slots.memory)
+        if self.messages is None:
+            return self.predict(slots.z_where, slots.memory)
+        _, last, _, known = slots.memory.split([self.rnn.hidden_size, *MOTION_SIZES], dim=-1)
+        told = self.messages(slots, torch.cat([last, known[..., :1]], dim=-1))
+        return self.predict(slots.z_where, slots.memory, told)
 
-    def predict(self, where: Tensor, memory: Tensor) -> Propagation:
+    def predict(self, where: Tensor, memory: Tensor, message: Tensor | None = None) -> Propagation:
         """What follows a place, given what is remembered.
 
         Args:
             where: `z_where`, `(..., 4)`.
             memory: `(..., D')`, as the initial memory or that of the last prediction.
+            message: what the object is told, `(..., M)`, where there are `messages`.
         """
         hidden, *past = memory.split([self.rnn.hidden_size, *MOTION_SIZES], dim=-1)
         motion = Motion(*past)
@@ -152,6 +167,8 @@ class MotionPrior(nn.Module):
         if self.anywhere:
             size, _, rest = features.split([2, 2, features.shape[-1] - 4], dim=-1)
             features = torch.cat([size, torch.zeros_like(size), rest], dim=-1)
+        if message is not None:
+            features = concatenate(features, message)
         hidden = self.rnn(features, hidden)
         said = self.head(concatenate(hidden, features)).split(self.sizes, dim=-1)
         size, raw_size, shift, raw_shift, logits, bounce = said
@@ -175,7 +192,7 @@ class MotionPrior(nn.Module):
         """Log-density of each place of whole tracks given those before it, in nats: `(R, T - 1)`.
 
         It is what a model with this prior adds up for objects that are discovered in the first of T frames
-        and stay; minus its sum is a loss that fits the prior alone.
+        and stay; minus its sum is a loss that fits the prior alone. For objects that are told nothing.
 
         Args:
             tracks: `z_where` of R objects in T frames, `(R, T, 4)`.

@@ -61,6 +61,45 @@ def test_value_and_gradient_by_hand():
     torch.testing.assert_close(*grads)
 
 
+class Depths(nn.Module):
+    """A depth is as great as the appearance, and as uncertain as the place."""
+
+    def laws(self, image: Tensor, possible: Tensor, z_where: Tensor, z_what: Tensor) -> dict[str, LocScale]:
+        return {"z_depth": LocScale(z_what[..., :1], z_where[..., :1].exp())}
+
+
+def test_further_variables_are_drawn_after_looks_and_paid_for():
+    present, loc = torch.tensor([[1.0, 1.0], [1.0, 0.0]]).double(), torch.randn(2, 2, 4).double()
+    images, guide, seen = torch.rand(2, 1, 2, 1).double(), Looks().double(), []
+    guide.further = Depths()
+
+    def decode_depths(z_pres: Tensor, z_where: Tensor, z_what: Tensor, z_depth: Tensor) -> Tensor:
+        seen.append((z_what, z_depth))
+        return decode(z_pres, z_where, z_what * z_depth)
+
+    prior, depths = NormalPrior.standard(2).double(), NormalPrior([0.5], [2.0]).double()
+    with_depths = AppearanceELBO(guide, decode_depths, 0.7, prior, {"z_depth": depths})
+    torch.manual_seed(3)
+    _, found = with_depths(images, present, loc, torch.zeros_like(loc))
+    z_what, z_depth = seen[0]  # zeros where nothing is
+    torch.manual_seed(3)
+    torch.randn_like(loc)  # of places, which are certain
+    look = guide.looks(images, present.T, loc.movedim(1, 0))
+    what = look.loc + look.scale * torch.randn_like(look.scale)
+    law = guide.further.laws(images, present.T, loc.movedim(1, 0), what)["z_depth"]
+    depth = law.loc + law.scale * torch.randn_like(law.scale)
+    for drawn, expected in ((z_what, what), (z_depth, depth)):
+        torch.testing.assert_close(drawn, expected.movedim(0, 1) * present.unsqueeze(-1))
+    kl = 0.0
+    for b, i in ((0, 0), (0, 1), (1, 0)):
+        q = torch.distributions.Normal(look.loc[i, b], look.scale[i, b])
+        kl += torch.distributions.kl_divergence(q, torch.distributions.Normal(0 * q.loc, 1.0)).sum() / 2
+        q = torch.distributions.Normal(z_what[b, i, 0], loc[b, i, 0].exp())
+        kl += torch.distributions.kl_divergence(q, torch.distributions.Normal(0.5 + 0 * q.loc, 2.0)) / 2
+    torch.testing.assert_close(found.kl, kl.detach())
+    torch.testing.assert_close(found.bound, found.log_likelihood - found.kl)
+
+
 def test_the_weight_of_the_likelihood_is_the_inverse_square_of_the_scale():
     images, present = torch.rand(2, 1, 2, 1), torch.ones(2, 1)
     guide, loc, scale = Looks().double(), torch.randn(2, 1, 4), torch.zeros(2, 1, 4)
