@@ -473,6 +473,34 @@ _GSWM = replace(
 )
 
 
+_AGAIN = replace(
+    _VIDEO.warm_start.frames,
+    share=0.15,
+    learning_rate=5e-4,
+    final_learning_rate=1e-4,
+    first_weight=1.0,
+    price=1_500.0,
+    exploration=0.0,
+)
+
+_SPRITES = replace(
+    _VIDEO,
+    output=Path("runs/sprites"),
+    data=DataConfig(source="spmot"),
+    warm_start=WarmStartConfig(
+        frames=replace(_VIDEO.warm_start.frames, share=0.25, price=600.0),
+        looks=LooksConfig(share=0.2, frames=8_000, weight=3.0),
+        again=_AGAIN,
+    ),
+    # They move by three pixels a frame, and look alike: what is farther away is another one.
+    network=replace(
+        _VIDEO.network, max_count=3, layers=True, relook=0.0, search=8, far=0, trust=0.02
+    ),
+    prior=replace(_VIDEO.prior, price=1_500.0, size_step=0.02),
+    training=replace(_VIDEO.training, minutes=40.0),
+)
+
+
 PRESETS = {
     # Adam learns in thousands of steps what RMSProp at the published learning rate does in hundreds of
     # thousands. Three frames from the start: a guide that has seen two at most gives up propagation when the
@@ -508,6 +536,8 @@ PRESETS = {
     ),
     # Sprites that come and go, found in the cells of a grid, in layers before a background.
     "scalor-like": _SCALOR,
+    # Coloured sprites that come and go and hide each other, by the evidence: Sprites-MOT.
+    "sprites": _SPRITES,
     # Balls that collide: the same with objects that know of each other.
     "gswm-like": _GSWM,
     # SQAIR with objects that know of each other, of model and guide.

@@ -45,12 +45,16 @@ from whatwhere.inference.training import (
     preserve_random_state,
     seed_generators,
 )
+from whatwhere.inference.training.clock import Times
 from whatwhere.models.discovery import ChainDiscovery
 from whatwhere.models.priors import FixedCountPrior, FixedWherePrior, FlowPrior, GeometricCount
 from whatwhere.models.sequence_air import SequenceAIR
 
 WARM_UP = 0.02
 """Share of a stage in which learning rates rise from zero."""
+
+MOST_FINDING = 0.5
+"""Share of a stage's time that may go by before its first step, unsaid."""
 
 CHUNK = 100
 """Videos in which objects are looked for at once."""
@@ -319,8 +323,8 @@ class _Frozen:
     present: ClassVar[int]
     """Which of the fields that are found is presence."""
 
-    def __init__(self, warm: WarmStart, name: str) -> None:
-        self.warm, self.name = warm, name
+    def __init__(self, warm: WarmStart, name: str, options: Any) -> None:
+        self.warm, self.name, self.options = warm, name, options
         self.guide = copy.deepcopy(warm.programs.guide).eval().requires_grad_(False)
 
     def collect(self, size: int, find: Callable[[int, Tensor], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
@@ -336,6 +340,7 @@ class _Frozen:
             UsageError: if there is no object in any of them.
         """
         parts, device = [], self.warm.process.device
+        begin = Times.now()
         with preserve_random_state(device), torch.no_grad():
             for start in range(0, size, CHUNK):
                 seed_generators(device, "found", self.warm.config.training.seed, self.name, start)
@@ -348,7 +353,20 @@ class _Frozen:
                 "videos. Give `warm_start.frames` more time or a lower `price`, and see whether "
                 "`prior.size_logit` is the size of the objects"
             )
+        self._warn_of_time(begin, Times.now(), size)
         return found
+
+    def _warn_of_time(self, begin: Times, end: Times, size: int) -> None:
+        """Say so if a stage has little of its time left to learn in."""
+        training = self.warm._training(self.name, self.options.share)
+        if training.minutes is None or not self.warm.process.is_main:
+            return
+        minutes = (end.cpu - begin.cpu if training.clock == "cpu" else end.wall - begin.wall) / 60
+        if minutes > MOST_FINDING * training.minutes:
+            print(
+                f"{self.name}: to look for objects in {size} videos took {minutes:.1f} of its "
+                f"{training.minutes:.1f} minutes; give it fewer, or a greater `share`"
+            )
 
 
 class _Places(_Frozen):
@@ -357,8 +375,7 @@ class _Places(_Frozen):
     present = 1
 
     def __init__(self, warm: WarmStart, name: str, options: LooksConfig) -> None:
-        super().__init__(warm, name)
-        self.options = options
+        super().__init__(warm, name, options)
         self.discovery = SequenceAIRGuide(self.guide.discovery.plain(), self.guide.image_shape)
 
     @cached_property
@@ -388,8 +405,7 @@ class _Tracks(_Frozen):
     present = 0
 
     def __init__(self, warm: WarmStart, name: str, options: MotionConfig) -> None:
-        super().__init__(warm, name)
-        self.options = options
+        super().__init__(warm, name, options)
         discovery = self.guide.discovery
         if isinstance(discovery, ExplainingDiscovery):
             discovery.thorough = False  # or tracks would take longer to find than to learn from

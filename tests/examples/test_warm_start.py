@@ -140,6 +140,15 @@ def test_a_stage_with_nothing_to_learn_from_says_so(train: Train, tmp_path: Path
         train(tmp_path)
 
 
+def test_a_stage_that_has_no_time_left_to_learn_in_says_so(train: Train, tmp_path: Path, capsys):
+    """Objects are looked for before its first step, and that counts."""
+    hurried = replace(small().training, minutes=1e-3)
+    train(tmp_path, training=hurried)
+    said = [line for line in capsys.readouterr().out.splitlines() if " videos took " in line]
+    assert "motion: to look for objects in 6" in [line.split(" videos took ")[0] for line in said]
+    assert all(line.endswith("of its 0.0 minutes; give it fewer, or a greater `share`") for line in said)
+
+
 def test_the_packaged_model_draws_digits_that_keep_their_looks():
     config, (model, _) = restore(PRETRAINED.with_name("sqair-mnist.pt"), torch.device("cpu"))
     assert (config.network.looks, config.network.follow, config.initial) == ("static", "tracked", None)
