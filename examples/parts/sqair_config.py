@@ -493,9 +493,7 @@ _SPRITES = replace(
         again=_AGAIN,
     ),
     # They move by three pixels a frame, and look alike: what is farther away is another one.
-    network=replace(
-        _VIDEO.network, max_count=3, layers=True, relook=0.0, search=8, far=0, trust=0.02
-    ),
+    network=replace(_VIDEO.network, max_count=3, layers=True, relook=0.0, search=8, far=0, trust=0.02),
     prior=replace(_VIDEO.prior, price=1_500.0, size_step=0.02),
     training=replace(_VIDEO.training, minutes=40.0),
 )
