@@ -7,7 +7,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from reference_pages import markdown, remember, write_reference  # noqa: E402
+from reference_pages import lead_back, markdown, remember, write_reference  # noqa: E402
 from sphinx.application import Sphinx  # noqa: E402
 
 from whatwhere import __version__  # noqa: E402
@@ -41,6 +41,7 @@ shutil.copytree(HERE.parent / "examples/notebooks", HERE / "notebooks", dirs_exi
 
 
 def setup(app: Sphinx) -> None:
-    """Prepare docstrings."""
+    """Prepare docstrings, and the links from source code back to them."""
     app.connect("autodoc-process-docstring", remember, priority=400)  # Napoleon is at 500
     app.connect("autodoc-process-docstring", markdown, priority=600)
+    app.connect("html-page-context", lead_back)

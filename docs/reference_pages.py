@@ -84,6 +84,23 @@ def _constant_doc(name: str) -> list[str]:
     return []
 
 
+_BACK = re.compile(
+    r"(reference/([\w.]+)\.html#)whatwhere\.(?:"
+    + "|".join(map(re.escape, sorted(PACKAGES, key=len, reverse=True)))
+    + r")\."
+)
+
+
+def lead_back(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Mend the links of a source file to what is documented of it.
+
+    Viewcode takes all of a file for documented with the package of the name that it met first; where two
+    packages share the names of one file, the page that a link leads to is right, and the package is not.
+    """
+    if page.startswith("_modules/") and "body" in context:
+        context["body"] = _BACK.sub(r"\1whatwhere.\2.", context["body"])
+
+
 _plain: dict[str, list[str]] = {}
 
 

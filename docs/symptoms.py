@@ -1,22 +1,27 @@
 """Provokes what can go wrong, for the pictures of `troubleshooting.md`.
 
-    python docs/symptoms.py                   # all of them, some five minutes of processor time
+    python docs/symptoms.py                   # all of them, some six minutes of processor time
     python docs/symptoms.py one-box black
 
 Each is a run of the programs that did go wrong, or a packaged model that was given what it does not know,
 and beside it one that did not. Pictures are `docs/symptoms/NAME.png`.
 """
 
+import math
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyro
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
+from pyro.infer import SVI
+from pyro.optim import Adam
 from torch import Tensor
 
 from whatwhere.datasets import (
@@ -27,6 +32,7 @@ from whatwhere.datasets import (
     multi_object_images,
 )
 from whatwhere.examples import air, hart, sqair
+from whatwhere.guides import AIRGuide
 from whatwhere.inference.evaluation import (
     Tracks,
     found_tracks,
@@ -36,6 +42,7 @@ from whatwhere.inference.evaluation import (
     tracking_counts,
     tracks_by_slot,
 )
+from whatwhere.inference.objectives import MarginalELBO
 from whatwhere.inference.pictures import (
     Caption,
     TrackedVideo,
@@ -48,18 +55,43 @@ from whatwhere.inference.pictures import (
     upscale,
 )
 from whatwhere.inference.training import read_log
+from whatwhere.models import AIR
 
 FOLDER = Path(__file__).parent / "symptoms"
 CPU = torch.device("cpu")
 RUNS = Path("runs/symptoms")
 
 
-def run(main: Callable[[list[str]], int], name: str, options: str) -> Path:
-    """The folder of a training by a program of the command line; one that is there already is taken."""
+def run(main: Callable[[list[str]], int], name: str, options: str, fails: bool = False) -> Path:
+    """The folder of a training by a program of the command line; one that came to its end is taken again."""
     folder = RUNS / name
     if not (folder / "metrics.json").exists():
-        assert main(["train", f"--output={folder}", "--training.evaluate-every=none", *options.split()]) == 0
+        command = ["train", f"--output={folder}", "--overwrite", "--training.evaluate-every=none"]
+        assert (main([*command, *options.split()]) != 0) == fails
     return folder
+
+
+def steps_of(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a log that tell of training."""
+    return [line for line in read_log(folder / "log.jsonl") if line["event"] == "train"]
+
+
+def axes(count: int) -> tuple[Figure, Any]:
+    """A figure with some axes side by side."""
+    figure = Figure(figsize=(4 * count, 2.6), layout="constrained")
+    return figure, figure.subplots(1, count)
+
+
+def line(number: int, label: str) -> dict[str, Any]:
+    """What a curve is drawn with, in the colours of slots."""
+    return {"label": label, "color": [part / 255 for part in slot_colour(number)]}
+
+
+def drawn(figure: Figure) -> Image.Image:
+    """A figure as an image."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba()).convert("RGB")
 
 
 # Images: AIR, trained with an option that does not fit, and without it.
@@ -175,30 +207,68 @@ def swapped() -> Image.Image:
 
 def diverged() -> Image.Image:
     """The packaged SQAIR, trained on with too great a learning rate while videos become longer."""
-    figure = Figure(figsize=(8, 2.6), layout="constrained")
-    bound, norm = figure.subplots(1, 2)
-    for colour, rate in ((slot_colour(1), "3e-3"), (slot_colour(0), "1e-4")):
+    figure, (bound, norm) = axes(2)
+    for number, rate in ((1, "3e-3"), (0, "1e-4")):
         options = (
             f"--preset glyphs-10 --initial {sqair.PRETRAINED} --learning-rate {rate} --training.steps 72 "
             "--first-frames 2 --stage-steps 6 --hold-steps 0 --batch-size 8 --training.log-every 1 "
             "--data.test-videos 8"
         )
-        lines = read_log(run(sqair.main, f"diverged-{rate}", options) / "log.jsonl")
-        steps = [line for line in lines if line["event"] == "train"]
-        x = [line["step"] for line in steps]
+        steps = steps_of(run(sqair.main, f"diverged-{rate}", options))
+        x = [step["step"] for step in steps]
         frames = [min(10, 2 + (step - 1) // 6) for step in x]
-        style: dict[str, Any] = {
-            "label": f"learning rate {rate}",
-            "color": [part / 255 for part in colour],
-        }
-        bound.plot(x, [line["bound"] / count for line, count in zip(steps, frames, strict=True)], **style)
-        norm.semilogy(x, [max(line["gradient_norm"], 1) for line in steps], **style)
+        style = line(number, f"learning rate {rate}")
+        bound.plot(x, [step["bound"] / count for step, count in zip(steps, frames, strict=True)], **style)
+        norm.semilogy(x, [max(step["gradient_norm"], 1) for step in steps], **style)
     bound.set(xlabel="step; a frame more every 6 steps", ylabel="bound, nats a frame")
     norm.set(xlabel="step", ylabel="gradient norm")
     norm.legend(frameon=False, fontsize="small")
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba()).convert("RGB")
+    return drawn(figure)
+
+
+def not_finite() -> Image.Image:
+    """AIR at a learning rate of 30, which stops, and at that of the demo."""
+    figure, (bound, skipped) = axes(2)
+    for number, rate, most in ((1, "30", 200), (0, "2e-3", 20)):
+        options = (
+            "--preset demo --data.train-images 2000 --data.test-images 50 --iwae-particles 1 "
+            f"--learning-rate {rate} --final-learning-rate {rate} --training.steps {most} "
+            "--training.log-every 1"
+        )
+        steps = steps_of(run(air.main, f"not-finite-{rate}", options, fails=rate == "30"))
+        x, style = [step["step"] for step in steps], line(number, f"learning rate {rate}")
+        bounds = [math.nan if step["bound"] is None else step["bound"] for step in steps]
+        bound.plot(x, bounds, marker="o", **style)
+        skipped.plot(x, [step["skipped"] for step in steps], marker="o", **style)
+    bound.set_yscale("symlog", linthresh=1e6)
+    bound.set(xlabel="step", ylabel="bound, nats", yticks=[-1e12, -1e9, -1e6, 0])
+    skipped.set(xlabel="step", ylabel="steps skipped")
+    skipped.legend(frameon=False, fontsize="small")
+    return drawn(figure)
+
+
+def svi_again() -> Image.Image:
+    """AIR trained by `SVI`, and anew in the same process, without and with another store."""
+    images = multi_object_images(PyroRecipe(), "train", 32, seed=0, source="glyphs").batch(range(32)).images
+    figure, bound = axes(1)
+    named = ("the first", "a second", "after clear_param_store()")
+    for number, label in ((2, named[0]), (1, named[1]), (0, named[2])):
+        if label != named[1]:
+            pyro.clear_param_store()
+        bounds = svi_bounds(images, seed=number)
+        bound.plot(range(len(bounds)), bounds, **line(number, label))
+    bound.set(xlabel="step", ylabel="bound, nats")
+    bound.legend(frameon=False, fontsize="small")
+    return drawn(figure)
+
+
+def svi_bounds(images: Tensor, steps: int = 40, seed: int = 0) -> list[float]:
+    """The bound of each step of a new AIR, which sees the same images in all of them."""
+    torch.manual_seed(seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the store has others: it is shown
+        svi = SVI(AIR(), AIRGuide(), Adam({"lr": 1e-3}), loss=MarginalELBO())
+        return [-svi.step(images) / len(images) for _ in range(steps)]
 
 
 def growing_box() -> Image.Image:
@@ -229,6 +299,8 @@ SYMPTOMS = {
     "swapped": swapped,
     "diverged": diverged,
     "growing-box": growing_box,
+    "not-finite": not_finite,
+    "svi-again": svi_again,
 }
 
 
