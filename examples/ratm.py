@@ -74,6 +74,7 @@ from whatwhere.models.components.feature_extractors import (
     digit_features,
     human_features,
 )
+from whatwhere.models.components.glimpse_evidence import NUMBERS, GlimpseEvidence
 from whatwhere.models.components.recurrent import GRU, IRNN
 from whatwhere.models.ratm import (
     RATM,
@@ -140,13 +141,16 @@ def build(network: NetworkConfig, generator: torch.Generator | None = None) -> R
         start = LearnedStart(windows.parameters(box, size))
     attention = AbsoluteAttention if network.attention == "absolute" else ResidualAttention
     features = feature_extractor(network.features, glimpse_shape)
-    cell = (IRNN if network.cell == "irnn" else GRU)(features.size, network.hidden)
+    evidence = GlimpseEvidence() if network.evidence else None
+    known = features.size + (0 if evidence is None else NUMBERS)
+    cell = (IRNN if network.cell == "irnn" else GRU)(known, network.hidden)
     trained = isinstance(features, PixelFeatures)
     return RATM(
         network.image_shape,
         attention(network.hidden, windows, start),
         features if trained else Frozen(features),
         cell,
+        evidence,
     )
 
 

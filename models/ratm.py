@@ -7,6 +7,10 @@ where to look in the next one; the window that is read there *is* the predicted 
     f_t = features(read(x_t, window(p_t)))
     h_t = relu(W_in f_t + W_rec h_{t-1}),  h_{-1} = 0
 
+It never sees how the object looked at first, but through its state. `GlimpseEvidence`, a part that the
+published form does not have, compares each frame with the first glimpse, and moves the window to the place
+that is most like it before it is read.
+
 Departures from the authors' program for KTH, which `KTHWindows(released_quirks=True)` takes back: strides are
 not rounded down, and the grid is symmetric about its centre.
 """
@@ -23,6 +27,7 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from .components.attention import Size
+from .components.boxes import middles
 from .components.gaussian_read import RATM_EPSILON, gaussian_read
 from .components.gaussian_windows import (
     GaussianWindow,
@@ -36,6 +41,7 @@ from .components.gaussian_windows import (
     window_to_boxes,
     window_within_image,
 )
+from .components.glimpse_evidence import Found, GlimpseEvidence, Memory
 from .components.inputs import require_first_boxes, require_pixels
 from .components.plates import Plate
 from .components.precision import without_autocast
@@ -54,6 +60,12 @@ class RATMTracks(NamedTuple):
     """Of the glimpses, `(B, T, F)`."""
     hidden: Tensor
     """State after each frame, `(B, T, D)`."""
+    scores: Tensor | None = None
+    """How much the places that were found look like the object, `(B, T)`, at most 1; None without evidence of
+    the first glimpse.
+    """
+    lost: Tensor | None = None
+    """Whether the object counts as lost, `(B, T)`, boolean; None without that evidence."""
 
 
 class WindowRule(Protocol):
@@ -70,6 +82,9 @@ class WindowRule(Protocol):
 
     def boxes(self, window: GaussianWindow) -> Tensor:
         """The boxes `(..., 4)` that windows stand for."""
+
+    def moved(self, parameters: Tensor, shift: Tensor, size: Size) -> Tensor:
+        """The numbers `(..., 6)` of windows that are moved by `shift` `(..., 2)`, in pixels."""
 
 
 class PaperWindows:
@@ -101,6 +116,10 @@ class PaperWindows:
     def boxes(self, window: GaussianWindow) -> Tensor:
         """From the first to the last sample, without the skirts of the Gaussians."""
         return window_to_boxes(window, self.glimpse_size)
+
+    def moved(self, parameters: Tensor, shift: Tensor, size: Size) -> Tensor:
+        """Middles are in halves of the frame's sides."""
+        return _moved(parameters, 2 * shift, size)
 
 
 class KTHWindows:
@@ -135,6 +154,15 @@ class KTHWindows:
     def boxes(self, window: GaussianWindow) -> Tensor:
         """The rectangle of the samples, `enlargement` times smaller about its centre."""
         return window_to_boxes(window._replace(stride=window.stride / self.enlargement), self.glimpse_size)
+
+    def moved(self, parameters: Tensor, shift: Tensor, size: Size) -> Tensor:
+        """Middles are in the frame's sides."""
+        return _moved(parameters, shift, size)
+
+
+def _moved(parameters: Tensor, shift: Tensor, size: Size) -> Tensor:
+    share = shift / shift.new_tensor([size[1], size[0]])
+    return torch.cat([parameters[..., :2] + share, parameters[..., 2:]], dim=-1)
 
 
 class BoxStart(nn.Module):
@@ -304,6 +332,12 @@ class RATM(PyroModule):
         features: what: maps glimpses `(B, C, h, w)` to `(B, F)`. `Frozen` keeps it as it is.
         cell: maps features `(B, F)` and a state `(B, D)` to the next state, and has `initial_state`, as
             `IRNN`.
+        evidence: compares each frame with the first glimpse, for residual attention that begins around the
+            box, which goes on from where the window was moved to; its `NUMBERS` are further features of the
+            cell, F + NUMBERS in all.
+
+    Raises:
+        ValueError: if there is evidence for another attention.
     """
 
     DECAYED: ClassVar[tuple[str, str]] = ("cell.from_input.weight", "attention.from_hidden.weight")
@@ -315,17 +349,30 @@ class RATM(PyroModule):
         attention: RATMAttention,
         features: nn.Module,
         cell: nn.Module,
+        evidence: GlimpseEvidence | None = None,
     ) -> None:
         super().__init__()
+        follows = isinstance(attention, ResidualAttention) and isinstance(attention.start, BoxStart)
+        if evidence is not None and not follows:
+            raise ValueError(
+                "`evidence` is for `ResidualAttention` with `BoxStart`, "
+                f"got {type(attention).__name__} with {type(attention.start).__name__}"
+            )
         self.image_shape = torch.Size(image_shape)
         self.attention = attention
         self.features = features
         self.cell: Any = cell
+        self.evidence = evidence
 
     @property
     def image_size(self) -> Size:
         """Height and width of a frame."""
         return self.image_shape[1], self.image_shape[2]
+
+    @property
+    def scored(self) -> bool:
+        """Whether tracks have scores, and tell where the object is lost."""
+        return self.evidence is not None
 
     def forward(self, video: Tensor, first_box: Tensor | None = None) -> RATMTracks:
         """Track the object of each video.
@@ -358,6 +405,8 @@ class RATM(PyroModule):
         parameters: Tensor | None = None
         first: Tensor | None = None
         hidden: Tensor | None = None
+        memory: Memory | None = None
+        found: Found | None = None
         plate: Plate | None = None
         start = 0
         for video in parts:
@@ -375,6 +424,10 @@ class RATM(PyroModule):
                 for t in range(frames):
                     if hidden is not None:
                         parameters = attention(hidden, parameters, first)
+                    if self.evidence is not None and first_box is not None:
+                        memory = memory or self.evidence.start(video[:, t], first_box.to(parameters))
+                        found, memory = self._look(self.evidence, video[:, t], parameters, first_box, memory)
+                        parameters = windows.moved(parameters, found.shift, self.image_size)
                     window = windows.window(parameters, self.image_size)
                     glimpse = gaussian_read(video[:, t], window, windows.glimpse_size, RATM_EPSILON)
                     box = windows.boxes(window)
@@ -382,14 +435,25 @@ class RATM(PyroModule):
                     pyro.deterministic(f"glimpse/{start + t}", glimpse, event_dim=3)
                     pyro.deterministic(f"box/{start + t}", box, event_dim=1)
                     features = self.features(glimpse)
-                    state = self.cell.initial_state(features) if hidden is None else hidden
-                    hidden = self.cell(features, state)
-                    seen.append((box, *window, glimpse, features, hidden))
+                    known = features if found is None else torch.cat([features, found.numbers], dim=-1)
+                    state = self.cell.initial_state(known) if hidden is None else hidden
+                    hidden = self.cell(known, state)
+                    looked = () if found is None else (found.score, found.lost)
+                    seen.append((box, *window, glimpse, features, hidden, *looked))
             start += frames
             boxes, centre, stride, sigma, glimpses, *rest = (
                 torch.stack(f, dim=1) for f in zip(*seen, strict=True)
             )
             yield RATMTracks(boxes, GaussianWindow(centre, stride, sigma), glimpses, *rest)
+
+    def _look(
+        self, evidence: GlimpseEvidence, frame: Tensor, parameters: Tensor, first_box: Tensor, memory: Memory
+    ) -> tuple[Found, Memory]:
+        """Where a frame is most like the first glimpse, around the window of `parameters`."""
+        windows = self.attention.windows
+        box = windows.boxes(windows.window(parameters, self.image_size)).detach()
+        growth = box[:, 2:].prod(-1, keepdim=True) / first_box[:, 2:].to(box).prod(-1, keepdim=True)
+        return evidence(frame, middles(box), growth.log() / 2, memory)
 
     def read_boxes(self, video: Tensor, boxes: Tensor) -> Tensor:
         """Glimpses of the windows around given boxes, read as the tracker reads: what it should see.

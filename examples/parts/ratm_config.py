@@ -44,11 +44,18 @@ class NetworkConfig:
     """The recurrent cell: the paper's rectified one, or a gated one, whose state is bounded."""
     hidden: int = 64
     """Units of the recurrent cell."""
+    evidence: bool = False
+    """Compare each frame with the first glimpse, and look where it is most like it, for `attention` =
+    residual and `start` = box.
+    """
 
     def __post_init__(self) -> None:
         checks.literals(self)
         checks.positive(self, "image_shape", "enlargement", "hidden")
         checks.at_least(2, self, "glimpse_size")
+        if self.evidence and (self.attention, self.start) != ("residual", "box"):
+            expected = "is for `attention` = residual and `start` = box"
+            raise FieldError("evidence", expected, f"{self.attention} and {self.start}")
 
 
 @dataclass(frozen=True)

@@ -41,18 +41,12 @@ class Templates(NamedTuple):
     @classmethod
     def prepared(cls, templates: Tensor, weights: Tensor | None, height: int, width: int) -> Templates:
         """Templates for images of a height and width, see `normalised_cross_correlation`."""
-        channels, down, across = templates.shape[-3:]
+        down, across = templates.shape[-2:]
         if down > height or across > width:
             raise ValueError(
                 f"`templates` of {down} x {across} cells are larger than images of {height} x {width}"
             )
-        if weights is None:
-            weights = torch.ones_like(templates[..., 0, :, :])
-        cells = (weights / weights.sum(dim=(-2, -1), keepdim=True)).unsqueeze(-3)
-        deviation = templates - (cells * templates).sum(dim=(-2, -1), keepdim=True)
-        energy = (cells * deviation.square()).sum(dim=(-3, -2, -1), keepdim=True)
-        flat = _FLAT * channels
-        kernels = (cells * deviation / energy.clamp(min=flat).sqrt()).masked_fill(energy <= flat, 0.0)
+        kernels, cells = template_kernels(templates, weights)
         size = _fast_length(height), _fast_length(width)
         transformed, spread = (
             torch.fft.rfft2(each, s=size).conj().resolve_conj() for each in (kernels, cells)
@@ -65,18 +59,45 @@ class Templates(NamedTuple):
         Args:
             images: `(..., C, H, W)`; their means should be about 0, so that sums of squares cancel less.
         """
+        product, deviation = self.parts(images)
+        return (product / deviation).clamp(-1, 1)
+
+    def parts(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Numerator and denominator of `scores`.
+
+        They are $\sum w (X - \bar X) (T - \bar T)$, of templates whose deviation is 1, and
+        $\sqrt{\sum w (X - \bar X)^2}$.
+        """
         seen = torch.cat([images, images.square().sum(dim=-3, keepdim=True)], dim=-3)
         spectra = torch.fft.rfft2(seen, s=self.size)
         product = self._at_places((spectra[..., :-1, :, :] * self.kernels).sum(dim=-3))
         means = self._at_places(spectra * self.spread)
         variance = means[..., -1, :, :] - means[..., :-1, :, :].square().sum(dim=-3)
         flat = _FLAT * images.shape[-3]
-        score = product / variance.clamp(min=flat).sqrt()
-        return score.masked_fill(variance <= flat, 0.0).clamp(-1, 1)
+        return product.masked_fill(variance <= flat, 0.0), variance.clamp(min=flat).sqrt()
 
     def _at_places(self, spectra: Tensor) -> Tensor:
         rows, columns = self.places
         return torch.fft.irfft2(spectra, s=self.size)[..., :rows, :columns]
+
+
+def template_kernels(templates: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    r"""What makes the numerator of a score of products with a picture, and the weights.
+
+    Args:
+        templates: `(..., C, h, w)`; the kernels of flat ones are 0.
+        weights: `(..., h, w)`, see `normalised_cross_correlation`.
+
+    Returns:
+        Kernels `(..., C, h, w)`, and w, whose sum is 1, `(..., 1, h, w)`.
+    """
+    if weights is None:
+        weights = torch.ones_like(templates[..., 0, :, :])
+    cells = (weights / weights.sum(dim=(-2, -1), keepdim=True)).unsqueeze(-3)
+    deviation = templates - (cells * templates).sum(dim=(-2, -1), keepdim=True)
+    energy = (cells * deviation.square()).sum(dim=(-3, -2, -1), keepdim=True)
+    flat = _FLAT * templates.shape[-3]
+    return (cells * deviation / energy.clamp(min=flat).sqrt()).masked_fill(energy <= flat, 0.0), cells
 
 
 def normalised_cross_correlation(images: Tensor, templates: Tensor, weights: Tensor | None = None) -> Tensor:

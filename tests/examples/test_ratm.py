@@ -25,6 +25,7 @@ from whatwhere.examples.ratm import (
     build,
     main,
     make_objective,
+    restore,
     restore_classifier,
 )
 from whatwhere.inference.supervised import LocalisationLoss
@@ -105,6 +106,23 @@ def test_evaluate_goes_on_for_longer_than_in_training_and_with_more_balls(balls:
     assert run("evaluate", *options, "--frames=9", "--videos=3", "--objects=2") == 0
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert (metrics["clips"], metrics["frames"]) == (3, 27)
+
+
+def test_evidence_of_the_first_glimpse_is_an_option_of_the_network(tmp_path: Path, capsys):
+    """Windows that go on from where they were only: others forget where evidence has moved them to."""
+    options = [
+        "--preset=clutter",
+        "--network.evidence",
+        "--data.image-size=40",
+        "--data.test-videos=2",
+        *SMALL,
+    ]
+    options += ["--data.train-videos=8", "--training.steps=2", "--output", tmp_path]
+    assert run("train", *options) == 2
+    assert "is for `attention` = residual and `start` = box" in capsys.readouterr().err
+    assert run("train", *options, "--network.attention=residual") == 0
+    _, model = restore(tmp_path / "checkpoint.pt", torch.device("cpu"))
+    assert model.scored
 
 
 def test_a_fold_keeps_the_parameters_that_track_the_validation_group_best(videos: Path, tmp_path: Path):

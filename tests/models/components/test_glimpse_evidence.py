@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from whatwhere.models.components.correlation import normalised_cross_correlation
 from whatwhere.models.components.glimpse_evidence import MAPS, NUMBERS, GlimpseEvidence, Memory
 
 
@@ -38,7 +39,7 @@ def start(evidence: GlimpseEvidence) -> Memory:
 
 
 def shapes(memory: Memory) -> list[torch.Size]:
-    tensors = [*memory.first[:2], *memory.filter, *memory[2:]]
+    tensors = [*memory.first[:2], memory.sizes, *memory.filter, *memory[3:]]
     return [tensor.shape for tensor in tensors]
 
 
@@ -72,7 +73,7 @@ def test_size_is_taken_into_account():
 
 
 def test_lost_objects_are_looked_for_around_and_taken_up_again():
-    evidence = GlimpseEvidence(threshold=0.65, retake=0.65)
+    evidence = GlimpseEvidence(threshold=0.65, familiar=0.9, retake=0.65)
     memory = start(evidence)
     for count in range(3):
         found, memory = evidence(frame(None), MIDDLE, LEVEL, memory)
@@ -92,7 +93,7 @@ def test_lost_objects_are_looked_for_around_and_taken_up_again():
 
 
 def test_first_looks_stay_and_the_filter_follows_only_what_is_trusted():
-    evidence = GlimpseEvidence(threshold=0.8)
+    evidence = GlimpseEvidence(threshold=0.8, familiar=0.9)
     memory = start(evidence)
     _, after = evidence(frame(33, 40), MIDDLE, LEVEL, memory)
     assert after.first is memory.first
@@ -113,6 +114,42 @@ def test_the_filter_learns_from_the_place_where_the_object_was_found(x: int, y: 
     there, _ = evidence(moved, MIDDLE + torch.tensor([[x, y]]), LEVEL, memory)
     assert there.numbers[0, 3] > 0.8
     torch.testing.assert_close(there.shift, torch.zeros(1, 2), atol=0.5, rtol=0)
+
+
+def test_sizes_are_compared_by_the_correlation_at_the_best_place():
+    """An independent way: windows of looks at three strides, compared with the same samples of the frame."""
+    evidence = GlimpseEvidence()
+    memory, now = start(evidence), frame(33, 40)
+    found, _ = evidence(now, MIDDLE, LEVEL, memory)
+    x, y = (int(place) for place in (9 * found.numbers[0, :2]).round())
+    region = evidence._surroundings(now, MIDDLE, memory.stride)[0]
+    under = region[:, 9 + y : 26 + y, 9 + x : 26 + x]
+    half = 5.0
+    cells = torch.arange(17.0) - 8
+    line = (half + 0.5 - cells.abs()).clamp(0, 1) * (-0.5 * (cells / (0.8 * half)).square()).exp()
+    expected = []
+    for scale in (0.9, 1.0, 1.1):
+        first = evidence._looks(frame(30, 40), MIDDLE, memory.stride / scale, 17)[0]
+        expected.append(normalised_cross_correlation(under, first, line[:, None] * line)[0, 0])
+    correlations = found.numbers[0, 2] + torch.stack(
+        [found.numbers[0, 7], torch.zeros(()), found.numbers[0, 8]]
+    )
+    torch.testing.assert_close(correlations, torch.stack(expected), atol=1e-4, rtol=0)
+
+
+def test_what_changes_its_looks_for_good_is_followed():
+    """By the correlation with its first looks alone it would count as lost."""
+    evidence, other = GlimpseEvidence(), smooth(24, 2)
+    memory, middle = start(evidence), MIDDLE
+    for t in range(41):
+        picture = GROUND.clone()
+        picture[:, 40:64, 30 + t % 3 : 54 + t % 3] = THING.lerp(other, t / 40)
+        found, memory = evidence(picture[None], middle, LEVEL, memory)
+        middle = middle + found.shift
+        assert not found.lost
+        assert found.trust > 0.5
+    torch.testing.assert_close(middle, MIDDLE + torch.tensor([[40 % 3, 0]]), atol=2.0, rtol=0)
+    assert found.score < evidence.threshold
 
 
 def test_maps_are_highest_where_the_object_is():
@@ -139,6 +176,14 @@ def test_no_gradient_passes_and_nothing_grows():
         found, memory = evidence(frame(31, 40), moving, LEVEL, memory)
     assert not any(x.requires_grad for x in found)
     assert shapes(memory) == sizes
+
+
+def test_maps_need_those_of_the_first_glimpse():
+    evidence = GlimpseEvidence()
+    found, memory = evidence(frame(31, 40), MIDDLE, LEVEL, evidence.start(frame(30, 40), BOX))
+    assert memory.features is None
+    with pytest.raises(ValueError, match="`start` was given none"):
+        evidence.maps(found, BOX, MAPS_OF_V1, memory)
 
 
 def test_impossible_numbers_are_refused():
