@@ -492,10 +492,13 @@ _SPRITES = replace(
         looks=LooksConfig(share=0.2, frames=8_000, weight=3.0),
         again=_AGAIN,
     ),
-    # They move by three pixels a frame, and look alike: what is farther away is another one.
-    network=replace(_VIDEO.network, max_count=3, layers=True, relook=0.0, search=8, far=0, trust=0.02),
+    # They move by three pixels a frame, and look alike: what is farther away is another one. What others hide
+    # for the most part stays.
+    network=replace(
+        _VIDEO.network, max_count=3, layers=True, relook=0.0, search=8, far=0, trust=0.02, stay=0.1
+    ),
     prior=replace(_VIDEO.prior, price=1_500.0, size_step=0.02),
-    training=replace(_VIDEO.training, minutes=40.0),
+    training=replace(_VIDEO.training, minutes=18.0),
 )
 
 
