@@ -32,6 +32,9 @@ EVALUATIONS = {
     "hart-video": Small(hart.main, CLUTTER, "iou", "clutter_100_clips_iou.0.3", 0.05),
     "sqair-glyphs": Small(sqair.main, VIDEOS, "counting.accuracy", "held_out.counting.accuracy", 0.1),
     "sqair-mnist": Small(sqair.main, VIDEOS, "counting.accuracy", "held_out.counting.accuracy", 0.1),
+    "sqair-sprites": Small(
+        sqair.main, [*VIDEOS, "--frames=10"], "counting.accuracy", "held_out.counting.accuracy", 0.1
+    ),
 }
 """`within` is some three standard errors of the small part."""
 
