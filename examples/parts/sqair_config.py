@@ -501,6 +501,23 @@ _SPRITES = replace(
     training=replace(_VIDEO.training, minutes=18.0),
 )
 
+_BALLS = replace(
+    _SPRITES,
+    output=Path("runs/balls"),
+    first_frames=12,
+    frames=12,
+    data=DataConfig(source="balls-interaction"),
+    warm_start=WarmStartConfig(
+        frames=replace(_SPRITES.warm_start.frames, share=0.14, price=700.0),
+        looks=replace(_SPRITES.warm_start.looks, share=0.1, frames=4_000),
+        again=replace(_AGAIN, share=0.06),
+        motion=MotionConfig(share=0.55, videos=3_000),
+    ),
+    network=replace(_SPRITES.network, layers=False, looks="static", anywhere=False),
+    prior=replace(_SPRITES.prior, propagation="relational-motion", object_size=(20.0, 20.0)),
+    training=replace(_SPRITES.training, minutes=15.0),
+)
+
 
 PRESETS = {
     # Adam learns in thousands of steps what RMSProp at the published learning rate does in hundreds of
@@ -539,6 +556,8 @@ PRESETS = {
     "scalor-like": _SCALOR,
     # Coloured sprites that come and go and hide each other, by the evidence: Sprites-MOT.
     "sprites": _SPRITES,
+    # Balls that collide: most of the time is for the prior of motion, which knows of the others.
+    "balls": _BALLS,
     # Balls that collide: the same with objects that know of each other.
     "gswm-like": _GSWM,
     # SQAIR with objects that know of each other, of model and guide.
