@@ -479,7 +479,7 @@ _AGAIN = replace(
     learning_rate=5e-4,
     final_learning_rate=1e-4,
     first_weight=1.0,
-    price=1_500.0,
+    price=None,  # that of the model
     exploration=0.0,
 )
 
