@@ -68,6 +68,7 @@ from whatwhere.examples.parts.sqair_evaluation import (
     print_baseline,
     print_continuation,
     print_prediction,
+    show_prediction,
     print_segmentation,
 )
 from whatwhere.examples.parts.sqair_programs import AIRPrograms, Programs, build, programs_of
@@ -265,11 +266,13 @@ def report_held_out(
         print_baseline(name, baseline)
     if continuation is not None:
         print_continuation(continuation)
+    pictures = [folder / "reconstructions.png"]
     if prediction is not None:
         print_prediction(prediction)
+        pictures += show_prediction(options, config, programs, device, folder)
     print_assessment(assessment, assessment.remarks())
     print(f"metrics:         {folder / 'metrics.json'}")
-    print(f"pictures:        {folder / 'reconstructions.png'}")
+    print(f"pictures:        {', '.join(map(str, pictures))}")
     return report
 
 

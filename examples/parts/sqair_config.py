@@ -292,11 +292,8 @@ class SQAIRConfig(VideoModelConfig):
                 "`network.background` static or vae is for SQAIR without `warm_start`: what learns from "
                 "single frames knows no background"
             )
-        warm = self.warm_start
-        if self.network.layers and warm.motion.share + warm.held.share > 0:
-            raise ValueError(
-                "`network.layers` is not for the stages `motion` and `held`, which do not know of depths"
-            )
+        if self.network.layers and self.warm_start.held.share > 0:
+            raise ValueError("`network.layers` is not for the stage `held`, which does not know of depths")
 
 
 _PAPER = SQAIRConfig(output=Path("runs/sqair-paper"), data=DataConfig(source="mnist"))

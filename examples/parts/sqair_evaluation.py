@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -24,16 +25,34 @@ from whatwhere.inference.evaluation import (
     ContinuationReport,
     PredictionReport,
     TrackingReport,
+    Tracks,
     Videos,
     chosen_components,
     evaluate_components,
     evaluate_continuation,
     evaluate_prediction,
+    found_tracks,
+    predict,
+    true_tracks,
+)
+from whatwhere.inference.pictures import (
+    default_factor,
+    draw_paths,
+    grid,
+    save_gif,
+    save_picture,
+    tracking_pictures,
+    upscale,
 )
 
 _CHOSEN_BY = 100
 """Training videos by which the threshold of connected components is chosen."""
 
+
+_SHOWN, _PATH = 4, 20
+"""Videos of the picture of paths, and frames of each."""
+_TRUE = (150, 150, 150)
+"""Colour of true paths."""
 
 Baseline = Literal["components"]
 
@@ -154,6 +173,35 @@ def predict_means(
     model, guide = programs
     with usage_errors():
         return evaluate_prediction(model, guide, videos, seen, options.predict, model.decoder.whole_boxes)
+
+
+def show_prediction(
+    options: SQAIREvaluateConfig, config: SQAIRConfig, programs: Any, device: torch.device, folder: Path
+) -> list[Path]:
+    """Write `paths.png`, where objects of a few videos go and are predicted to go, and `prediction.gif` of one."""
+    assert options.predict is not None
+    seen, videos = _longer("predict", replace(options, videos=_SHOWN), config, options.predict, device)
+    model, guide = programs
+    batch = next(videos)
+    video = batch.video.cpu()
+    frames = predict(model, guide, batch.video, seen, options.predict)
+    found = found_tracks([frame.slots for frame in frames], model.decoder.whole_boxes)
+    true = true_tracks(batch.boxes, batch)
+    later = slice(seen - 1, seen + min(options.predict, _PATH))
+    factor = default_factor(video)
+    tiles = []
+    for b in range(len(video)):
+        picture = upscale(video[b, seen - 1], factor)
+        picture = draw_paths(picture, Tracks(*(field[b, later].cpu() for field in true)), factor, _TRUE)
+        tiles.append(draw_paths(picture, Tracks(*(field[b, later].cpu() for field in found)), factor))
+    title = f"{later.stop - seen} frames after frame {seen - 1}: predicted in colours, true in grey"
+    paths = folder / "paths.png", folder / "prediction.gif"
+    save_picture(paths[0], grid([tiles], None, None, title=title))
+    drawn = torch.stack([frame.canvas[0] for frame in frames]).cpu()
+    remarks = ["seen"] * seen + ["predicted"] * options.predict
+    tracks = (field[0].cpu() for field in found)
+    save_gif(paths[1], tracking_pictures(video[0], *tracks, drawn, remarks, ("truth", "model")), fps=10)
+    return [*paths]
 
 
 def _longer(

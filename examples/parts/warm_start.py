@@ -412,14 +412,13 @@ class _Tracks(_Frozen):
 
     @cached_property
     def found(self) -> tuple[Tensor, ...]:
-        """Presence `(V, N)`, places `(V, T, N, 4)` and appearances `(V, T, N, W)`."""
+        """Presence `(V, N)`, places `(V, T, N, 4)`, appearances `(V, T, N, W)`, and what else there is."""
         return self.collect(self.options.videos, self._follow)
 
     def _follow(self, start: int, videos: Tensor) -> tuple[Tensor, ...]:
         video = self.warm.data.train.batch(videos).video[:, : self.warm.config.frames]
         with local_parameters(self.guide), Substitute(hold_objects):
             frames = self.guide(video.to(self.warm.process.device))
-        z_where, z_what = (
-            torch.stack([getattr(slots, field) for slots in frames], dim=1) for field in ("z_where", "z_what")
-        )
-        return frames[0].z_pres, z_where, z_what
+        names = self.guide.discovery.sizes
+        values = (torch.stack([getattr(slots, name) for slots in frames], dim=1) for name in names)
+        return frames[0].z_pres, *values

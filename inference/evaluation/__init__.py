@@ -47,7 +47,7 @@ from .mot_file import MOTWriter, mot_writer
 from .object_scores import explained_shares, scored_tracks
 from .object_statistics import ObjectStatistics, Spread, object_statistics, objects_found
 from .overlaps import SUCCESS_THRESHOLDS, Overlaps, success_curve
-from .prediction import PredictionReport, evaluate_prediction
+from .prediction import PredictionReport, evaluate_prediction, predict
 from .probe import (
     LabelledLatents,
     ProbeConfig,
@@ -169,6 +169,7 @@ __all__ = [
     "mot_writer",
     "no_better_than_empty",
     "object_boxes",
+    "predict",
     "previous_boxes",
     "probe_accuracy",
     "read_tracks",

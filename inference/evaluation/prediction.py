@@ -21,7 +21,7 @@ from .continuation import future_boxes
 from .tracking_metrics import import_scipy
 from .videos import Program, Videos
 
-__all__ = ["Means", "PredictionReport", "evaluate_prediction"]
+__all__ = ["Means", "PredictionReport", "evaluate_prediction", "predict"]
 
 SUMMED = 10
 """Frames over which the published number is summed."""
@@ -62,6 +62,26 @@ class Means(Messenger):
 
 
 @torch.no_grad()
+def predict(model: Any, guide: Program, video: Tensor, given: int, later: int) -> list[Any]:
+    """Follow objects for some frames, and let the model predict the next ones by its means.
+
+    Args:
+        model: as `models.SQAIR`, with `generate`.
+        guide: as `guides.SQAIRGuide`, of which one posterior sample is drawn.
+        video: `(B, T, C, H, W)`.
+        given: frames that the guide sees.
+        later: frames to predict, in which nothing is discovered.
+
+    Returns:
+        The `given + later` frames, as `models.sqair.Frame`.
+    """
+    with local_parameters(model, guide):
+        trace = poutine.trace(guide).get_trace(video[:, :given])
+        with Means():
+            frames: list[Any] = model.generate(len(video), given + later, trace, discover=False)
+    return frames
+
+
 def evaluate_prediction(
     model: Any,
     guide: Program,
@@ -70,17 +90,17 @@ def evaluate_prediction(
     later: int,
     find_boxes: Callable[[TrackedSlots], Tensor],
 ) -> PredictionReport:
-    """Follow objects for some frames, let the model predict the next ones, and measure how far off they are.
+    """Let the model predict, see `predict`, and measure how far off it is.
 
     True and predicted objects are paired once, in the first predicted frame, such that the sum of squared
-    distances of their centres is least; objects are not discovered after the frames given.
+    distances of their centres is least.
 
     Source: Lin et al. (2020), Improving Generative Imagination in Object-Centric World Models, and its code:
     10 frames given, 90 predicted, of which the first ten are summed.
 
     Args:
-        model: as `models.SQAIR`, with `generate`.
-        guide: as `guides.SQAIRGuide`, of which one posterior sample is drawn.
+        model: as of `predict`.
+        guide: as of `predict`.
         data: batches of videos with boxes of whole objects, of at least `given + later` frames.
         given: frames that the guide sees.
         later: frames to predict.
@@ -93,25 +113,22 @@ def evaluate_prediction(
     at_least(1, given=given, later=later)
     import_scipy("optimize")
     distances, stays, heres, objects = [], [], [], 0
-    with local_parameters(model, guide):
-        for batch in data:
-            boxes = future_boxes(batch, given + later)
-            side = boxes.new_tensor([batch.video.shape[-1], batch.video.shape[-2]])
-            trace = poutine.trace(guide).get_trace(batch.video[:, :given])
-            with Means():
-                frames = model.generate(len(batch.video), given + later, trace, discover=False)
-            slots = [frame.slots for frame in frames[given - 1 :]]
-            centres = torch.stack([middles(find_boxes(each)) for each in slots[1:]], 1).to(boxes) / side
-            true = middles(boxes[:, given - 1 : given + later]) / side
-            present = boxes[:, given, :, 2] > 0
-            objects += int(present.sum())
-            video, slot, row = _paired(centres[:, 0], slots[1].z_pres > 0, true[:, 1], present)
-            names = slots[1].identity[video, slot]
-            at, here = _of_identity(slots[1:], centres, video, names)
-            truth = true[video, :, row]
-            distances.append((at - truth[:, 1:]).norm(dim=-1))
-            stays.append((truth[:, :1] - truth[:, 1:]).norm(dim=-1))
-            heres.append(here)
+    for batch in data:
+        boxes = future_boxes(batch, given + later)
+        side = boxes.new_tensor([batch.video.shape[-1], batch.video.shape[-2]])
+        frames = predict(model, guide, batch.video, given, later)
+        slots = [frame.slots for frame in frames[given - 1 :]]
+        centres = torch.stack([middles(find_boxes(each)) for each in slots[1:]], 1).to(boxes) / side
+        true = middles(boxes[:, given - 1 : given + later]) / side
+        present = boxes[:, given, :, 2] > 0
+        objects += int(present.sum())
+        video, slot, row = _paired(centres[:, 0], slots[1].z_pres > 0, true[:, 1], present)
+        names = slots[1].identity[video, slot]
+        at, here = _of_identity(slots[1:], centres, video, names)
+        truth = true[video, :, row]
+        distances.append((at - truth[:, 1:]).norm(dim=-1))
+        stays.append((truth[:, :1] - truth[:, 1:]).norm(dim=-1))
+        heres.append(here)
     if not distances:
         raise ValueError("`data` has no videos.")
     distance, stay, kept = torch.cat(distances).double(), torch.cat(stays).double(), torch.cat(heres)

@@ -9,7 +9,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from ...models.components.plates import Plate
-from ...models.components.slots import Slots, TrackedSlots
+from ...models.components.slots import slots_of, tracked
 from .layout import Site
 from .substitute import Substitute
 
@@ -33,40 +33,40 @@ class TrackLikelihood(nn.Module):
 
     Args:
         model: has `propagate(t, slots)`, which makes the statements of `propagation/VARIABLE/t/i` and returns
-            the next slots with their memory first, as `models.SQAIR`, and `propagation_prior.initial_memory`.
-        variables: which are fitted.
+            the next slots with their memory first, as `models.SQAIR`, `propagation_prior.initial_memory`, and
+            the names of its latent variables, `discovery.sizes`.
     """
 
-    def __init__(self, model: nn.Module, variables: tuple[str, ...] = ("z_where", "z_what")) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.variables = variables
 
-    def forward(self, z_pres: Tensor, z_where: Tensor, z_what: Tensor) -> tuple[Tensor, TrackDiagnostics]:
+    def forward(self, z_pres: Tensor, *values: Tensor) -> tuple[Tensor, TrackDiagnostics]:
         """The loss, minus the mean over tracks, and diagnostics.
 
         Args:
             z_pres: which slots hold an object in all frames, `(B, N)`.
-            z_where: places, `(B, T, N, 4)`.
-            z_what: appearances, `(B, T, N, W)`.
+            values: the latent variables in the order of the model's slots, `(B, T, N, D)` of each: places,
+                appearances, and what else there is.
         """
         model: Any = self.model
         initial = model.propagation_prior.initial_memory
         memory = initial.expand(*z_pres.shape, -1)
         identity = torch.arange(z_pres.shape[1], device=z_pres.device).expand(z_pres.shape)
-        total = z_where.new_zeros(())
-        for t in range(1, z_where.shape[1]):
-            before = Slots(z_pres, z_where[:, t - 1], z_what[:, t - 1])
-            given = {"z_pres": z_pres, "z_where": z_where[:, t], "z_what": z_what[:, t]}
+        total = values[0].new_zeros(())
+        drawn = dict(zip(model.discovery.sizes, values, strict=True))
+        for t in range(1, values[0].shape[1]):
+            before = slots_of(z_pres, **{name: value[:, t - 1] for name, value in drawn.items()})
+            given = {"z_pres": z_pres, **{name: value[:, t] for name, value in drawn.items()}}
 
             def choose(site: Site, given: dict[str, Tensor] = given) -> Tensor:
                 slot = int(site["name"].rpartition("/")[2])
                 return given[_variable(site["name"])][:, slot]
 
             with poutine.trace() as tracer, Plate("data", len(z_pres), dim=-1), Substitute(choose):
-                after, _ = model.propagate(t, TrackedSlots(*before, memory, identity))
+                after, _ = model.propagate(t, tracked(before, memory, identity))
             memory = after.memory
-            tracer.trace.compute_log_prob(lambda name, site: _variable(name) in self.variables)
+            tracer.trace.compute_log_prob(lambda name, site: _variable(name) in drawn)
             sites = tracer.trace.nodes.values()
             total = total + sum(site["log_prob"].sum() for site in sites if "log_prob" in site)
         mean = total / z_pres.sum().clamp(min=1)

@@ -18,7 +18,7 @@ from .drawing import (
 from .images import reconstruction_picture, sample_picture
 from .picture_files import PICTURE_FORMATS, save_gif, save_mp4, save_picture
 from .trackers import TrackedVideo, annotated_frames, iou_plot, success_plot, tracking_strips
-from .videos import draw_tracks, film_strip, overlay_pictures, tracking_pictures
+from .videos import draw_paths, draw_tracks, film_strip, overlay_pictures, tracking_pictures
 
 __all__ = [
     "Caption",
@@ -30,6 +30,7 @@ __all__ = [
     "cloud_strip",
     "default_factor",
     "draw_boxes",
+    "draw_paths",
     "draw_tracks",
     "film_strip",
     "font",

@@ -11,10 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from ...models.components.boxes import middles
 from ..evaluation.tracking_metrics import Tracks
 from .drawing import (
     LONGEST_NUMBER,
     Caption,
+    Colour,
     default_factor,
     draw_boxes,
     font,
@@ -24,7 +26,7 @@ from .drawing import (
     upscale,
 )
 
-__all__ = ["draw_tracks", "film_strip", "overlay_pictures", "tracking_pictures"]
+__all__ = ["draw_paths", "draw_tracks", "film_strip", "overlay_pictures", "tracking_pictures"]
 
 _TILE_SIZE = 240  # about the side of a frame that is shown alone
 _LEAST_SIDE_WITH_NUMBERS = 96
@@ -71,6 +73,40 @@ def draw_tracks(
             place = _beside(box, (extent[2] - extent[0], extent[3] - extent[1]), picture.size, factor)
             corner = place[0] - extent[0], place[1] - extent[1]
             pen.text(corner, str(name), colour, font(bold=True), stroke_width=1, stroke_fill=_OUTLINE)
+    return drawn
+
+
+def draw_paths(
+    picture: Image.Image, tracks: Tracks, factor: int = 1, colour: Colour | None = None
+) -> Image.Image:
+    """Draw where objects go into a copy of a frame: a dot in the middle of each box, and lines between them.
+
+    Args:
+        picture: a frame enlarged by `factor`.
+        tracks: boxes `(T, N, 4)` in pixels of the frame before it was enlarged, `present` and `identities`
+            `(T, N)`. A line joins what has the same identity in two frames, one after the other.
+        factor: by which the frame was enlarged.
+        colour: of all; by default that of each identity, see `slot_colour`.
+
+    Returns:
+        A picture in mode `RGB`.
+
+    Raises:
+        ValueError: if shapes do not agree.
+    """
+    _check_tracks("boxes", tracks, len(tracks.boxes))
+    drawn = picture.convert("RGB")
+    pen, radius = ImageDraw.Draw(drawn), max(1, factor // 3)
+    before: dict[int, list[float]] = {}
+    centres = (middles(tracks.boxes.detach().cpu().double()) * factor).tolist()
+    for places, here, names in zip(centres, (tracks.present > 0).tolist(), tracks.identities.tolist(), strict=True):
+        now = {name: place for name, place, is_here in zip(names, places, here, strict=True) if is_here}
+        for name, (x, y) in now.items():
+            ink = slot_colour(name) if colour is None else colour
+            if name in before:
+                pen.line([*before[name], x, y], ink, max(1, radius // 2))
+            pen.ellipse([x - radius, y - radius, x + radius, y + radius], ink)
+        before = now
     return drawn
 
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -12,7 +14,7 @@ from whatwhere.models.sqair import SQAIR
 TRACKS, FRAMES, SLOTS, WHAT = 4, 3, 2, 3
 
 
-def made(**options: str) -> SQAIR:
+def made(**options: Any) -> SQAIR:
     prior = options.pop("propagation", "recurrent")
     network = NetworkConfig("mlp", (1, 12, 12), SLOTS, WHAT, 5, 8, 6, 6, **options)
     model = build(network, PriorConfig(propagation=prior)).model.double()
@@ -75,3 +77,20 @@ def test_tracks_without_objects_are_no_error():
     z_pres, z_where, z_what = tracks()
     loss, _ = TrackLikelihood(made())(0 * z_pres, 0 * z_where, 0 * z_what)
     assert loss.item() == 0.0
+
+
+def test_depths_count_as_the_other_variables():
+    model = made(propagation="motion", looks="static", layers=True, background="none")
+    z_pres, z_where, z_what = tracks()
+    z_what = z_what[:, :1].expand_as(z_what)
+    z_depth = torch.randn(TRACKS, FRAMES, SLOTS, 1)
+    loss, _ = TrackLikelihood(model)(z_pres, z_where, z_what, z_depth)
+    total = torch.zeros(())
+    for track, slot in z_pres.nonzero().tolist():
+        depths = z_depth[track, :, slot]
+        before, after = depths[:-1], depths[1:]
+        law = model.propagation_prior.further["z_depth"](before)
+        total = total + torch.distributions.Normal(*law).log_prob(after).sum()
+        motion = model.propagation_prior.prior
+        total = total + motion.track_log_probs(z_where[track, :, slot][None]).sum()
+    torch.testing.assert_close(loss, -total / z_pres.sum())
