@@ -68,8 +68,8 @@ from whatwhere.examples.parts.sqair_evaluation import (
     print_baseline,
     print_continuation,
     print_prediction,
-    show_prediction,
     print_segmentation,
+    show_prediction,
 )
 from whatwhere.examples.parts.sqair_programs import AIRPrograms, Programs, build, programs_of
 from whatwhere.examples.parts.sqair_tracking import TrackConfig, programs_for, track_objects

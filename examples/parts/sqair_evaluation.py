@@ -178,7 +178,7 @@ def predict_means(
 def show_prediction(
     options: SQAIREvaluateConfig, config: SQAIRConfig, programs: Any, device: torch.device, folder: Path
 ) -> list[Path]:
-    """Write `paths.png`, where objects of a few videos go and are predicted to go, and `prediction.gif` of one."""
+    """Write `paths.png`, where objects of some videos go and are said to go, and a film, `prediction.gif`."""
     assert options.predict is not None
     seen, videos = _longer("predict", replace(options, videos=_SHOWN), config, options.predict, device)
     model, guide = programs
@@ -186,6 +186,7 @@ def show_prediction(
     video = batch.video.cpu()
     frames = predict(model, guide, batch.video, seen, options.predict)
     found = found_tracks([frame.slots for frame in frames], model.decoder.whole_boxes)
+    assert batch.boxes is not None  # `predict_means` has refused others
     true = true_tracks(batch.boxes, batch)
     later = slice(seen - 1, seen + min(options.predict, _PATH))
     factor = default_factor(video)
@@ -199,8 +200,9 @@ def show_prediction(
     save_picture(paths[0], grid([tiles], None, None, title=title))
     drawn = torch.stack([frame.canvas[0] for frame in frames]).cpu()
     remarks = ["seen"] * seen + ["predicted"] * options.predict
-    tracks = (field[0].cpu() for field in found)
-    save_gif(paths[1], tracking_pictures(video[0], *tracks, drawn, remarks, ("truth", "model")), fps=10)
+    boxes, present, identities = (field[0].cpu() for field in found)
+    film = tracking_pictures(video[0], boxes, present, identities, drawn, remarks, ("truth", "model"))
+    save_gif(paths[1], film, fps=10)
     return [*paths]
 
 

@@ -84,6 +84,7 @@ from .videos import (
     found_segments,
     found_tracks,
     infer_video,
+    true_tracks,
 )
 
 __all__ = [
@@ -183,6 +184,7 @@ __all__ = [
     "tracked_objects",
     "tracking_counts",
     "tracks_by_slot",
+    "true_tracks",
     "train_probe",
     "watched_metrics",
     "weighted_parts",

@@ -99,7 +99,9 @@ def draw_paths(
     pen, radius = ImageDraw.Draw(drawn), max(1, factor // 3)
     before: dict[int, list[float]] = {}
     centres = (middles(tracks.boxes.detach().cpu().double()) * factor).tolist()
-    for places, here, names in zip(centres, (tracks.present > 0).tolist(), tracks.identities.tolist(), strict=True):
+    for places, here, names in zip(
+        centres, (tracks.present > 0).tolist(), tracks.identities.tolist(), strict=True
+    ):
         now = {name: place for name, place, is_here in zip(names, places, here, strict=True) if is_here}
         for name, (x, y) in now.items():
             ink = slot_colour(name) if colour is None else colour

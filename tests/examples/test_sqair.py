@@ -138,6 +138,19 @@ def test_evaluate_measures_how_the_model_goes_on_alone(trained: Path, tmp_path: 
     assert run("evaluate", "--checkpoint", checkpoint, *options, "--continuation", "0") == 2
 
 
+def test_evaluate_draws_what_the_model_predicts(trained: Path, tmp_path: Path, write_videos, capsys):
+    longer = write_videos(tmp_path / "longer.h5", 5, frames=7, seed=1)
+    options = ["--iwae-particles=2", "--frames=3", "--data", longer, "--output", tmp_path]
+    assert run("evaluate", "--checkpoint", trained / "checkpoint.pt", *options, "--predict", "4") == 0
+    found = json.loads((tmp_path / "metrics.json").read_text())["prediction"]
+    assert (found["given"], len(found["distance"])) == (3, 4)
+    with Image.open(tmp_path / "prediction.gif") as film:
+        assert film.n_frames == 7
+    with Image.open(tmp_path / "paths.png") as picture:
+        assert picture.width > 4 * 100
+    assert "paths.png" in capsys.readouterr().out
+
+
 def test_track_writes_boxes_with_identities_and_an_animation(trained: Path, videos: Path, tmp_path: Path):
     with pytest.warns(UserWarning, match="not what the model knows"):  # as it has hardly learned
         assert (

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from whatwhere.inference.evaluation import Tracks
-from whatwhere.inference.pictures import film_strip, save_gif, tracking_pictures
+from whatwhere.inference.pictures import draw_paths, film_strip, save_gif, tracking_pictures
 from whatwhere.inference.pictures.drawing import SLOT_COLOURS, Caption, font, grid
 from whatwhere.inference.pictures.videos import draw_tracks
 
@@ -401,3 +401,29 @@ def test_grids_refuse_dividers_without_a_column():
     for divider in (-1, 2):
         with pytest.raises(ValueError, match="`dividers` must be columns from 0 to 1"):
             grid([[black(3, 4)] * 2], dividers=[divider])
+
+
+def test_paths_join_an_identity_from_frame_to_frame_in_whichever_slot():
+    """Two objects that change slots: each path is a line of one colour; what is absent once is not joined."""
+    boxes = torch.tensor(
+        [
+            [[9.0, 9, 2, 2], [9, 39, 2, 2]],
+            [[59, 39, 2, 2], [59, 9, 2, 2]],
+            [[109, 9, 2, 2], [109, 39, 2, 2]],
+        ]
+    )
+    present = torch.tensor([[1, 1], [1, 1], [1, 0]])
+    names = torch.tensor([[0, 1], [1, 0], [0, 1]])
+    picture = draw_paths(black(240, 100), Tracks(boxes, present, names), factor=2)
+    for name, row, stop in ((0, 20, 220), (1, 80, 120)):
+        line = np.array(picture)[row]
+        assert (line[20 : stop + 1] == SLOT_COLOURS[name]).all()
+        assert not line[stop + 3 :].any()
+        assert not line[:17].any()
+    alone = draw_paths(black(240, 100), Tracks(boxes, present, names), factor=2, colour=WHITE)
+    assert coloured(alone, WHITE).sum() == (np.array(picture) > 0).any(-1).sum()
+
+
+def test_paths_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match="must have shape"):
+        draw_paths(black(9, 9), Tracks(torch.zeros(2, 1, 4), torch.ones(3, 1), torch.zeros(3, 1)))
