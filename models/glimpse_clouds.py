@@ -339,6 +339,7 @@ def small_glimpse_clouds(
     hidden: int = 64,
     size_bias: float = -1.4,
     assignment: type[Assignment] = OverWorkers,
+    context: type[PlacesContext] = PlacesContext,
     pose: tuple[int, int] | None = None,
     detached: bool = False,
     straight: bool = True,
@@ -359,6 +360,7 @@ def small_glimpse_clouds(
         hidden: units of locator and workers.
         size_bias: see `RecurrentLocator`; by default first windows have 0.2 of the frame's sides.
         assignment: how glimpses are shared out.
+        context: how places are told to locator and pose head.
         pose: people and joints of the pose head; none by default.
         detached: see `GlimpseClouds`.
         straight: likewise.
@@ -367,7 +369,7 @@ def small_glimpse_clouds(
     """
     checks.at_least(1, crop_size=crop_size, size=size, reader=list(reader))
     maps: Any = features or CoarseFrames(image_shape[0])
-    context = PlacesContext(maps.context_channels)
+    places = context(maps.context_channels)
     # As long as there is something to halve, but not at once.
     strides = [2 if number and min(crop_size) >= 4**number else 1 for number in range(len(reader))]
     convolutions = ConvFeatures((maps.glimpse_channels, *crop_size), reader, strides, size)
@@ -375,14 +377,14 @@ def small_glimpse_clouds(
     return GlimpseClouds(
         image_shape,
         maps,
-        context,
+        places,
         read,
         crop_size,
-        RecurrentLocator(size, context.size, hidden, hidden, size_bias),
+        RecurrentLocator(size, places.size, hidden, hidden, size_bias),
         assignment(glimpses, workers, LearnedSimilarity(size)),
         Workers(workers, size, hidden, classes, keep),
         location_gate(32, size),
-        None if pose is None else PoseHead(context.size, *pose),
+        None if pose is None else PoseHead(places.size, *pose),
         detached,
         straight,
         counted,

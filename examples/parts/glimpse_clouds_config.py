@@ -12,7 +12,12 @@ from whatwhere.examples.common.program import RunConfig
 from whatwhere.examples.parts.action_data import ActionDataConfig
 from whatwhere.inference.training import TrainingConfig, runtime_field
 from whatwhere.models import GlimpseClouds, ntu_glimpse_clouds, small_glimpse_clouds
-from whatwhere.models.components.clip_features import CoarseFrames, ConvClip
+from whatwhere.models.components.clip_features import (
+    CoarseFrames,
+    ConvClip,
+    PlacesContext,
+    UnboundedPlaces,
+)
 from whatwhere.models.components.soft_assignment import Assignment, OverGlimpses, OverWorkers, Uniform
 
 _ASSIGNMENTS: dict[str, type[Assignment]] = {
@@ -48,6 +53,8 @@ class NetworkConfig:
     """How many follow."""
     size: int = 64
     """Numbers that are read of a glimpse."""
+    reader: tuple[int, ...] = (16, 32, 32)
+    """Channels of the convolutions that read it; not of `ntu`."""
     hidden: int = 64
     """Units of the locator and of a worker."""
     size_bias: float = -1.4
@@ -68,13 +75,17 @@ class NetworkConfig:
     """Frames at the end whose votes count, where what is asked is not known before; by default all."""
     keep: float = 0.0
     """First bias of the gates by which workers stay as they are; not of `ntu`."""
+    unbounded: bool = False
+    """Tell the locator places as they are before the hyperbolic tangent that its own go through, which it can
+    then repeat exactly; not of `ntu`.
+    """
     hands: bool = False
     """Of `ntu`: look at the hands of both people, which must be known, instead of finding places."""
 
     def __post_init__(self) -> None:
         checks.positive(self, "image_shape", "pose", "reduce", "channels", "crop_size", "glimpses", "workers")
-        checks.positive(self, "size", "hidden", "counted")
-        checks.not_empty(self, "channels")
+        checks.positive(self, "size", "reader", "hidden", "counted")
+        checks.not_empty(self, "channels", "reader")
         checks.finite(self, "size_bias", "keep")
 
 
@@ -203,7 +214,7 @@ def build(network: NetworkConfig) -> GlimpseClouds:
         if network.kind == "coarse"
         else ConvClip(channels, network.channels, network.reduce)
     )
-    sizes = ("glimpses", "workers", "size", "hidden", "size_bias", "pose")
+    sizes = ("glimpses", "workers", "size", "hidden", "size_bias", "pose", "reader")
     same = (*sizes, "detached", "straight", "counted", "keep")
     options: dict[str, Any] = {name: getattr(network, name) for name in same}
     return small_glimpse_clouds(
@@ -212,6 +223,7 @@ def build(network: NetworkConfig) -> GlimpseClouds:
         features=features,
         crop_size=(network.crop_size, network.crop_size),
         assignment=_ASSIGNMENTS[network.assignment],
+        context=UnboundedPlaces if network.unbounded else PlacesContext,
         **options,
     )
 
@@ -221,12 +233,12 @@ _RELAY = GlimpseCloudsConfig(
     threads=1,
     learning_rate=2e-3,
     frozen=True,
-    reading=StageConfig(steps=2_500, batch_size=4, learning_rate=2e-3),
-    glance=StageConfig(steps=150, batch_size=32, learning_rate=1e-2, pose=1.0),
-    network=NetworkConfig(hidden=128, counted=2, keep=2.0),
-    loss=LossConfig(diversity=0.0),
+    reading=StageConfig(steps=3_000, batch_size=8, learning_rate=2e-3),
+    glance=StageConfig(steps=400, batch_size=32, learning_rate=1e-2, pose=1.0),
+    network=NetworkConfig(crop_size=24, reader=(16, 32, 64), hidden=128, counted=2, keep=2.0, unbounded=True),
+    loss=LossConfig(attraction=10.0, diversity=0.0),
     training=TrainingConfig(
-        steps=8_000, evaluate_every=250, clip_norm=1.0, log_every=50, checkpoint_every=250
+        steps=1_300, evaluate_every=100, clip_norm=1.0, log_every=50, checkpoint_every=250
     ),
 )
 

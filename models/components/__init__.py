@@ -33,7 +33,15 @@ from .boxes import (
     object_boxes,
 )
 from .cells import Cells, Chosen
-from .clip_features import ClipFeatures, CoarseFrames, ConvClip, FeatureMaps, MeanContext, PlacesContext
+from .clip_features import (
+    ClipFeatures,
+    CoarseFrames,
+    ConvClip,
+    FeatureMaps,
+    MeanContext,
+    PlacesContext,
+    UnboundedPlaces,
+)
 from .correlation import Templates, normalised_cross_correlation
 from .dynamic_filters import DynamicFilterLayer, DynamicFilters, dynamic_convolution
 from .feature_extractors import (
@@ -268,6 +276,7 @@ __all__ = [
     "FeatureMaps",
     "MeanContext",
     "PlacesContext",
+    "UnboundedPlaces",
     "Clue",
     "JointLocator",
     "Place",

@@ -16,6 +16,9 @@ from torch import Tensor, nn
 
 from ... import checks
 
+_WITHIN = 0.995
+"""Places at the very border of the map are taken to be so near to it, where the tangent is not infinite."""
+
 
 class FeatureMaps(NamedTuple):
     """Two views of a clip, frame by frame."""
@@ -167,3 +170,15 @@ class PlacesContext(nn.Module):
         weights = logits.flatten(-2).softmax(dim=-1).unflatten(-1, (height, width))
         xs, ys = (torch.linspace(-1, 1, n, device=maps.device, dtype=maps.dtype) for n in (width, height))
         return torch.cat([weights.sum(-2) @ xs, weights.sum(-1) @ ys], dim=-1)
+
+
+class UnboundedPlaces(PlacesContext):
+    """The same places, as they are before a hyperbolic tangent.
+
+    What is made of them, the middles of glimpses and the joints, is the tangent of something linear. So it
+    can be the very place; of places themselves, it is some pixels beside it.
+    """
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """See `PlacesContext.forward`; unbounded."""
+        return (_WITHIN * super().forward(maps)).atanh()

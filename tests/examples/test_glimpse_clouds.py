@@ -15,6 +15,7 @@ from whatwhere.examples.glimpse_clouds import chosen_frames
 from whatwhere.examples.parts.action_data import ActionDataConfig, load_actions, training_things
 from whatwhere.examples.parts.glimpse_clouds_config import PRESETS, GlimpseCloudsConfig, NetworkConfig, build
 from whatwhere.inference.training import Process, load_checkpoint
+from whatwhere.models.components import PlacesContext, UnboundedPlaces
 
 TINY = [
     *("train", "--preset", "relay", "--reading.steps", "2", "--glance.steps", "2", "--training.steps", "2"),
@@ -155,6 +156,7 @@ def test_a_control_shows_one_mark_only(shown: Any):
         (["--preset", "ntu", "--data.source", "ntu:/nowhere"], "no such folder"),
         (["--preset", "nucla", "--data.source", "nucla:/nowhere"], "no such folder"),
         (["--network.workers", "0"], "network.workers"),
+        (["--network.reader", "16", "0"], "network.reader"),
         (["--loss.pose", "-1"], "loss.pose"),
         (["--data.frames", "3"], "marked_frames"),
         (["--network.kind", "ntu"], "colour"),
@@ -189,6 +191,15 @@ def test_weights_for_pictures_that_are_none_are_refused(tmp_path: Path):
         model = build(network)
     with pytest.raises(glimpse_clouds.DataError, match="ResNet-50"):
         glimpse_clouds.load_picture_weights(model, tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize("unbounded", [False, True])
+def test_places_and_the_reading_are_as_asked(unbounded: bool):
+    network = NetworkConfig((1, 32, 32), ("a", "b"), (1, 1), reader=(3, 5), unbounded=unbounded)
+    model = build(network)
+    assert type(model.context) is (UnboundedPlaces if unbounded else PlacesContext)
+    convolutions = [part for part in model.read.modules() if isinstance(part, torch.nn.Conv2d)]
+    assert [part.out_channels for part in convolutions] == [3, 5]
 
 
 def test_presets_are_configurations():

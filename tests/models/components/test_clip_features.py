@@ -1,7 +1,9 @@
+import math
+
 import pytest
 import torch
 
-from whatwhere.models.components import CoarseFrames, ConvClip, MeanContext, PlacesContext
+from whatwhere.models.components import CoarseFrames, ConvClip, MeanContext, PlacesContext, UnboundedPlaces
 
 
 def test_the_coarse_view_knows_means_of_squares_only():
@@ -57,3 +59,17 @@ def test_places_of_peaks():
     torch.testing.assert_close(found, torch.tensor([[1.0, -0.5, -1.0, 1.0]]))
     # Where nothing stands out, it is the middle.
     torch.testing.assert_close(context(torch.zeros(1, 2, 5, 9)), torch.zeros(1, 4))
+
+
+def test_unbounded_places_are_told_exactly_by_a_tangent():
+    bounded, unbounded = PlacesContext(3), UnboundedPlaces(3)
+    maps = torch.rand(2, 4, 3, 7, 9)
+    torch.testing.assert_close(unbounded(maps).tanh(), 0.995 * bounded(maps))
+    # At the very border they are finite, and so are gradients.
+    peak = torch.zeros(1, 3, 7, 9)
+    peak[..., 0, 8] = 1e3
+    peak.requires_grad_()
+    places = unbounded(peak)
+    torch.testing.assert_close(places.abs(), torch.full((1, 6), math.atanh(0.995)))
+    (gradient,) = torch.autograd.grad(places.sum(), peak)
+    assert gradient.isfinite().all()
