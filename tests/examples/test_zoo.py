@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from whatwhere.examples import hart, ratm, sqair, zoo
+from whatwhere.examples import glimpse_clouds, hart, ratm, sqair, zoo
 from whatwhere.examples.zoo import Packaged, packaged
 
 PAGE = Path(__file__).parents[2] / "docs/zoo.md"
@@ -28,6 +28,9 @@ class Small(NamedTuple):
 CLUTTER = ["--data=clutter", "--difficulty=0.3", "--videos=6", "--frames=20"]
 VIDEOS = ["--videos=12", "--particles=1", "--iwae-videos=1", "--iwae-particles=1"]
 EVALUATIONS = {
+    "glimpse-clouds-mnist": Small(
+        glimpse_clouds.main, ["--videos=100"], "accuracy", "held_out.accuracy", 0.06
+    ),
     "ratm-balls": Small(ratm.main, ["--videos=100", "--frames=32"], "iou", "held_out.iou", 0.02),
     "hart-video": Small(hart.main, CLUTTER, "iou", "clutter_100_clips_iou.0.3", 0.05),
     "sqair-glyphs": Small(sqair.main, VIDEOS, "counting.accuracy", "held_out.counting.accuracy", 0.1),
