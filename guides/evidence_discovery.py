@@ -9,7 +9,9 @@ where to look. With what the propagated objects and the slots before have drawn,
 2. *Second look.* A network that sees the window of that place corrects mean and standard deviation, see
    `SecondLook`. `z_where` is drawn from $N(\hat z(x, o) + \delta, s^2)$.
 3. *Looks.* `z_what` is inferred from the remainder at the place that was drawn.
-4. *Presence.* A network decides on the ground of what the object's picture explains of the remainder.
+4. *Presence.* A network decides on the ground of what the object's picture explains of the remainder. In
+   evaluation mode that must be so much, if so much is asked for (`least`): what costs as many nats as the
+   prior says is worth its price where a large object's picture leaves some of it, and it falls to pieces.
 
 All of it is a function of the image and of what was drawn before, so the density of q is known: weights are
 exact and bounds are bounds, and the number of objects can be summed out, see `MarginalELBO`. No gradient is
@@ -33,11 +35,14 @@ from ..models.components.attention import Size
 from ..models.components.networks import LocScale, fill_output_bias, initialise, mlp
 from ..models.components.slots import Slots, TrackedSlots, stack_slots
 from ..models.components.template_matching import observe
-from .evidence import EVIDENCE, LooksBesideOthers, evidence, remainder
+from .evidence import EVIDENCE, LooksBesideOthers, evidence, explained_nats, remainder
 from .further import FurtherLatents
 from .peaks import peak_of_ink, window_at
 from .second_look import SecondLook
 from .slot_discovery import SlotDiscovery
+
+LEAST_SLOPE, MOST_LEAST = 25.0, 12.0
+"""How steeply greatest logits of presence rise where as much is explained as must be, and how far."""
 
 
 class EvidenceDiscovery(LooksBesideOthers, SlotDiscovery):
@@ -59,6 +64,9 @@ class EvidenceDiscovery(LooksBesideOthers, SlotDiscovery):
         scale_bias: initial offset of the raw standard deviation of `z_where`; learned.
         scale: standard deviation of the pixels, the likelihood's.
         where_floor: least standard deviation of `z_where`, see `Discovery`.
+        least: what the picture of an object must explain in evaluation mode, in nats: the logit of presence
+            is at most `LEAST_SLOPE * (nats / least - 1)`, within `MOST_LEAST`. By default the network decides
+            alone, as while it learns: at first no picture explains anything.
         hold: whether `hold` may be other than zero.
         exploration: whether `exploration` may be other than zero.
         further: as of `Discovery`.
@@ -79,12 +87,13 @@ class EvidenceDiscovery(LooksBesideOthers, SlotDiscovery):
         scale_bias: float = -3.0,
         scale: float = 0.3,
         where_floor: float = 0.001,
+        least: float | None = None,
         hold: bool = False,
         exploration: bool = False,
         further: FurtherLatents | None = None,
     ) -> None:
         super().__init__(max_count, what_size, glimpse_size, context_size, hold, exploration, further)
-        checks.positive(size=size, scale=scale)
+        checks.positive(size=size, scale=scale, least=least)
         checks.at_least(1, hidden=hidden)
         checks.not_negative(where_floor=where_floor)
         checks.finite(presence_bias=presence_bias, scale_bias=scale_bias)
@@ -99,6 +108,7 @@ class EvidenceDiscovery(LooksBesideOthers, SlotDiscovery):
         self.size = size
         self.scale = scale
         self.where_floor = where_floor
+        self.least = least
 
     def forward(
         self,
@@ -176,4 +186,7 @@ class EvidenceDiscovery(LooksBesideOthers, SlotDiscovery):
             observed = observe(image, explained.unflatten(-1, image.shape[1:]), self.decoder.clamp)
             found = evidence(observed, self.decoder.glimpses(z_what), self.windows(z_where), self.scale)
         logit: Tensor = self.presence_head(torch.cat([found, z_what], dim=-1))
-        return logit
+        if self.training or self.least is None:
+            return logit
+        most = LEAST_SLOPE * (explained_nats(found) / self.least - 1)
+        return torch.minimum(logit, most.clamp(-MOST_LEAST, MOST_LEAST))

@@ -11,8 +11,6 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
-import torch.nn.functional as F
 
 from ... import checks
 from ..errors import DataError
@@ -60,16 +58,9 @@ class WindowRecipe:
     """
     mirror: bool = False
     """Exchange left and right in half of the windows."""
-    zoom: float = 1.0
-    """Show windows larger or smaller by up to this factor: things nearer than any seen, and farther away.
-    Whole frames become larger only.
-    """
 
     def __post_init__(self) -> None:
         checks.positive(self, "frames", "every", "stride", "crop", "cuts")
-        checks.within("[1, 4]", self, "zoom")
-        if self.zoom > 1 and self.cut == "tiles":
-            raise ValueError("`zoom` is not for tiles, which are the frame as it is")
 
     @property
     def span(self) -> int:
@@ -210,14 +201,9 @@ class VideoWindows:
         piece, recipe = self._pieces[number], self.recipe
         start, rng = piece.starts[place], stream(self.purpose, self.seed, index)
         pixels = self._piece(number)[start - piece.starts[0] :][: recipe.span : recipe.every]
-        whole, size = pixels.shape[-2:], self.shape[3:]
-        if recipe.zoom > 1:
-            least = max(side / most for side, most in zip(size, whole, strict=True))
-            factor = max(recipe.zoom ** rng.uniform(-1, 1), least)
-            size = round(size[0] / factor), round(size[1] / factor)
-        top, left = self._corner(pixels, size, cut, rng)
-        height, width = size
-        pixels = _resized(pixels[..., top : top + height, left : left + width], self.shape[3:])
+        top, left = self._corner(pixels, cut, rng)
+        height, width = self.shape[3:]
+        pixels = pixels[..., top : top + height, left : left + width]
         mirrored = recipe.mirror and rng.random() < 0.5
         video = piece.stretch.video
         region = video.in_source([left, top, width, height])
@@ -225,15 +211,15 @@ class VideoWindows:
             pixels = pixels[..., ::-1]
             region = np.array([region[0] + region[2], region[1], -region[2], region[3]])
         name = f"{video.path.name}@{start}-{start + recipe.span}"
-        return _Window(pixels, piece.stretch, start, (left, top), size, mirrored, region, name)
+        return _Window(pixels, piece.stretch, start, (left, top), mirrored, region, name)
 
-    def _corner(self, pixels: Bytes, size: Size, cut: int, rng: np.random.Generator) -> tuple[int, int]:
+    def _corner(self, pixels: Bytes, cut: int, rng: np.random.Generator) -> tuple[int, int]:
         """Top and left of what is cut out."""
-        whole = pixels.shape[-2:]
-        if self.recipe.crop is None and size == whole:
+        whole, size = pixels.shape[-2:], self.shape[3:]
+        if self.recipe.crop is None:
             return 0, 0
         if self.recipe.cut == "tiles":
-            return _tiles((whole[0], whole[1]), size)[cut]
+            return _tiles((whole[0], whole[1]), self.recipe.crop)[cut]
         room = whole[0] - size[0], whole[1] - size[1]
         if self.recipe.cut == "activity" and rng.random() > _ELSEWHERE:
             ink = pixels[len(pixels) // 2].astype(np.float64).sum(0).cumsum()
@@ -249,11 +235,10 @@ class VideoWindows:
         assert window.stretch.objects is not None
         identities: dict[str, int] = {}
         height, width = self.shape[3:]
-        zoom = np.tile(np.divide((width, height), window.size[::-1]), 2).astype(np.float32)
         for t in range(self.shape[1]):
             found = window.stretch.objects.get(window.start + t * self.recipe.every, {})
-            for name, part, visible in visible_objects(found, window.size, window.corner):
-                slot, inside = identities.setdefault(name, len(identities)), part * zoom
+            for name, inside, visible in visible_objects(found, (height, width), window.corner):
+                slot = identities.setdefault(name, len(identities))
                 labels["boxes"][row, t, slot] = mirrored_boxes(inside, width) if window.mirrored else inside
                 labels["visible"][row, t, slot] = visible
                 labels["count"][row, t] += 1
@@ -304,7 +289,6 @@ class _Window(NamedTuple):
     stretch: Stretch
     start: int
     corner: tuple[int, int]  # left, top
-    size: Size  # of what is cut out
     mirrored: bool
     region: npt.NDArray[np.float64]
     name: str
@@ -371,15 +355,6 @@ def readable_anywhere(frames: Frames) -> Frames:
             yield np.array(frame)
 
     return replace(frames, read=read, length=length, count=lambda: length, anywhere=True, keys=None)
-
-
-def _resized(pixels: Bytes, size: Size) -> Bytes:
-    """Frames `(T, C, H, W)` in another size; where they get smaller, areas are averaged."""
-    if pixels.shape[-2:] == size:
-        return pixels
-    frames = torch.from_numpy(np.ascontiguousarray(pixels)).float()
-    resized = F.interpolate(frames, size, mode="bilinear", antialias=True)
-    return np.asarray(resized.round_().clamp_(0, 255).byte())
 
 
 def _tiles(size: Size, crop: Size) -> list[tuple[int, int]]:

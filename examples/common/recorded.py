@@ -72,10 +72,6 @@ class RecordedConfig:
     """Where that is: `random`; three of four times around something bright (`activity`); or `tiles`."""
     mirror: bool = False
     """Exchange left and right in half of the windows."""
-    zoom: float = 1.0
-    """Show windows of training larger or smaller by up to this factor, whole frames larger: things nearer to
-    the camera than any seen, and farther away.
-    """
     boxes: str | None = source_field(None)
     """Where objects are, for evaluation: a table `frame,id,x,y,w,h`, by default a `boxes.csv` beside the
     video.
@@ -102,9 +98,9 @@ class RecordedConfig:
 
     def window_recipe(self, frames: int, stride: int = 1) -> WindowRecipe:
         """Which windows of so many frames there are."""
-        recipe = WindowRecipe(frames, self.every, stride, self.crop, self.cut)
-        # Held-out windows, which begin farther apart, are shown as they are.
-        return replace(recipe, mirror=self.mirror, zoom=self.zoom) if stride == 1 else recipe
+        return WindowRecipe(
+            frames, self.every, stride, self.crop, self.cut, mirror=self.mirror and stride == 1
+        )
 
 
 Config = TypeVar("Config", bound=RecordedConfig)

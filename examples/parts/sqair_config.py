@@ -115,6 +115,11 @@ class NetworkConfig:
     """Share of `prior.price` that an object must explain of a frame for `tracked` to keep it, at first, see
     `guides.TrackingPropagation`; by default it is kept at first whatever it explains.
     """
+    least: float | None = None
+    """What a new object must explain of a frame when `evidence` discovery is evaluated, in units of
+    `prior.price`: more than its price, or what is larger than any seen in training falls to pieces. By
+    default its network decides alone, see `guides.EvidenceDiscovery`.
+    """
     relook: float = 0.0
     """Share of the way that `tracked` goes in each frame to where discovery by evidence would put a window
     around the object, so that sizes follow what is seen, see `guides.TrackingPropagation`.
@@ -129,7 +134,7 @@ class NetworkConfig:
         checks.literals(self)
         checks.positive(self, "image_shape", "max_count", "what_size", "glimpse_size", "search", "cells")
         checks.positive(self, "hidden", "narrow", "presence_hidden", "what_hidden")
-        checks.positive(self, "reach", "where_floor", "stay", "look_scale", "refine_frames")
+        checks.positive(self, "reach", "where_floor", "stay", "least", "look_scale", "refine_frames")
         checks.not_negative(self, "refine_looks")
         checks.share(self, "relook")
         checks.not_negative(self, "far")
@@ -139,6 +144,8 @@ class NetworkConfig:
                 '`relook` is for `discovery` "evidence" and `follow` "tracked", '
                 f"got {self.discovery!r} and {self.follow!r}"
             )
+        if self.least is not None and self.discovery != "evidence":
+            raise ValueError(f'`least` is for `discovery` "evidence", got {self.discovery!r}')
         checks.finite(self, "look_gate")
         if self.layers and self.background in ("learned", "fixed"):
             raise ValueError(
@@ -404,6 +411,7 @@ _VIDEO = SQAIRConfig(
         relook=0.3,
         anywhere=True,
         stay=0.5,
+        least=2.5,
     ),
     prior=PriorConfig(
         propagation="motion",
@@ -492,7 +500,15 @@ _SPRITES = replace(
     # They move by three pixels a frame, and look alike: what is farther away is another one. What others hide
     # for the most part stays.
     network=replace(
-        _VIDEO.network, max_count=3, layers=True, relook=0.0, search=8, far=0, trust=0.02, stay=0.1
+        _VIDEO.network,
+        max_count=3,
+        layers=True,
+        relook=0.0,
+        search=8,
+        far=0,
+        trust=0.02,
+        stay=0.1,
+        least=None,
     ),
     prior=replace(_VIDEO.prior, price=1_500.0, size_step=0.02),
     training=replace(_VIDEO.training, minutes=18.0),
@@ -501,6 +517,7 @@ _SPRITES = replace(
 _BALLS = replace(
     _SPRITES,
     output=Path("runs/balls"),
+    learning_rate=3e-5,  # at ten times as much the last minute undoes some of what `motion` has learned
     first_frames=12,
     frames=12,
     data=DataConfig(source="balls-interaction"),
@@ -513,6 +530,15 @@ _BALLS = replace(
     network=replace(_SPRITES.network, layers=False, looks="static", anywhere=False),
     prior=replace(_SPRITES.prior, propagation="relational-motion", object_size=(20.0, 20.0)),
     training=replace(_SPRITES.training, minutes=15.0),
+)
+
+_OCCLUSION = replace(
+    _BALLS,
+    output=Path("runs/balls-occlusion"),
+    data=DataConfig(source="balls-occlusion"),
+    warm_start=replace(_BALLS.warm_start, motion=replace(_BALLS.warm_start.motion, share=0.62)),
+    network=replace(_BALLS.network, layers=True),
+    prior=replace(_BALLS.prior, propagation="motion"),
 )
 
 
@@ -555,6 +581,8 @@ PRESETS = {
     "sprites": _SPRITES,
     # Balls that collide: most of the time is for the prior of motion, which knows of the others.
     "balls": _BALLS,
+    # Balls that hide each other and do not collide: in layers, with a prior of motion that knows of walls.
+    "balls-occlusion": _OCCLUSION,
     # Balls that collide: the same with objects that know of each other.
     "gswm-like": _GSWM,
     # SQAIR with objects that know of each other, of model and guide.

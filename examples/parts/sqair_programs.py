@@ -390,6 +390,7 @@ def _evidence_discovery(
         network.presence_hidden,
         scale=prior.likelihood_scale,
         where_floor=network.where_floor,
+        least=_of_price("least", network.least, prior),
         hold=hold,
         exploration=exploration,
         further=further,
@@ -428,11 +429,7 @@ def _propagation(
             '`network.follow` "tracked" searches for what objects looked like: set `network.looks` to '
             '"static" or "sticky", got "redrawn"'
         )
-    stay_nats = None
-    if network.stay is not None:
-        if not prior.price:
-            raise ValueError("`network.stay` is a share of `prior.price`, which is not given")
-        stay_nats = network.stay * prior.price
+    stay_nats = _of_price("stay", network.stay, prior)
     return TrackingPropagation(
         model.propagation_prior,
         model.decoder,
@@ -453,6 +450,15 @@ def _propagation(
         relook=network.relook,
         further=further,
     )
+
+
+def _of_price(name: str, share: float | None, prior: PriorConfig) -> float | None:
+    """The nats that a share of the price of an object is."""
+    if share is None:
+        return None
+    if not prior.price:
+        raise ValueError(f"`network.{name}` is a share of `prior.price`, which is not given")
+    return share * prior.price
 
 
 class _Encoders(NamedTuple):

@@ -37,7 +37,9 @@ def run(*arguments: object) -> int:
     return main([str(argument) for argument in arguments])
 
 
-@pytest.mark.parametrize("preset", ["sprites", "balls", "scalor-like", "gswm-like", "r-sqair-like"])
+@pytest.mark.parametrize(
+    "preset", ["sprites", "balls", "balls-occlusion", "scalor-like", "gswm-like", "r-sqair-like"]
+)
 def test_every_command_runs(preset: str, tmp_path: Path, capsys):
     source = PRESETS[preset].data.source
     assert run("train", "--preset", preset, "--output", tmp_path, *SMALL) == 0

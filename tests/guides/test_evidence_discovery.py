@@ -167,7 +167,9 @@ def test_evidence_is_the_gain_of_the_log_likelihood():
     torch.testing.assert_close(found[2], torch.ones(()).double(), rtol=0, atol=0.1)
 
 
-def slot_by_slot(programs: Programs, image: Tensor, trace: poutine.Trace) -> Tensor:
+def slot_by_slot(
+    programs: Programs, image: Tensor, trace: poutine.Trace, least: float | None = None
+) -> Tensor:
     """log q of what a trace says of one frame, reckoned slot by slot, image by image."""
     discovery: EvidenceDiscovery = programs.guide.discovery
     decoder, total = programs.model.decoder, torch.zeros(len(image)).double()
@@ -190,15 +192,22 @@ def slot_by_slot(programs: Programs, image: Tensor, trace: poutine.Trace) -> Ten
             observed = observe(one.unsqueeze(0), canvas.unsqueeze(0), True)
             seen = evidence(observed, picture, windows(where).unsqueeze(0), 0.3)[0]
             logit = discovery.presence_head(torch.cat([seen, what]))[0]
+            if least is not None:
+                gain = 10 * seen[0].sinh()
+                logit = torch.minimum(logit, (25 * (gain / least - 1)).clamp(-12, 12))
             total[b] += torch.distributions.Bernoulli(logits=logit).log_prob(pres)
             canvas = canvas + paste(picture, windows(where).unsqueeze(0), one.shape[1:])[0]
     return total
 
 
-@pytest.mark.parametrize("active", [False, True])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_its_density_is_that_of_a_loop(channels: int, active: bool):
-    programs = spotted(replace(NETWORK, image_shape=(channels, 24, 24)))
+@pytest.mark.parametrize(
+    ("channels", "active", "least"),
+    [(1, False, None), (1, True, None), (3, False, None), (3, True, None), (1, True, 1.1), (1, False, 30.0)],
+)
+def test_its_density_is_that_of_a_loop(channels: int, active: bool, least: float | None):
+    """In evaluation mode, in which an object must explain something: here next to nothing, or a lot."""
+    network = replace(NETWORK, image_shape=(channels, 24, 24), least=None if least is None else least / 10)
+    programs = spotted(network, replace(PRIOR, price=10.0))
     use_active_set(*programs, on=active)
     image = torch.cat(
         [scene(programs, (5.0, 6.0, 0.9), (16.0, 8.0, 0.7)), torch.rand(1, channels, 24, 24).double()]
@@ -209,7 +218,16 @@ def test_its_density_is_that_of_a_loop(channels: int, active: bool):
         for site in trace.nodes.values()
         if site["type"] == "sample" and "fn" in site and "discovery" in site["name"]
     )
-    torch.testing.assert_close(log_q, slot_by_slot(programs, image, trace))
+    torch.testing.assert_close(log_q, slot_by_slot(programs, image, trace, least))
+
+
+def test_while_it_learns_objects_need_not_explain_anything():
+    programs = spotted(replace(NETWORK, least=3.0), replace(PRIOR, price=10.0))
+    programs.guide.train()
+    image = torch.rand(1, 1, 24, 24).double()
+    trace = discover(programs, image)
+    log_q = trace.log_prob_sum(lambda name, site: name.startswith("discovery"))
+    torch.testing.assert_close(log_q, slot_by_slot(programs, image, trace).sum())
 
 
 def test_a_model_of_crops_is_one_of_whole_frames_with_more_slots():

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from whatwhere.checks import FieldError
 from whatwhere.datasets import (
     DataError,
     FrameRecipe,
@@ -210,44 +209,3 @@ def test_frames_of_a_film_are_prepared_wherever_reading_begins(tmp_path: Path) -
 def test_a_size_is_told_in_one_way() -> None:
     with pytest.raises(ValueError, match="`resize` and `scale` are two ways"):
         FrameRecipe(resize=(3, 4), scale=0.5)
-
-
-def test_zoomed_windows_show_what_is_in_their_region(video: Frames) -> None:
-    """Boxes and pixels of a window are those of its part of the frame, so many times as large."""
-    data = windows(video, frames=2, crop=(12, 12), mirror=True, zoom=2.0).subset(range(200))
-    assert data.regions is not None
-    assert data.boxes is not None
-    sides = data.regions[:, 3]
-    assert (sides.min(), sides.max()) == (6, 24)
-    assert (sides < 12).mean() == pytest.approx(0.5, abs=0.1)
-    np.testing.assert_array_equal(np.abs(data.regions[:, 2]), sides)
-    seen = 0
-    for clip, region, boxes in zip(data.video[:, 0, 0], data.regions, data.boxes[:, 0, 0], strict=True):
-        left, top, width, side = region
-        start = min(left, left + width)
-        box = OBJECTS[int(clip.min())]["a"] - [start, top, 0, 0]
-        low, high = (np.clip(at, 0, side) * 12 / side for at in (box[:2], box[:2] + box[2:]))
-        if width < 0:
-            low[0], high[0] = 12 - high[0], 12 - low[0]
-        if boxes[2] > 0:
-            np.testing.assert_allclose(boxes, [*low, *(high - low)], atol=1e-4)
-            bright = (clip.astype(float) - clip.min()).sum() / (255 - clip.min())
-            assert bright == pytest.approx(np.prod(high - low), rel=0.2, abs=1)
-            seen += 1
-    assert seen > 50
-
-
-def test_whole_frames_are_only_enlarged(video: Frames) -> None:
-    data = windows(video, zoom=1.5).subset(range(38))
-    assert data.regions is not None
-    assert data.video.shape[-2:] == (HEIGHT, WIDTH)
-    assert (data.regions[:, 3] == HEIGHT).mean() == pytest.approx(0.5, abs=0.2)
-    assert (data.regions[:, 3] >= HEIGHT / 1.5).all()
-    assert (data.regions[:, :2] + data.regions[:, 2:] <= (WIDTH, HEIGHT)).all()
-
-
-def test_zoom_that_cannot_be_is_refused() -> None:
-    with pytest.raises(ValueError, match="`zoom` is not for tiles"):
-        WindowRecipe(zoom=1.5, crop=(9, 9), cut="tiles")
-    with pytest.raises(FieldError, match="zoom"):
-        WindowRecipe(crop=(9, 9), zoom=0.5)

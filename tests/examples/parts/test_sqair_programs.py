@@ -68,7 +68,7 @@ def test_windows_of_expected_objects_have_as_many_pixels_in_any_frame():
     ],
 )
 def test_what_depends_on_the_size_is_named(part: str, field: str, value: str, message: str):
-    own = replace(SMALL, network=replace(SMALL.network, relook=0.0))  # which is for `evidence` alone
+    own = replace(SMALL, network=replace(SMALL.network, relook=0.0, least=None))  # for `evidence` alone
     config = replace(own, **{part: replace(getattr(own, part), **{field: value})})
     assert fitted_to(config, (1, 24, 20)).network.image_shape == (1, 24, 20)
     with pytest.raises(ValueError, match=f"frames of another size: {message}"):
@@ -76,7 +76,8 @@ def test_what_depends_on_the_size_is_named(part: str, field: str, value: str, me
 
 
 def test_other_slots_need_a_price_and_other_channels_another_model():
-    config = replace(SMALL, prior=replace(SMALL.prior, price=None), network=replace(SMALL.network, stay=None))
+    network = replace(SMALL.network, stay=None, least=None)
+    config = replace(SMALL, prior=replace(SMALL.prior, price=None), network=network)
     with pytest.raises(ValueError, match="other slots: the prior of the number of objects is learned"):
         fitted_to(config, (1, 24, 20), 5)
     with pytest.raises(ValueError, match="frames of other channels: glimpses have 1"):
