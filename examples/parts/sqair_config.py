@@ -517,7 +517,7 @@ _SPRITES = replace(
 _BALLS = replace(
     _SPRITES,
     output=Path("runs/balls"),
-    learning_rate=3e-5,  # at ten times as much the last minute undoes some of what `motion` has learned
+    learning_rate=1e-5,  # at 3e-4 the last minute undoes a fifth of what `motion` has learned
     first_frames=12,
     frames=12,
     data=DataConfig(source="balls-interaction"),
@@ -525,7 +525,7 @@ _BALLS = replace(
         frames=replace(_SPRITES.warm_start.frames, share=0.14, price=700.0),
         looks=replace(_SPRITES.warm_start.looks, share=0.1, frames=4_000),
         again=replace(_AGAIN, share=0.06),
-        motion=MotionConfig(share=0.55, videos=3_000),
+        motion=MotionConfig(share=0.62, videos=3_000),
     ),
     network=replace(_SPRITES.network, layers=False, looks="static", anywhere=False),
     prior=replace(_SPRITES.prior, propagation="relational-motion", object_size=(20.0, 20.0)),
@@ -536,7 +536,6 @@ _OCCLUSION = replace(
     _BALLS,
     output=Path("runs/balls-occlusion"),
     data=DataConfig(source="balls-occlusion"),
-    warm_start=replace(_BALLS.warm_start, motion=replace(_BALLS.warm_start.motion, share=0.62)),
     network=replace(_BALLS.network, layers=True),
     prior=replace(_BALLS.prior, propagation="motion"),
 )
