@@ -20,7 +20,7 @@ from .components.gaussian_windows import (
     hart_boxes,
     smooth_knee_sigma,
 )
-from .components.glimpse_evidence import MAPS, NUMBERS, GlimpseEvidence, Memory
+from .components.glimpse_evidence import NUMBERS, GlimpseEvidence, Memory
 from .components.initialisers import glorot_uniform
 from .components.networks import fill_output_bias, mlp
 from .components.precision import without_autocast
@@ -57,7 +57,7 @@ class HARTState(NamedTuple):
     memory: Memory | None = None
     """What `GlimpseEvidence` knows; None without."""
     first_sides: Tensor | None = None
-    """Width and height of the first box, `(B, 2)`; None without `BoundedSizes`."""
+    """Width and height of the first window, `(B, 2)`; None without `BoundedSizes`."""
     size: Tensor | None = None
     """Logarithm of the sides in units of the first, `(B, 1)`; None without `BoundedSizes`."""
 
@@ -107,9 +107,8 @@ class HARTCell(nn.Module):
             through the LSTM: each step of a window answers for the next frame alone. The other gradients
             explode in long or hard videos.
         evidence: compares each frame with the first glimpse. The window is moved to the place that was found
-            before it is read; numbers of `evidence` are added to the features of the LSTM and to z, and maps
-            of it to the logits of the location map, with weights that are 0 at first. Steps of the window are
-            taken as far as the place is trusted.
+            before it is read; numbers of `evidence` are added to the features of the LSTM and to z. Steps of
+            the window are taken as far as the place is trusted.
         sizes: bounds sizes, for `units` "window"; by default steps and corrections are free. With `evidence`
             the size follows what that says, and not the network's step.
 
@@ -171,9 +170,6 @@ class HARTCell(nn.Module):
         if dorsal is not None:
             self.mask_features = nn.Linear(rows * columns, mask_features)
             known += mask_features
-        self.location_evidence: nn.Conv2d | None = None
-        if dorsal is not None and evidence is not None:
-            self.location_evidence = nn.Conv2d(MAPS, 1, 1)
         self.attention_head = mlp([known, head_size, 4], nn.ELU)
         self.box_head = mlp([known, head_size, 4], nn.ELU)
         first_step = _FIRST_STEP[units] if evidence is None else _FIRST_STEP_BESIDE_EVIDENCE
@@ -193,8 +189,6 @@ class HARTCell(nn.Module):
             # Boxes and windows rest where they are at first.
             nn.init.uniform_(head[-1].get_parameter("weight"), -1e-3, 1e-3)
             fill_output_bias(head, 0.0)
-        if self.location_evidence is not None:
-            nn.init.zeros_(self.location_evidence.weight)
         share = torch.tensor([-margin, -margin, 2 * margin, 2 * margin]) / _LARGEST_BIAS[self.units]
         with torch.no_grad():
             self.bias.copy_(share.atanh() + torch.empty(4).uniform_(-1e-3, 1e-3))
@@ -249,7 +243,7 @@ class HARTCell(nn.Module):
         maps = self.v1(glimpse)
         memory = None
         if self.evidence is not None:
-            memory = self.evidence.start(frame, first_box, maps)
+            memory = self.evidence.start(frame, first_box)
             where = torch.cat([where, self.evidence.first_numbers(first_box)], dim=-1)
         features = self.first_features(self._features(self.ventral(maps), where)).relu()
         appearance, (hidden, cell) = self.lstm(features, self.lstm.initial_state(features))
@@ -257,7 +251,7 @@ class HARTCell(nn.Module):
         state = HARTState(self.windows_around(first_box), appearance, first, memory)
         if self.sizes is None:
             return state
-        sides = first_box[:, 2:]
+        sides = state.attention[:, 2:]
         return state._replace(first_sides=sides, size=torch.zeros_like(sides[:, :1]))
 
     def forward(self, frame: Tensor, state: HARTState) -> tuple[HARTState, HARTFrame]:
@@ -276,9 +270,6 @@ class HARTCell(nn.Module):
         logits = filters = None
         if self.dorsal is not None:
             logits, filters = self.dorsal(maps, state.appearance)
-            if self.location_evidence and self.evidence and memory is not None and found is not None:
-                seen = self.evidence.maps(found, window, maps, memory)
-                logits = logits + self.location_evidence(seen).squeeze(1)
             mask = logits.sigmoid()
             ventral = ventral * mask.unsqueeze(1)
         output, lstm = self.lstm(self._features(ventral, where), state.lstm)
@@ -310,7 +301,7 @@ class HARTCell(nn.Module):
         before = state.size.detach() if self.detached else state.size
         # Sizes that were learned of pasted objects made boxes of real video worse; what is seen serves both.
         size = self.sizes.next(before, change[:, 2:] if growth is None else growth)
-        extent = state.first_sides * (1 + self.margin()[2:]) * size.exp()
+        extent = state.first_sides * size.exp()
         middle = middles(window) + step[:, :2]
         return self._kept(torch.cat([middle - extent / 2, extent], dim=-1)), size
 

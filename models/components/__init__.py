@@ -42,7 +42,7 @@ from .clip_features import (
     PlacesContext,
     UnboundedPlaces,
 )
-from .correlation import Templates, normalised_cross_correlation
+from .correlation import normalised_cross_correlation
 from .dynamic_filters import DynamicFilterLayer, DynamicFilters, dynamic_convolution
 from .feature_extractors import (
     ConvPoolFeatures,
@@ -152,7 +152,6 @@ __all__ = [
     "slot_at",
     "slots_of",
     "tracked",
-    "Templates",
     "normalised_cross_correlation",
     "object_boxes",
     "looks",

@@ -67,7 +67,7 @@ def box_within_image(boxes: Tensor, size: Size) -> Tensor:
     middle = middles(boxes)
     extent = boxes[..., 2:].minimum(largest)
     inside = torch.cat([middle.clamp(min=0).minimum(largest) - extent / 2, extent], dim=-1)
-    return boxes + (inside - boxes).detach()
+    return boxes + (inside - boxes).detach() if boxes.requires_grad else inside
 
 
 def ink_boxes(images: Tensor, threshold: float) -> Tensor:

@@ -16,69 +16,13 @@ Cross-Correlation*, 1995, whose integral images are for equal weights).
 from __future__ import annotations
 
 from functools import cache
-from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 _FLAT = 1e-6
 """Mean square deviation of grey values in [0, 1], in all channels, below which a place has no look."""
-
-
-class Templates(NamedTuple):
-    """Templates that images of one size are compared with: what of them can be computed once."""
-
-    kernels: Tensor
-    r"""Transforms of $w (T - \bar T) / \sqrt{\sum w (T - \bar T)^2}$, conjugate, `(..., C, N, M)`; of flat
-    templates 0."""
-    spread: Tensor
-    """Transforms of w, conjugate, `(..., 1, N, M)`."""
-    size: tuple[int, int]
-    """Rows and columns of what is transformed, a little more than those of the images."""
-    places: tuple[int, int]
-    """Rows and columns of the scores."""
-
-    @classmethod
-    def prepared(cls, templates: Tensor, weights: Tensor | None, height: int, width: int) -> Templates:
-        """Templates for images of a height and width, see `normalised_cross_correlation`."""
-        down, across = templates.shape[-2:]
-        if down > height or across > width:
-            raise ValueError(
-                f"`templates` of {down} x {across} cells are larger than images of {height} x {width}"
-            )
-        kernels, cells = template_kernels(templates, weights)
-        size = _fast_length(height), _fast_length(width)
-        transformed, spread = (
-            torch.fft.rfft2(each, s=size).conj().resolve_conj() for each in (kernels, cells)
-        )
-        return cls(transformed, spread, size, (height - down + 1, width - across + 1))
-
-    def scores(self, images: Tensor) -> Tensor:
-        """How much images look like the templates, see `normalised_cross_correlation`.
-
-        Args:
-            images: `(..., C, H, W)`; their means should be about 0, so that sums of squares cancel less.
-        """
-        product, deviation = self.parts(images)
-        return (product / deviation).clamp(-1, 1)
-
-    def parts(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Numerator and denominator of `scores`.
-
-        They are $\sum w (X - \bar X) (T - \bar T)$, of templates whose deviation is 1, and
-        $\sqrt{\sum w (X - \bar X)^2}$.
-        """
-        seen = torch.cat([images, images.square().sum(dim=-3, keepdim=True)], dim=-3)
-        spectra = torch.fft.rfft2(seen, s=self.size)
-        product = self._at_places((spectra[..., :-1, :, :] * self.kernels).sum(dim=-3))
-        means = self._at_places(spectra * self.spread)
-        variance = means[..., -1, :, :] - means[..., :-1, :, :].square().sum(dim=-3)
-        flat = _FLAT * images.shape[-3]
-        return product.masked_fill(variance <= flat, 0.0), variance.clamp(min=flat).sqrt()
-
-    def _at_places(self, spectra: Tensor) -> Tensor:
-        rows, columns = self.places
-        return torch.fft.irfft2(spectra, s=self.size)[..., :rows, :columns]
 
 
 def template_kernels(templates: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -100,11 +44,43 @@ def template_kernels(templates: Tensor, weights: Tensor | None = None) -> tuple[
     return (cells * deviation / energy.clamp(min=flat).sqrt()).masked_fill(energy <= flat, 0.0), cells
 
 
+def bands(weights: Tensor, length: int) -> Tensor:
+    """Matrices whose product with `length` values are their weighted sums at all places.
+
+    Args:
+        weights: `(..., n)`.
+        length: L, at least n.
+
+    Returns:
+        `(..., L - n + 1, L)`.
+    """
+    around = length - weights.shape[-1]
+    return F.pad(weights, (around, around)).unfold(-1, length, 1).flip(-2)
+
+
+def deviations(images: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    r"""$\sqrt{\sum w (X - \bar X)^2}$ at all places, which numerators of scores are divided by.
+
+    Infinite where images are flat.
+
+    Args:
+        images: `(..., C, H, W)`; their means should be about 0, so that sums of squares cancel less.
+        down: `bands` of weights of rows, whose sum is 1, `(..., 1, H - h + 1, H)`.
+        across: the same of columns, `(..., 1, W - w + 1, W)`: w is the product of both.
+
+    Returns:
+        `(..., H - h + 1, W - w + 1)`.
+    """
+    seen = torch.cat([images, images.square().sum(dim=-3, keepdim=True)], dim=-3)
+    means = down @ seen @ across.mT
+    return _deviation(means)
+
+
 def normalised_cross_correlation(images: Tensor, templates: Tensor, weights: Tensor | None = None) -> Tensor:
     """How much images look like templates, at all places where a template is inside.
 
     Leading axes are broadcast. Nothing is read from the device. Single precision is enough for patches; whole
-    frames want double, as sums over all of the frame are rounded. `Templates` are for many images.
+    frames want double, as sums over all of the frame are rounded.
 
     Args:
         images: `(..., C, H, W)`, floating point.
@@ -115,8 +91,27 @@ def normalised_cross_correlation(images: Tensor, templates: Tensor, weights: Ten
     Returns:
         `(..., H - h + 1, W - w + 1)`, in [-1, 1]; 0 where image or template are flat.
     """
-    prepared = Templates.prepared(templates, weights, images.shape[-2], images.shape[-1])
-    return prepared.scores(images - images.mean(dim=(-2, -1), keepdim=True))
+    images = images - images.mean(dim=(-2, -1), keepdim=True)
+    (height, width), (down, across) = images.shape[-2:], templates.shape[-2:]
+    if down > height or across > width:
+        raise ValueError(
+            f"`templates` of {down} x {across} cells are larger than images of {height} x {width}"
+        )
+    size = _fast_length(height), _fast_length(width)
+    seen = torch.cat([images, images.square().sum(dim=-3, keepdim=True)], dim=-3)
+    kernels, cells = (torch.fft.rfft2(each, s=size).conj() for each in template_kernels(templates, weights))
+    spectra = torch.fft.rfft2(seen, s=size)
+    product, means = (
+        torch.fft.irfft2(each, s=size)[..., : height - down + 1, : width - across + 1]
+        for each in ((spectra[..., :-1, :, :] * kernels).sum(dim=-3), spectra * cells)
+    )
+    return (product / _deviation(means)).clamp(-1, 1)
+
+
+def _deviation(means: Tensor) -> Tensor:
+    """Of weighted means of images and, in the last channel, of their squares; infinite where flat."""
+    variance = means[..., -1, :, :] - means[..., :-1, :, :].square().sum(dim=-3)
+    return variance.masked_fill(variance <= _FLAT * (means.shape[-3] - 1), torch.inf).sqrt()
 
 
 @cache

@@ -28,17 +28,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .boxes import middles
-from .correlation import Templates, template_kernels
+from .correlation import bands, deviations, template_kernels
 from .gaussian_read import HART_EPSILON, gaussian_read
 from .gaussian_windows import GaussianWindow, SigmaRule, smooth_knee_sigma
 from .looks import looks
-from .precision import without_autocast
 from .ridge_filter import RidgeFilter, peak_at_corner
 
 NUMBERS = 10
 """Numbers of `GlimpseEvidence`, see `Found.numbers`."""
-MAPS = 2
-"""Maps of `GlimpseEvidence`, see `GlimpseEvidence.maps`."""
 
 _SAMPLES_PER_SIDE = 10.0
 """Samples along the side of a square as large as the box."""
@@ -62,8 +59,12 @@ _PATIENCE = 3
 class Memory(NamedTuple):
     """What is known of how objects look."""
 
-    first: Templates
-    """Looks of the first glimpse, `(B, F, ...)`."""
+    first: Tensor
+    """Makes numerators of the correlation with the first looks, of transforms `(B, F, N, N // 2 + 1)`."""
+    rows: Tensor
+    """`bands` of the weights of rows, `(B, 1, m, N)`."""
+    columns: Tensor
+    """Those of columns, likewise."""
     sizes: Tensor
     """Kernels of the first looks as if it were smaller, as it is, and larger, `(B, 3, F n^2)`."""
     filter: RidgeFilter
@@ -72,8 +73,6 @@ class Memory(NamedTuple):
     """Weights of the surroundings for it, `(B, 1, N, N)`."""
     stride: Tensor
     """Pixels from sample to sample at the first size, `(B, 1)`."""
-    features: Tensor | None
-    """Mean of V1's maps over the first glimpse, of length 1, `(B, channels)`; None if there were none."""
     doubtful: Tensor
     """Frames in a row whose score was too low, `(B,)`, integers."""
 
@@ -98,12 +97,6 @@ class Found(NamedTuple):
     expected place; how much the surface is above that of the best place elsewhere; trust; the scores of a
     smaller and a larger object less that of this size; the present size's logarithm.
     """
-    centre: Tensor
-    """Middle of where it was looked for, `(B, 2)` in pixels: the expected one, or another if it is lost."""
-    stride: Tensor
-    """Pixels from place to place, `(B, 1)`."""
-    surface: Tensor
-    """How much all places are like the object, `(B, m, m)`."""
 
 
 class GlimpseEvidence(nn.Module):
@@ -124,6 +117,7 @@ class GlimpseEvidence(nn.Module):
     _neighbours: Tensor
     _cells: Tensor
     _cost: Tensor
+    _near: Tensor
     _sweep: Tensor
     _label: Tensor
 
@@ -148,6 +142,7 @@ class GlimpseEvidence(nn.Module):
         row, column = torch.arange(side).repeat_interleave(side), torch.arange(side).repeat(side)
         places = torch.stack([column, row], dim=-1) - reach
         far = places.square().sum(-1) / reach**2
+        apart = (places[:, None] - places).square().sum(-1)
         low, high = (
             ((column + d).clamp(0, side - 1) + side * row, column + side * (row + d).clamp(0, side - 1))
             for d in (-1, 1)
@@ -162,6 +157,7 @@ class GlimpseEvidence(nn.Module):
             ("_neighbours", torch.stack([*low, here, here, *high], dim=-1)),
             ("_cells", cells.flatten(1)),
             ("_cost", (penalty * far).masked_fill(far > 1, torch.inf)),
+            ("_near", apart < (_SAMPLES_PER_SIDE / 4) ** 2),
             ("_sweep", sweep.float()),
             ("_label", torch.fft.rfft2(peak[:, None] * peak)),
         ):
@@ -173,13 +169,12 @@ class GlimpseEvidence(nn.Module):
         return self.samples + 2 * self.reach
 
     @torch.no_grad()
-    def start(self, frame: Tensor, box: Tensor, maps: Tensor | None = None) -> Memory:
+    def start(self, frame: Tensor, box: Tensor) -> Memory:
         """What the first glimpse tells.
 
         Args:
             frame: the first one, `(B, C, H, W)`.
             box: of the object in it, `(B, 4)`, in pixels.
-            maps: V1's, of a glimpse of that box, `(B, channels, r, c)`; only `maps` needs them.
         """
         extent = box[:, 2:]
         stride = torch.maximum(
@@ -192,19 +187,20 @@ class GlimpseEvidence(nn.Module):
         cells = torch.arange(self.samples, device=box.device, dtype=box.dtype) - (self.samples - 1) / 2
         cover = (half[:, :, None] + 0.5 - cells.abs()).clamp(0, 1)
         falling = (-0.5 * (cells / (_WEIGHT_WIDTH * half[:, :, None])).square()).exp()
-        across, down = (cover * falling).unbind(1)
-        weights = down[:, :, None] * across[:, None, :]
-        features = None if maps is None else F.normalize(maps.mean((2, 3)).to(box.dtype), dim=1)
+        columns, rows = F.normalize(cover * falling, p=1, dim=-1).unbind(1)
+        weights = rows[:, :, None] * columns[:, None, :]
         cells = torch.arange(self.extent, device=box.device, dtype=box.dtype) - (self.extent - 1) / 2
         distance = cells / (half + _CONTEXT * _SAMPLES_PER_SIDE / 2)[:, :, None]
         across, down = (torch.pi / 2 * distance.clamp(-1, 1)).cos().square().unbind(1)
         taper = (down[:, :, None] * across[:, None, :])[:, None]
-        first = Templates.prepared(seen[1], weights, self.extent, self.extent)
-        sizes = template_kernels(seen, weights)[0].transpose(0, 1).flatten(2)
+        kernels = template_kernels(seen, weights)[0]
+        first = torch.fft.rfft2(kernels[1], s=(self.extent, self.extent)).conj().resolve_conj()
+        sizes = kernels.transpose(0, 1).flatten(2)
+        lines = (bands(each, self.extent)[:, None].contiguous() for each in (rows, columns))
         region = self._surroundings(frame, middles(box), stride)
         learned = RidgeFilter.learned(torch.fft.rfft2(region * taper), self._label)
         doubtful = torch.zeros_like(box[:, 0], dtype=torch.long)
-        return Memory(first, sizes, learned, taper, stride, features, doubtful)
+        return Memory(first, *lines, sizes, learned, taper, stride, doubtful)
 
     def first_numbers(self, like: Tensor) -> Tensor:
         """Those of a first glimpse, which is where it was said to be, `(B, 10)`."""
@@ -225,8 +221,8 @@ class GlimpseEvidence(nn.Module):
         stride = memory.stride * size.exp()
         centre = torch.addcmul(expected, self._sweep[memory.doubtful.remainder(len(self._sweep))], stride)
         region = self._surroundings(frame, centre, stride)
-        answers = self._answers(region, memory)
-        product, deviation = (each.flatten(1) for each in memory.first.parts(region))
+        answers, product = self._answers(region, memory)
+        deviation = deviations(region, memory.rows, memory.columns).flatten(1)
         scores = product / deviation  # (B, m^2), as all of them
         surface = (scores + answers) / 2
         best = (surface - self._cost).argmax(1)
@@ -246,8 +242,7 @@ class GlimpseEvidence(nn.Module):
         sure = (_STEEPNESS * (score - self.retake)).sigmoid()
         doubtful = (memory.doubtful + 1) * (excess[:, 0] < 0)
         there = RidgeFilter.learned(torch.fft.rfft2(moved * memory.taper), self._label)
-        away = (self._places - place[:, None]).square().sum(-1)
-        second = surface.masked_fill(away < (_SAMPLES_PER_SIDE / 4) ** 2, -1.0).amax(1, keepdim=True)
+        second = surface.masked_fill(self._near[best], -1.0).amax(1, keepdim=True)
         middle = len(self._places) // 2
         numbers = [place / self.reach, score, answer, scores[:, middle : middle + 1]]
         numbers += [height - second, trust, sizes[:, ::2, 0] - score, size]
@@ -258,41 +253,9 @@ class GlimpseEvidence(nn.Module):
             growth=tops[:, 2:] * sure,
             lost=doubtful >= _PATIENCE,
             numbers=torch.cat(numbers, dim=-1),
-            centre=centre,
-            stride=stride,
-            surface=surface.unflatten(1, (-1, 2 * self.reach + 1)),
         )
         learned = memory.filter.towards(there, self.rate * found.trust)
         return found, memory._replace(filter=learned, doubtful=doubtful)
-
-    @torch.no_grad()
-    def maps(self, found: Found, window: Tensor, maps: Tensor, memory: Memory) -> Tensor:
-        """Evidence for each cell of a window around the place that was found.
-
-        Args:
-            found: see `forward`.
-            window: its box, `(B, 4)`, in pixels.
-            maps: V1's, of its glimpse, `(B, channels, r, c)`.
-            memory: of what was seen.
-
-        Returns:
-            `(B, 2, r, c)`: the score of an object there, and how much its features are like the first ones.
-
-        Raises:
-            ValueError: if `start` was given no maps.
-        """
-        if memory.features is None:
-            raise ValueError("`maps` compares with those of the first glimpse, but `start` was given none")
-        with without_autocast(maps.device):
-            half = self.reach * found.stride  # of the surface's side, in pixels
-            middle = (middles(window) - found.centre) / half
-            frame = torch.cat([(window[:, 2:] / (2 * half)).diag_embed(), middle[:, :, None]], dim=2)
-            grid = F.affine_grid(frame, [len(maps), 1, *maps.shape[-2:]], align_corners=False)
-            score = F.grid_sample(found.surface[:, None], grid, "bilinear", "zeros", align_corners=True)
-            seen = maps.to(score.dtype).flatten(2)
-            length = torch.linalg.vector_norm(seen, dim=1, keepdim=True).clamp(min=1e-12)
-            likeness = (memory.features[:, None] @ seen / length).view_as(score)
-            return torch.cat([score, likeness], dim=1)
 
     def _looks(self, frame: Tensor, middle: Tensor, stride: Tensor, samples: int) -> Tensor:
         """Looks of squares of samples, `(..., B, F, samples, samples)`."""
@@ -306,11 +269,16 @@ class GlimpseEvidence(nn.Module):
         seen = self._looks(frame, middle, stride, self.extent)
         return seen - seen.mean(dim=(-2, -1), keepdim=True)
 
-    def _answers(self, region: Tensor, memory: Memory) -> Tensor:
-        """What the filter answers at all places, `(B, m^2)`."""
+    def _answers(self, region: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+        """What the filter answers at all places, and the numerators of their scores, both `(B, m^2)`."""
+        spectra = torch.fft.rfft2(torch.cat([region * memory.taper, region], dim=1))
+        tapered, plain = spectra.chunk(2, dim=1)
+        answer = memory.filter.answer(tapered, _REGULARISATION)
+        both = torch.stack([answer, (memory.first * plain).sum(dim=1)], dim=1)
         side = 2 * self.reach + 1
-        answer = memory.filter.answer(torch.fft.rfft2(region * memory.taper), _REGULARISATION)
-        return torch.fft.irfft2(answer, s=(self.extent, self.extent))[:, :side, :side].flatten(1)
+        at_places = torch.fft.irfft2(both, s=(self.extent, self.extent))[..., :side, :side]
+        answers, product = at_places.flatten(2).unbind(1)
+        return answers, product
 
     def _excess(self, score: Tensor, answer: Tensor, memory: Memory) -> Tensor:
         """How far what is at the best place is above what is half trusted, `(B, 1)`."""

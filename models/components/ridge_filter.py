@@ -37,7 +37,8 @@ class RidgeFilter(NamedTuple):
             spectra: transforms of the looks, `(B, d, ...)`.
             label: transform of the answer, `(...)`.
         """
-        return cls(label * spectra.conj(), torch.view_as_real(spectra).square().sum(dim=(1, -1)))
+        conjugate = spectra.conj()
+        return cls(label * conjugate, (spectra * conjugate).real.sum(dim=1))
 
     def towards(self, other: RidgeFilter, rate: Tensor | float) -> RidgeFilter:
         """A step of the running mean; `rate` in [0, 1], a number or `(B,)`."""

@@ -1,12 +1,14 @@
 """Normalised cross-correlation against loops over places, cells and channels."""
 
+import itertools
 import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from whatwhere.models.components.correlation import Templates, normalised_cross_correlation
+from whatwhere.models.components.correlation import bands, deviations, normalised_cross_correlation
 
 
 def slow_correlation(image: Tensor, template: Tensor, weights: Tensor) -> Tensor:
@@ -51,14 +53,20 @@ def test_leading_axes_are_broadcast():
             torch.testing.assert_close(found[i, j].double(), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_templates_are_prepared_once_for_many_images():
-    templates, weights = torch.rand(3, 2, 4, 5), torch.rand(4, 5)
-    prepared = Templates.prepared(templates, weights, 11, 13)
-    for image in torch.rand(3, 2, 11, 13) - 0.5:
-        expected = [slow_correlation(image.double(), each.double(), weights.double()) for each in templates]
-        torch.testing.assert_close(
-            prepared.scores(image).double(), torch.stack(expected), rtol=1e-4, atol=1e-5
-        )
+def test_deviations_by_bands_equal_a_loop_over_places():
+    image = torch.rand(2, 3, 7, 8, dtype=torch.float64) - 0.5
+    image[1, :, :3, :4] = 0.2  # a flat place
+    down, across = (F.normalize(torch.rand(n, dtype=torch.float64), p=1, dim=0) for n in (3, 4))
+    found = deviations(image, bands(down, 7)[None], bands(across, 8)[None])
+    weights = down[:, None] * across
+    assert found.shape == (2, 5, 5)
+    assert found[1, 0, 0] == torch.inf
+    for i, y, x in itertools.product(range(2), range(5), range(5)):
+        below = image[i, :, y : y + 3, x : x + 4]
+        mean = (weights * below).sum(dim=(-2, -1), keepdim=True)
+        variance = (weights * (below - mean).square()).sum()
+        if variance > 1e-5:
+            torch.testing.assert_close(found[i, y, x], variance.sqrt())
 
 
 def test_correlation_ignores_brightness_and_contrast():

@@ -1,12 +1,14 @@
 """Evidence of the first glimpse on pictures that are moved, enlarged, hidden and shown again."""
 
+import itertools
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from whatwhere.models.components.correlation import normalised_cross_correlation
-from whatwhere.models.components.glimpse_evidence import MAPS, NUMBERS, GlimpseEvidence, Memory
+from whatwhere.models.components.glimpse_evidence import NUMBERS, GlimpseEvidence, Memory
 
 
 def smooth(size: int, seed: int) -> Tensor:
@@ -30,17 +32,16 @@ def frame(left: int | None, top: int = 0, scale: float = 1.0) -> Tensor:
 
 BOX = torch.tensor([[30.0, 40.0, 24.0, 24.0]])
 MIDDLE = BOX[:, :2] + 12
-MAPS_OF_V1 = torch.rand(1, 5, 7, 7)
 LEVEL = torch.zeros(1, 1)
 
 
 def start(evidence: GlimpseEvidence) -> Memory:
-    return evidence.start(frame(30, 40), BOX, MAPS_OF_V1)
+    return evidence.start(frame(30, 40), BOX)
 
 
 def shapes(memory: Memory) -> list[torch.Size]:
-    tensors = [*memory.first[:2], memory.sizes, *memory.filter, *memory[3:]]
-    return [tensor.shape for tensor in tensors]
+    parts = [part if isinstance(part, tuple) else (part,) for part in memory]
+    return [tensor.shape for tensor in itertools.chain(*parts)]
 
 
 @pytest.mark.parametrize(("x", "y"), [(0, 0), (7, -5), (-12, 3), (4, 15)])
@@ -152,21 +153,6 @@ def test_what_changes_its_looks_for_good_is_followed():
     assert found.score < evidence.threshold
 
 
-def test_maps_are_highest_where_the_object_is():
-    evidence = GlimpseEvidence()
-    found, memory = evidence(frame(36, 40), MIDDLE, LEVEL, start(evidence))
-    features = torch.zeros(1, 5, 7, 7)
-    features[:, :, 2, 4] = memory.features
-    window = torch.tensor([[30.0, 40.0, 24.0, 24.0]])  # the object is 6 pixels to the right of its middle
-    score, likeness = evidence.maps(found, window, features, memory)[0]
-    assert MAPS == 2
-    assert score.shape == (7, 7)
-    row, column = divmod(int(score.argmax()), 7)
-    assert (row, column) == (3, 5)  # cells are 24 / 7 pixels: 6 are 1.75 of them
-    assert likeness[2, 4].item() == pytest.approx(1, abs=1e-5)
-    assert likeness.sum().item() == pytest.approx(1, abs=1e-5)
-
-
 def test_no_gradient_passes_and_nothing_grows():
     evidence = GlimpseEvidence()
     moving = MIDDLE.clone().requires_grad_()
@@ -176,14 +162,6 @@ def test_no_gradient_passes_and_nothing_grows():
         found, memory = evidence(frame(31, 40), moving, LEVEL, memory)
     assert not any(x.requires_grad for x in found)
     assert shapes(memory) == sizes
-
-
-def test_maps_need_those_of_the_first_glimpse():
-    evidence = GlimpseEvidence()
-    found, memory = evidence(frame(31, 40), MIDDLE, LEVEL, evidence.start(frame(30, 40), BOX))
-    assert memory.features is None
-    with pytest.raises(ValueError, match="`start` was given none"):
-        evidence.maps(found, BOX, MAPS_OF_V1, memory)
 
 
 def test_impossible_numbers_are_refused():
