@@ -5,7 +5,9 @@ overlaps an object by chance, and what it has learned holds for frames of one si
 where to look. With what the propagated objects and the slots before have drawn, o, the places of slot j are
 
 1. *Proposal.* Where most of what is left, `max(x - o, 0)`, is within a window of the size that the prior
-   expects: the maximum of the filtered remainder, refined by mean shift, see `peaks`.
+   expects: the maximum of the filtered remainder, refined by mean shift, see `peaks`. In evaluation mode a
+   larger window can be tried beside it (`larger`): networks see what is in a window, however large it is, so
+   that what is larger than any object in training is known all the same.
 2. *Second look.* A network that sees the window of that place corrects mean and standard deviation, see
    `SecondLook`. `z_where` is drawn from $N(\hat z(x, o) + \delta, s^2)$.
 3. *Looks.* `z_what` is inferred from the remainder at the place that was drawn.
@@ -31,10 +33,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import checks
-from ..models.components.attention import Size
+from ..models.components.attention import Size, crop
 from ..models.components.networks import LocScale, fill_output_bias, initialise, mlp
 from ..models.components.slots import Slots, TrackedSlots, stack_slots
-from ..models.components.template_matching import observe
+from ..models.components.template_matching import fit, observe, sample_area
 from .evidence import EVIDENCE, LooksBesideOthers, evidence, explained_nats, remainder
 from .further import FurtherLatents
 from .peaks import peak_of_ink, window_at
@@ -43,6 +45,12 @@ from .slot_discovery import SlotDiscovery
 
 LEAST_SLOPE, MOST_LEAST = 25.0, 12.0
 """How steeply greatest logits of presence rise where as much is explained as must be, and how far."""
+
+
+MORE, AS_WELL = 1.15, 0.85
+"""A larger window is better if its picture explains so many times as much, and so large a part of what is in
+it, relative to the smaller one: the picture of two objects explains more, but not as well.
+"""
 
 
 class EvidenceDiscovery(LooksBesideOthers, SlotDiscovery):
@@ -67,6 +75,7 @@ class EvidenceDiscovery(LooksBesideOthers, SlotDiscovery):
         least: what the picture of an object must explain in evaluation mode, in nats: the logit of presence
             is at most `LEAST_SLOPE * (nats / least - 1)`, within `MOST_LEAST`. By default the network decides
             alone, as while it learns: at first no picture explains anything.
+        larger: side of the larger window over that of the expected one; by default none is tried.
         hold: whether `hold` may be other than zero.
         exploration: whether `exploration` may be other than zero.
         further: as of `Discovery`.
@@ -88,6 +97,7 @@ class EvidenceDiscovery(LooksBesideOthers, SlotDiscovery):
         scale: float = 0.3,
         where_floor: float = 0.001,
         least: float | None = None,
+        larger: float | None = None,
         hold: bool = False,
         exploration: bool = False,
         further: FurtherLatents | None = None,
@@ -97,6 +107,7 @@ class EvidenceDiscovery(LooksBesideOthers, SlotDiscovery):
         checks.at_least(1, hidden=hidden)
         checks.not_negative(where_floor=where_floor)
         checks.finite(presence_bias=presence_bias, scale_bias=scale_bias)
+        checks.within("(1, 2]", larger=larger)
         self.decoder = decoder
         self.what_encoder = what_encoder
         self.second_look = second_look
@@ -109,6 +120,7 @@ class EvidenceDiscovery(LooksBesideOthers, SlotDiscovery):
         self.scale = scale
         self.where_floor = where_floor
         self.least = least
+        self.larger = larger
 
     def forward(
         self,
@@ -176,10 +188,33 @@ class EvidenceDiscovery(LooksBesideOthers, SlotDiscovery):
             rest: what is left to explain, `(R, C, H, W)`.
             centre: x and y, in [-1, 1] within the image, `(R, 2)`.
         """
+        place = self._corrected(rest, centre, 1.0)
+        if self.training or self.larger is None:
+            return place
+        larger = self._corrected(rest, centre, self.larger)
         with torch.no_grad():
-            proposed = window_at(self.windows, self.size, centre)
+            (gain, share), (more, of_it) = (self._explained_at(rest, each.loc) for each in (place, larger))
+            better = ((more > MORE * gain) & (of_it > AS_WELL * share)).unsqueeze(-1)
+        return LocScale(*(torch.where(better, new, old) for new, old in zip(larger, place, strict=True)))
+
+    def _corrected(self, rest: Tensor, centre: Tensor, factor: float) -> LocScale:
+        """What the second look makes of a window so many times as large as the expected one."""
+        with torch.no_grad():
+            size = self.size[0] * factor, self.size[1] * factor
+            proposed = window_at(self.windows, size, centre)
         shift, raw_scale = self.second_look(rest, proposed).chunk(2, dim=-1)
         return LocScale(proposed + shift, F.softplus(raw_scale + self.scale_bias) + self.where_floor)
+
+    def _explained_at(self, rest: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+        """Squared error that the picture of what is seen here takes away, and its share of all there is."""
+        coords = self.windows(place)
+        picture = self.decoder.glimpses(self.what_encoder(crop(rest, coords, self.glimpse_size)).loc)
+        observed = observe(rest, torch.zeros_like(rest), hides=False)
+        seen = crop(observed, coords, (picture.shape[-2], picture.shape[-1]))
+        area = sample_area(coords, observed, picture)
+        ink = area * seen[:, :-1].square().flatten(1).sum(1)
+        gain = fit(seen, picture, area).gain
+        return gain, gain / ink.clamp(min=1e-6)
 
     def _decide(self, image: Tensor, explained: Tensor, z_where: Tensor, z_what: Tensor) -> Tensor:
         with torch.no_grad():

@@ -120,6 +120,10 @@ class NetworkConfig:
     `prior.price`: more than its price, or what is larger than any seen in training falls to pieces. By
     default its network decides alone, see `guides.EvidenceDiscovery`.
     """
+    larger: float | None = None
+    """Side over that of the expected window of a larger one that `evidence` discovery tries, too, when it is
+    evaluated: for what is nearer to the camera than anything in training. By default there is none.
+    """
     relook: float = 0.0
     """Share of the way that `tracked` goes in each frame to where discovery by evidence would put a window
     around the object, so that sizes follow what is seen, see `guides.TrackingPropagation`.
@@ -144,8 +148,10 @@ class NetworkConfig:
                 '`relook` is for `discovery` "evidence" and `follow` "tracked", '
                 f"got {self.discovery!r} and {self.follow!r}"
             )
-        if self.least is not None and self.discovery != "evidence":
-            raise ValueError(f'`least` is for `discovery` "evidence", got {self.discovery!r}')
+        for name in ("least", "larger"):
+            if getattr(self, name) is not None and self.discovery != "evidence":
+                raise ValueError(f'`{name}` is for `discovery` "evidence", got {self.discovery!r}')
+        checks.within("(1, 2]", self, "larger")
         checks.finite(self, "look_gate")
         if self.layers and self.background in ("learned", "fixed"):
             raise ValueError(
@@ -412,6 +418,7 @@ _VIDEO = SQAIRConfig(
         anywhere=True,
         stay=0.5,
         least=2.5,
+        larger=1.4,
     ),
     prior=PriorConfig(
         propagation="motion",
@@ -509,6 +516,7 @@ _SPRITES = replace(
         trust=0.02,
         stay=0.1,
         least=None,
+        larger=None,
     ),
     prior=replace(_VIDEO.prior, price=1_500.0, size_step=0.02),
     training=replace(_VIDEO.training, minutes=18.0),

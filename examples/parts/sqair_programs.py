@@ -391,6 +391,7 @@ def _evidence_discovery(
         scale=prior.likelihood_scale,
         where_floor=network.where_floor,
         least=_of_price("least", network.least, prior),
+        larger=network.larger,
         hold=hold,
         exploration=exploration,
         further=further,

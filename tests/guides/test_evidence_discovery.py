@@ -230,6 +230,35 @@ def test_while_it_learns_objects_need_not_explain_anything():
     torch.testing.assert_close(log_q, slot_by_slot(programs, image, trace).sum())
 
 
+class Brightest(nn.Module):
+    """Looks of a glimpse: what its brightest pixel is."""
+
+    def forward(self, glimpses: Tensor) -> LocScale:
+        light = glimpses.flatten(-3).amax(-1, keepdim=True)
+        return LocScale(torch.cat([light, 0 * light], dim=-1), torch.ones_like(light).expand(-1, 2))
+
+
+def test_a_larger_window_is_taken_for_what_is_larger_and_not_for_two():
+    """One spot as large as expected, one 1.4 times as large, and two of the usual size side by side."""
+    programs = spotted(replace(NETWORK, image_shape=(1, 40, 40), larger=1.4))
+    discovery, decoder = programs.guide.discovery, programs.model.decoder
+    discovery.what_encoder = Brightest()
+    for parameter in discovery.second_look.correction.parameters():
+        parameter.data.zero_()
+    width, height = discovery.size
+    spots = [[(1.0, 0.0)], [(1.4, 0.0)], [(1.0, -0.75 * width), (1.0, 0.75 * width)]]
+    picture = decoder.glimpse_decoder(torch.tensor([[0.9, 0.0]]).double())
+    for several, expected in zip(spots, (1.0, 1.4, 1.0), strict=True):
+        coords = torch.tensor([[width * size, height * size, x, 0.0] for size, x in several]).double()
+        image = paste(picture.expand(len(several), -1, -1, -1), coords, (40, 40)).sum(0, keepdim=True)
+        centre = torch.tensor([[several[0][1], 0.0]]).double()
+        for is_learning, factor in ((False, expected), (True, 1.0)):
+            discovery.train(is_learning)
+            found = decoder.windows(discovery.place_at(image, centre).loc)[0]
+            torch.testing.assert_close(found[0] / width, found.new_tensor(factor))
+            torch.testing.assert_close(found[1] / height, found.new_tensor(factor))
+
+
 def test_a_model_of_crops_is_one_of_whole_frames_with_more_slots():
     """The same parameters; in a larger frame all that is said of an object is shifted with it."""
     small = spotted()

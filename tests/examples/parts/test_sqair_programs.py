@@ -68,7 +68,7 @@ def test_windows_of_expected_objects_have_as_many_pixels_in_any_frame():
     ],
 )
 def test_what_depends_on_the_size_is_named(part: str, field: str, value: str, message: str):
-    own = replace(SMALL, network=replace(SMALL.network, relook=0.0, least=None))  # for `evidence` alone
+    own = replace(SMALL, network=replace(SMALL.network, relook=0.0, least=None, larger=None))
     config = replace(own, **{part: replace(getattr(own, part), **{field: value})})
     assert fitted_to(config, (1, 24, 20)).network.image_shape == (1, 24, 20)
     with pytest.raises(ValueError, match=f"frames of another size: {message}"):
