@@ -74,7 +74,8 @@ class Memory(NamedTuple):
     stride: Tensor
     """Pixels from sample to sample at the first size, `(B, 1)`."""
     doubtful: Tensor
-    """Frames in a row whose score was too low, `(B,)`, integers."""
+    """Frames in a row whose score was too low, `(B,)`, integers; of a lost object they go round with
+    the places where it is looked for."""
 
 
 class Found(NamedTuple):
@@ -119,6 +120,7 @@ class GlimpseEvidence(nn.Module):
     _cost: Tensor
     _near: Tensor
     _sweep: Tensor
+    _after: Tensor
     _label: Tensor
 
     def __init__(
@@ -159,6 +161,7 @@ class GlimpseEvidence(nn.Module):
             ("_cost", (penalty * far).masked_fill(far > 1, torch.inf)),
             ("_near", apart < (_SAMPLES_PER_SIDE / 4) ** 2),
             ("_sweep", sweep.float()),
+            ("_after", torch.tensor([*range(1, len(sweep)), _PATIENCE])),
             ("_label", torch.fft.rfft2(peak[:, None] * peak)),
         ):
             self.register_buffer(name, value, persistent=False)
@@ -196,11 +199,11 @@ class GlimpseEvidence(nn.Module):
         kernels = template_kernels(seen, weights)[0]
         first = torch.fft.rfft2(kernels[1], s=(self.extent, self.extent)).conj().resolve_conj()
         sizes = kernels.transpose(0, 1).flatten(2)
-        lines = (bands(each, self.extent)[:, None].contiguous() for each in (rows, columns))
+        down, across = (bands(each, self.extent)[:, None].contiguous() for each in (rows, columns))
         region = self._surroundings(frame, middles(box), stride)
         learned = RidgeFilter.learned(torch.fft.rfft2(region * taper), self._label)
         doubtful = torch.zeros_like(box[:, 0], dtype=torch.long)
-        return Memory(first, *lines, sizes, learned, taper, stride, doubtful)
+        return Memory(first, down, across, sizes, learned, taper, stride, doubtful)
 
     def first_numbers(self, like: Tensor) -> Tensor:
         """Those of a first glimpse, which is where it was said to be, `(B, 10)`."""
@@ -219,7 +222,7 @@ class GlimpseEvidence(nn.Module):
             memory: of what was seen.
         """
         stride = memory.stride * size.exp()
-        centre = torch.addcmul(expected, self._sweep[memory.doubtful.remainder(len(self._sweep))], stride)
+        centre = torch.addcmul(expected, self._sweep[memory.doubtful], stride)
         region = self._surroundings(frame, centre, stride)
         answers, product = self._answers(region, memory)
         deviation = deviations(region, memory.rows, memory.columns).flatten(1)
@@ -240,7 +243,7 @@ class GlimpseEvidence(nn.Module):
         excess = self._excess(score, answer, memory)
         trust = (_STEEPNESS * excess).sigmoid()
         sure = (_STEEPNESS * (score - self.retake)).sigmoid()
-        doubtful = (memory.doubtful + 1) * (excess[:, 0] < 0)
+        doubtful = self._after[memory.doubtful] * (excess[:, 0] < 0)
         there = RidgeFilter.learned(torch.fft.rfft2(moved * memory.taper), self._label)
         second = surface.masked_fill(self._near[best], -1.0).amax(1, keepdim=True)
         middle = len(self._places) // 2

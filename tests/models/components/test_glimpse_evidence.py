@@ -93,6 +93,19 @@ def test_lost_objects_are_looked_for_around_and_taken_up_again():
     torch.testing.assert_close(found.shift, torch.full((1, 2), 20.0), atol=2.0, rtol=0)
 
 
+@pytest.mark.parametrize("away", [3, 7, 12, 15])
+def test_all_places_around_are_looked_at_in_nine_frames_whenever_they_begin(away: int):
+    evidence = GlimpseEvidence(threshold=0.65, familiar=0.9, retake=0.65)
+    memory = start(evidence)
+    for _ in range(away):
+        _, memory = evidence(frame(None), MIDDLE, LEVEL, memory)
+    lost = []
+    for _ in range(9):
+        found, memory = evidence(frame(0, 72), MIDDLE, LEVEL, memory)
+        lost.append(found.lost.item())
+    assert not all(lost)
+
+
 def test_first_looks_stay_and_the_filter_follows_only_what_is_trusted():
     evidence = GlimpseEvidence(threshold=0.8, familiar=0.9)
     memory = start(evidence)
