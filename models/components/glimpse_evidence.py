@@ -15,8 +15,8 @@ that was learned to tell the object from what is around it, and follows both (`r
 What turns or bends looks less and less like it did at first, but the filter has followed it, and tells better
 whether it is there: of objects pasted in videos, some of them away for a while, `seen` is higher with one
 that is there than with one that is away in 98.7 % of pairs, the score in 96.1 %. Where both are low for some
-frames the object counts as lost: it is looked for at places around the last one in turn, and taken up again
-only where the score is higher than was needed to go on.
+frames the object counts as lost: it is looked for where it was, and taken up again only where the score is
+higher than was needed to go on. (Looking further away takes up other things.)
 """
 
 from __future__ import annotations
@@ -43,8 +43,6 @@ _WEIGHT_WIDTH = 0.8
 """Standard deviation of the weights, in half sides of the box."""
 _SCALES = (0.9, 1.0, 1.1)
 """Sizes that are compared at the best place."""
-_ROUND = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1), (1, -1), (-1, 1))
-"""Where a lost object is looked for, in turn, in units of the reach."""
 _CONTEXT = 1.2
 """What a filter sees around a box, on both sides together, in sides of a square as large."""
 _REGULARISATION = 0.01
@@ -74,8 +72,7 @@ class Memory(NamedTuple):
     stride: Tensor
     """Pixels from sample to sample at the first size, `(B, 1)`."""
     doubtful: Tensor
-    """Frames in a row whose score was too low, `(B,)`, integers; of a lost object they go round with
-    the places where it is looked for."""
+    """Frames in a row whose score was too low, `(B,)`, integers."""
 
 
 class Found(NamedTuple):
@@ -119,8 +116,6 @@ class GlimpseEvidence(nn.Module):
     _cells: Tensor
     _cost: Tensor
     _near: Tensor
-    _sweep: Tensor
-    _after: Tensor
     _label: Tensor
 
     def __init__(
@@ -153,15 +148,12 @@ class GlimpseEvidence(nn.Module):
         moved = (torch.arange(extent) + places[..., None]).remainder(extent)  # (m^2, 2, N)
         cells = extent * moved[:, 1, :, None] + moved[:, 0, None, :]
         peak = peak_at_corner(extent, _SAMPLES_PER_SIDE / 16).roll(reach)
-        sweep = reach * torch.tensor([_ROUND[0]] * _PATIENCE + [*_ROUND])
         for name, value in (
             ("_places", places.float()),
             ("_neighbours", torch.stack([*low, here, here, *high], dim=-1)),
             ("_cells", cells.flatten(1)),
             ("_cost", (penalty * far).masked_fill(far > 1, torch.inf)),
             ("_near", apart < (_SAMPLES_PER_SIDE / 4) ** 2),
-            ("_sweep", sweep.float()),
-            ("_after", torch.tensor([*range(1, len(sweep)), _PATIENCE])),
             ("_label", torch.fft.rfft2(peak[:, None] * peak)),
         ):
             self.register_buffer(name, value, persistent=False)
@@ -222,8 +214,7 @@ class GlimpseEvidence(nn.Module):
             memory: of what was seen.
         """
         stride = memory.stride * size.exp()
-        centre = torch.addcmul(expected, self._sweep[memory.doubtful], stride)
-        region = self._surroundings(frame, centre, stride)
+        region = self._surroundings(frame, expected, stride)
         answers, product = self._answers(region, memory)
         deviation = deviations(region, memory.rows, memory.columns).flatten(1)
         scores = product / deviation  # (B, m^2), as all of them
@@ -243,14 +234,14 @@ class GlimpseEvidence(nn.Module):
         excess = self._excess(score, answer, memory)
         trust = (_STEEPNESS * excess).sigmoid()
         sure = (_STEEPNESS * (score - self.retake)).sigmoid()
-        doubtful = self._after[memory.doubtful] * (excess[:, 0] < 0)
+        doubtful = (memory.doubtful + 1) * (excess[:, 0] < 0)
         there = RidgeFilter.learned(torch.fft.rfft2(moved * memory.taper), self._label)
         second = surface.masked_fill(self._near[best], -1.0).amax(1, keepdim=True)
         middle = len(self._places) // 2
         numbers = [place / self.reach, score, answer, scores[:, middle : middle + 1]]
         numbers += [height - second, trust, sizes[:, ::2, 0] - score, size]
         found = Found(
-            shift=torch.addcmul(centre - expected, place, stride) * trust,
+            shift=place * stride * trust,
             score=score[:, 0],
             trust=trust[:, 0],
             growth=tops[:, 2:] * sure,
