@@ -15,8 +15,8 @@ that was learned to tell the object from what is around it, and follows both (`r
 What turns or bends looks less and less like it did at first, but the filter has followed it, and tells better
 whether it is there: of objects pasted in videos, some of them away for a while, `seen` is higher with one
 that is there than with one that is away in 98.7 % of pairs, the score in 96.1 %. Where both are low for some
-frames the object counts as lost: it is looked for where it was, and taken up again only where the score is
-higher than was needed to go on. (Looking further away takes up other things.)
+frames the object counts as lost: it is looked for at places around the last one in turn, and taken up again
+only where the score is higher than was needed to go on: there, and more so elsewhere, where other things are.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ _WEIGHT_WIDTH = 0.8
 """Standard deviation of the weights, in half sides of the box."""
 _SCALES = (0.9, 1.0, 1.1)
 """Sizes that are compared at the best place."""
+_ROUND = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1), (1, -1), (-1, 1))
+"""Where a lost object is looked for, in turn, in units of the reach."""
 _CONTEXT = 1.2
 """What a filter sees around a box, on both sides together, in sides of a square as large."""
 _REGULARISATION = 0.01
@@ -72,7 +74,8 @@ class Memory(NamedTuple):
     stride: Tensor
     """Pixels from sample to sample at the first size, `(B, 1)`."""
     doubtful: Tensor
-    """Frames in a row whose score was too low, `(B,)`, integers."""
+    """Frames in a row whose score was too low, `(B,)`, integers; of a lost object they go round with
+    the places where it is looked for."""
 
 
 class Found(NamedTuple):
@@ -107,7 +110,8 @@ class GlimpseEvidence(nn.Module):
         rate: of the filter's running mean.
         threshold: score of places that are half trusted.
         familiar: the same of a quarter of the score and three of the filter's answer; one of both is enough.
-        retake: score of places that are half trusted where the object is lost, and for its size.
+        retake: score of places that are half trusted where the object was lost, and for its size.
+        elsewhere: the same of places further away, at which lost objects are looked for.
         sigma: width of the Gaussians that samples are taken with, given the stride.
     """
 
@@ -116,6 +120,8 @@ class GlimpseEvidence(nn.Module):
     _cells: Tensor
     _cost: Tensor
     _near: Tensor
+    _sweep: Tensor
+    _after: Tensor
     _label: Tensor
 
     def __init__(
@@ -127,6 +133,7 @@ class GlimpseEvidence(nn.Module):
         threshold: float = 0.2,
         familiar: float = 0.15,
         retake: float = 0.5,
+        elsewhere: float = 0.8,
         sigma: SigmaRule = smooth_knee_sigma,
     ) -> None:
         super().__init__()
@@ -134,7 +141,8 @@ class GlimpseEvidence(nn.Module):
             raise ValueError(f"`samples` must be at least 3 and `reach` positive, got {samples} and {reach}")
         self.samples, self.reach = samples, reach
         self.penalty, self.rate, self.sigma = penalty, rate, sigma
-        self.threshold, self.familiar, self.retake = threshold, familiar, retake
+        self.threshold, self.familiar = threshold, familiar
+        self.retake, self.elsewhere = retake, elsewhere
         side, extent = 2 * reach + 1, self.extent
         row, column = torch.arange(side).repeat_interleave(side), torch.arange(side).repeat(side)
         places = torch.stack([column, row], dim=-1) - reach
@@ -148,12 +156,15 @@ class GlimpseEvidence(nn.Module):
         moved = (torch.arange(extent) + places[..., None]).remainder(extent)  # (m^2, 2, N)
         cells = extent * moved[:, 1, :, None] + moved[:, 0, None, :]
         peak = peak_at_corner(extent, _SAMPLES_PER_SIDE / 16).roll(reach)
+        sweep = reach * torch.tensor([_ROUND[0]] * _PATIENCE + [*_ROUND])
         for name, value in (
             ("_places", places.float()),
             ("_neighbours", torch.stack([*low, here, here, *high], dim=-1)),
             ("_cells", cells.flatten(1)),
             ("_cost", (penalty * far).masked_fill(far > 1, torch.inf)),
             ("_near", apart < (_SAMPLES_PER_SIDE / 4) ** 2),
+            ("_sweep", sweep.float()),
+            ("_after", torch.tensor([*range(1, len(sweep)), _PATIENCE])),
             ("_label", torch.fft.rfft2(peak[:, None] * peak)),
         ):
             self.register_buffer(name, value, persistent=False)
@@ -214,7 +225,8 @@ class GlimpseEvidence(nn.Module):
             memory: of what was seen.
         """
         stride = memory.stride * size.exp()
-        region = self._surroundings(frame, expected, stride)
+        centre = torch.addcmul(expected, self._sweep[memory.doubtful], stride)
+        region = self._surroundings(frame, centre, stride)
         answers, product = self._answers(region, memory)
         deviation = deviations(region, memory.rows, memory.columns).flatten(1)
         scores = product / deviation  # (B, m^2), as all of them
@@ -234,14 +246,14 @@ class GlimpseEvidence(nn.Module):
         excess = self._excess(score, answer, memory)
         trust = (_STEEPNESS * excess).sigmoid()
         sure = (_STEEPNESS * (score - self.retake)).sigmoid()
-        doubtful = (memory.doubtful + 1) * (excess[:, 0] < 0)
+        doubtful = self._after[memory.doubtful] * (excess[:, 0] < 0)
         there = RidgeFilter.learned(torch.fft.rfft2(moved * memory.taper), self._label)
         second = surface.masked_fill(self._near[best], -1.0).amax(1, keepdim=True)
         middle = len(self._places) // 2
         numbers = [place / self.reach, score, answer, scores[:, middle : middle + 1]]
         numbers += [height - second, trust, sizes[:, ::2, 0] - score, size]
         found = Found(
-            shift=place * stride * trust,
+            shift=torch.addcmul(centre - expected, place, stride) * trust,
             score=score[:, 0],
             trust=trust[:, 0],
             growth=tops[:, 2:] * sure,
@@ -278,7 +290,9 @@ class GlimpseEvidence(nn.Module):
         """How far what is at the best place is above what is half trusted, `(B, 1)`."""
         known = torch.maximum(score - self.threshold, answer.lerp(score, _CORRELATION) - self.familiar)
         lost = (memory.doubtful >= _PATIENCE)[:, None]
-        return torch.where(lost, score - self.retake, known)
+        away = self._sweep[memory.doubtful].any(dim=1, keepdim=True)
+        needed = torch.where(away, score.new_tensor(self.elsewhere), score.new_tensor(self.retake))
+        return torch.where(lost, score - needed, known)
 
     def _moved(self, region: Tensor, at: Tensor) -> Tensor:
         """Regions `(B, F, N, N)` so moved, periodically, that places `(B, 1)` come to their middle."""

@@ -73,19 +73,50 @@ def test_size_is_taken_into_account():
     torch.testing.assert_close(told.shift, torch.zeros(1, 2), atol=1.0, rtol=0)
 
 
-@pytest.mark.parametrize("retake", [0.65, 1.0])
-def test_lost_objects_are_taken_up_again_where_the_score_is_high(retake: float):
-    evidence = GlimpseEvidence(threshold=0.65, familiar=0.9, retake=retake)
+def test_lost_objects_are_looked_for_around_and_taken_up_again():
+    evidence = GlimpseEvidence(threshold=0.65, familiar=0.9, retake=0.65, elsewhere=0.65)
     memory = start(evidence)
-    for count in range(20):
+    for count in range(3):
         found, memory = evidence(frame(None), MIDDLE, LEVEL, memory)
         assert found.trust < 0.5
-        assert found.lost.item() == (count >= 2)
-    found, _ = evidence(frame(42, 30), MIDDLE, LEVEL, memory)
-    assert 0.65 < found.score < 1
-    assert found.lost.item() == (retake == 1)
-    if retake < 1:
-        torch.testing.assert_close(found.shift, torch.tensor([[12.0, -10.0]]), atol=1.0, rtol=0)
+        assert found.lost.item() == (count == 2)
+    # 20 pixels away, which is more than the reach of 18 * 1.2 / 2: found within one round.
+    shifts = []
+    for _ in range(9):
+        found, memory = evidence(frame(50, 60), MIDDLE, LEVEL, memory)
+        shifts.append(found.shift)
+        if not found.lost:
+            break
+    assert not found.lost
+    assert found.score > 0.65
+    assert len(shifts) > 1
+    torch.testing.assert_close(found.shift, torch.full((1, 2), 20.0), atol=2.0, rtol=0)
+
+
+@pytest.mark.parametrize(("x", "y", "is_taken"), [(30, 40, True), (50, 60, False)])
+def test_what_is_found_elsewhere_must_be_surer_than_where_it_was_lost(x: int, y: int, is_taken: bool):
+    evidence = GlimpseEvidence(threshold=0.65, familiar=0.9, retake=0.65, elsewhere=1.2)
+    memory = start(evidence)
+    for _ in range(3):
+        _, memory = evidence(frame(None), MIDDLE, LEVEL, memory)
+    lost = []
+    for _ in range(9):
+        found, memory = evidence(frame(x, y), MIDDLE, LEVEL, memory)
+        lost.append(found.lost.item())
+    assert all(lost) != is_taken
+
+
+@pytest.mark.parametrize("away", [3, 7, 12, 15])
+def test_all_places_around_are_looked_at_in_nine_frames_whenever_they_begin(away: int):
+    evidence = GlimpseEvidence(threshold=0.65, familiar=0.9, retake=0.65, elsewhere=0.65)
+    memory = start(evidence)
+    for _ in range(away):
+        _, memory = evidence(frame(None), MIDDLE, LEVEL, memory)
+    lost = []
+    for _ in range(9):
+        found, memory = evidence(frame(0, 72), MIDDLE, LEVEL, memory)
+        lost.append(found.lost.item())
+    assert not all(lost)
 
 
 def test_first_looks_stay_and_the_filter_follows_only_what_is_trusted():
