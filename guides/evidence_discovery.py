@@ -12,8 +12,8 @@ where to look. With what the propagated objects and the slots before have drawn,
    `SecondLook`. `z_where` is drawn from $N(\hat z(x, o) + \delta, s^2)$.
 3. *Looks.* `z_what` is inferred from the remainder at the place that was drawn.
 4. *Presence.* A network decides on the ground of what the object's picture explains of the remainder. In
-   evaluation mode that must be so much, if so much is asked for (`least`): what costs as many nats as the
-   prior says is worth its price where a large object's picture leaves some of it, and it falls to pieces.
+   evaluation mode a least number of nats can be asked for (`least`), more than the price of an object: what
+   the picture of a large one leaves of it is worth that, too, and the object would fall to pieces.
 
 All of it is a function of the image and of what was drawn before, so the density of q is known: weights are
 exact and bounds are bounds, and the number of objects can be summed out, see `MarginalELBO`. No gradient is

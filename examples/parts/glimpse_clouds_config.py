@@ -238,7 +238,7 @@ _RELAY = GlimpseCloudsConfig(
     network=NetworkConfig(crop_size=24, reader=(16, 32, 64), hidden=128, counted=2, keep=2.0, unbounded=True),
     loss=LossConfig(attraction=10.0, diversity=0.0),
     training=TrainingConfig(
-        steps=1_300, evaluate_every=100, clip_norm=1.0, log_every=50, checkpoint_every=250
+        steps=2_000, evaluate_every=100, clip_norm=1.0, log_every=50, checkpoint_every=250
     ),
 )
 
