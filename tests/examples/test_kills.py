@@ -22,7 +22,8 @@ def disturbed(program: str, kills: int) -> None:
     )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert sum(result[name] for name in ("SIGKILL", "SIGINT", "SIGTERM")) >= kills
+    assert sum(result[name] for name in ("SIGKILL", "SIGINT", "SIGTERM")) == kills
+    assert len(result["after steps"]) > 1, "no run was disturbed after its first step"
 
 
 def test_a_disturbed_run_ends_like_an_undisturbed_one():
