@@ -121,6 +121,7 @@ class GlimpseEvidence(nn.Module):
     _cost: Tensor
     _near: Tensor
     _sweep: Tensor
+    _needed: Tensor
     _after: Tensor
     _label: Tensor
 
@@ -141,8 +142,7 @@ class GlimpseEvidence(nn.Module):
             raise ValueError(f"`samples` must be at least 3 and `reach` positive, got {samples} and {reach}")
         self.samples, self.reach = samples, reach
         self.penalty, self.rate, self.sigma = penalty, rate, sigma
-        self.threshold, self.familiar = threshold, familiar
-        self.retake, self.elsewhere = retake, elsewhere
+        self.threshold, self.familiar, self.retake = threshold, familiar, retake
         side, extent = 2 * reach + 1, self.extent
         row, column = torch.arange(side).repeat_interleave(side), torch.arange(side).repeat(side)
         places = torch.stack([column, row], dim=-1) - reach
@@ -164,6 +164,7 @@ class GlimpseEvidence(nn.Module):
             ("_cost", (penalty * far).masked_fill(far > 1, torch.inf)),
             ("_near", apart < (_SAMPLES_PER_SIDE / 4) ** 2),
             ("_sweep", sweep.float()),
+            ("_needed", torch.where(sweep.any(1, keepdim=True), elsewhere, retake)),
             ("_after", torch.tensor([*range(1, len(sweep)), _PATIENCE])),
             ("_label", torch.fft.rfft2(peak[:, None] * peak)),
         ):
@@ -290,9 +291,7 @@ class GlimpseEvidence(nn.Module):
         """How far what is at the best place is above what is half trusted, `(B, 1)`."""
         known = torch.maximum(score - self.threshold, answer.lerp(score, _CORRELATION) - self.familiar)
         lost = (memory.doubtful >= _PATIENCE)[:, None]
-        away = self._sweep[memory.doubtful].any(dim=1, keepdim=True)
-        needed = torch.where(away, score.new_tensor(self.elsewhere), score.new_tensor(self.retake))
-        return torch.where(lost, score - needed, known)
+        return torch.where(lost, score - self._needed[memory.doubtful], known)
 
     def _moved(self, region: Tensor, at: Tensor) -> Tensor:
         """Regions `(B, F, N, N)` so moved, periodically, that places `(B, 1)` come to their middle."""
