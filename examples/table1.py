@@ -101,6 +101,7 @@ ROWS: dict[Name, SQAIRConfig | VRNNConfig] = {
     "mlp-air": replace(
         _LEARNED,
         model="air",
+        network=replace(_LEARNED.network, hindsight=0),
         # Each frame pays for its own looks.
         warm_start=replace(
             _LEARNED.warm_start,

@@ -41,7 +41,7 @@ from torch import Tensor
 
 from .. import checks
 from ..models.components.networks import LocScale
-from ..models.components.slots import Slots, TrackedSlots, concatenate, stack_slots
+from ..models.components.slots import Slots, TrackedSlots, concatenate, slot_at, stack_slots
 from ..models.object_decoder import ObjectDecoder
 from .discovery import Discovery
 from .evidence import LooksBesideOthers, remainder
@@ -117,11 +117,22 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
         summary: Tensor,
         free: Tensor,
         propagated: Slots | TrackedSlots | None = None,
+        known: TrackedSlots | None = None,
     ) -> Slots:
-        """The statements of frame `t`, see `Discovery`."""
+        """The statements of frame `t`.
+
+        Args:
+            t: as all others of `Discovery`.
+            image: .
+            features: .
+            summary: .
+            free: .
+            propagated: .
+            known: objects from which the sketches start where there are any, `(..., N, .)`.
+        """
         early = self.rnn.project(concatenate(features, summary))
         explained = self.explained(image, free, propagated)
-        sketches = self._sketches(image, early, free, explained)
+        sketches = self._sketches(image, early, free, explained, known)
         drawn = [sketch.drawn for sketch in sketches]
         hidden: Tensor = self.rnn.initial
         slot = self._before_first(free)
@@ -165,8 +176,20 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
         return self.thorough and not self.training
 
     @torch.no_grad()
-    def _sketches(self, image: Tensor, early: Tensor, free: Tensor, explained: Tensor) -> list[Sketch]:
+    def _sketches(
+        self,
+        image: Tensor,
+        early: Tensor,
+        free: Tensor,
+        explained: Tensor,
+        known: TrackedSlots | None = None,
+    ) -> list[Sketch]:
         """All slots, found in what the others leave of the frame."""
+        if known is not None:
+            some = known.z_pres[..., 0] > 0
+            better = self._swept(image, early, free * some, explained, known=known)
+            others = self._sketches(image, early, free * ~some, explained)
+            return [_where(some, *pair) for pair in zip(better, others, strict=True)]
         sketches = self._swept(image, early, free, explained)
         if not self._is_thorough or self.sweeps == 0:
             return sketches
@@ -197,10 +220,16 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
         free: Tensor,
         explained: Tensor,
         side: tuple[int, bool] | None = None,
+        known: TrackedSlots | None = None,
     ) -> list[Sketch]:
-        """All slots, from a start at one side of what is to be explained, or from where most of it is."""
+        """All slots, from a start at one side of what is to be explained, from where most of it is, or from
+        objects that are known to be there.
+        """
         nothing, none = self._before_first(free), torch.zeros_like(free)
         sketches = [Sketch(nothing._replace(z_pres=none), torch.zeros_like(explained), none)] * self.max_count
+        if known is not None:
+            slots = [slot_at(known, j) for j in range(self.max_count)]
+            sketches = [Sketch(slot, self.pictures(slot), none) for slot in slots]
         for sweep in range(min(1, self.sweeps) if self.training else self.sweeps):
             hidden: Tensor = self.rnn.initial
             previous = nothing
@@ -210,7 +239,7 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
                 starts = [sketches[j].slot]
                 if sweep == 0 and j == 0 and side is not None:
                     starts = [self._evident(image, possible, others, side)]
-                elif sweep == 0 and not self.training:
+                elif sweep == 0 and not self.training and known is None:
                     starts.append(self._evident(image, possible, others))
                 found = []
                 for start in starts:

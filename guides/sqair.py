@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import checks
 from ..models.components.frames import Frames
 from ..models.components.inputs import require_pixels
 from ..models.components.slots import (
@@ -30,6 +31,8 @@ from ..models.components.slots import (
 from ..models.components.stated_once import StatedOnce
 from ..models.sqair import LatentEncoder, State
 from .background import BackgroundGuide
+from .explaining_away import ExplainingDiscovery
+from .hindsight import first_objects
 from .propagation import Propagation
 from .slot_discovery import SlotDiscovery
 from .tracking import TrackingPropagation
@@ -50,6 +53,8 @@ class SQAIRGuide(StatedOnce):
         image_shape: channels, height and width of a frame.
         truncate: as the model's.
         background: infers the model's background, if it has one.
+        hindsight: how many frames are looked at before the objects of the first are drawn, in evaluation mode,
+            see `hindsight`; with `ExplainingDiscovery` alone.
     """
 
     def __init__(
@@ -60,14 +65,21 @@ class SQAIRGuide(StatedOnce):
         image_shape: tuple[int, int, int] = (1, 50, 50),
         truncate: bool = True,
         background: BackgroundGuide | None = None,
+        hindsight: int = 0,
     ) -> None:
         super().__init__()
+        checks.not_negative(hindsight=hindsight)
+        if hindsight and not isinstance(discovery, ExplainingDiscovery):
+            raise ValueError(
+                f"`hindsight` needs an `ExplainingDiscovery`, got `discovery` {type(discovery).__name__}"
+            )
         self.propagation = propagation
         self.discovery = discovery
         self.latent_encoder = latent_encoder
         self.image_shape = image_shape
         self.truncate = truncate
         self.background = background
+        self.hindsight = hindsight
 
     def forward(self, video: Tensor) -> list[TrackedSlots]:
         """Sample the latent variables of videos `(B, T, C, H, W)` in [0, 1]: the slots of each frame.
@@ -82,6 +94,13 @@ class SQAIRGuide(StatedOnce):
         """The same, frame by frame; the state is a `models.sqair.State`."""
         self.state_parameters()
         require_pixels("video", video, "BT", self.image_shape, dtype=self.discovery.scale_bias.dtype)
+        known = None
+        if self.hindsight and not self.training:
+            assert isinstance(self.discovery, ExplainingDiscovery)
+            known = first_objects(self._unroll, self.discovery, video, self.hindsight)
+        return self._unroll(video, known)
+
+    def _unroll(self, video: Tensor, known: TrackedSlots | None) -> Frames:
         batch_size, count = len(video), self.discovery.max_count
         codes: Any = ()
         background: Any = ()
@@ -92,11 +111,12 @@ class SQAIRGuide(StatedOnce):
         memory = self.propagation.initial_memory
         slots = empty_slots(count, self.discovery.sizes, memory, batch_size)
         total = torch.zeros(batch_size, dtype=torch.int64, device=video.device)
-        steps = (partial(self.step, t, video[:, t], features[:, t], codes) for t in range(video.shape[1]))
+        steps = [partial(self.step, t, video[:, t], features[:, t], codes) for t in range(video.shape[1])]
+        steps[0] = partial(steps[0], known=known)
         return Frames.of_data(batch_size, State(slots, total, background), steps)
 
     def step(
-        self, t: int, image: Tensor, features: Tensor, codes: Any, state: State
+        self, t: int, image: Tensor, features: Tensor, codes: Any, state: State, known: TrackedSlots | None = None
     ) -> tuple[TrackedSlots, State]:
         """One frame: the background, then propagate, discover, put the slots in order.
 
@@ -106,6 +126,7 @@ class SQAIRGuide(StatedOnce):
             features: of it, see `Discovery.features`.
             codes: of the background, see `BackgroundGuide.look`.
             state: after the frame before.
+            known: objects that are known to be there, for an `ExplainingDiscovery`.
         """
         slots, total, background = state
         if self.background is not None:
@@ -123,7 +144,8 @@ class SQAIRGuide(StatedOnce):
             summary = self.latent_encoder(*propagated[:3])
         count = self.discovery.max_count
         free = count - survivors if self.truncate else torch.full_like(survivors, count)
-        found: Slots = self.discovery(t, image, features, summary, free, propagated)
+        looked = t, image, features, summary, free, propagated
+        found: Slots = self.discovery(*looked) if known is None else self.discovery(*looked, known)
         memory = self.propagation.initial_memory.expand(*found.z_pres.shape, -1)
         discovered = tracked(found, memory, new_identities(found.z_pres, total))
         slots = discovered if propagated is None else compact(propagated, discovered)

@@ -69,6 +69,10 @@ class NetworkConfig:
     """Whether discovery looks at each object in what the others have not drawn, see
     `guides.ExplainingDiscovery`.
     """
+    hindsight: int = 0
+    """Frames that are looked at in evaluation before the objects of the first are drawn, which may touch there
+    and come apart later, see `guides.hindsight`; for what explains away.
+    """
     refine_looks: int = 0
     """Steps by which looks are corrected on discovery, given what their picture leaves of the frame, see
     `guides.RefinedLooks`, four times as many in evaluation; for what explains away.
@@ -139,7 +143,12 @@ class NetworkConfig:
         checks.positive(self, "image_shape", "max_count", "what_size", "glimpse_size", "search", "cells")
         checks.positive(self, "hidden", "narrow", "presence_hidden", "what_hidden")
         checks.positive(self, "reach", "where_floor", "stay", "least", "look_scale", "refine_frames")
-        checks.not_negative(self, "refine_looks")
+        checks.not_negative(self, "refine_looks", "hindsight")
+        if self.hindsight and not (self.explain_away and self.discovery == "learned"):
+            raise ValueError(
+                '`hindsight` is for `discovery` "learned" with `explain_away`, '
+                f"got {self.discovery!r} and {self.explain_away}"
+            )
         checks.share(self, "relook")
         checks.not_negative(self, "far")
         checks.positive(self, "trust")
@@ -330,6 +339,7 @@ _FAST = SQAIRConfig(
     optimizer="adam",
     learning_rate=2e-5,
     decay_parts=(1, 1, 1),
+    monitor_videos=200,
     data=DataConfig(source="mnist"),
     warm_start=WarmStartConfig(
         frames=FramesConfig(share=0.12, size_logit=-0.1),
@@ -357,6 +367,7 @@ _FAST = SQAIRConfig(
         background="none",
         second_look=True,
         explain_away=True,
+        hindsight=4,
         refine_looks=2,
         looks="static",
         follow="tracked",

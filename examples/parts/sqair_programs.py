@@ -246,7 +246,15 @@ def build(
         discovery = make(network, prior, model, encoders.image, what_encoder, hold, exploration, further)
     if isinstance(propagation, TrackingPropagation) and isinstance(discovery, EvidenceDiscovery):
         propagation.seen_again = discovery.place_at
-    guide = SQAIRGuide(propagation, discovery, latent_encoder, image_shape, prior.truncate, background_guide)
+    guide = SQAIRGuide(
+        propagation,
+        discovery,
+        latent_encoder,
+        image_shape,
+        prior.truncate,
+        background_guide,
+        network.hindsight,
+    )
     return Programs(model, guide)
 
 

@@ -1,0 +1,86 @@
+r"""The first frame in hindsight: what touches there comes apart later.
+
+Two thin digits side by side look like one object, and one picture may explain both. Frames after show that it
+was two: as one they cannot be followed. In evaluation mode a guide of videos can look ahead before it draws
+anything. It follows what it finds in the first frame through the first few, and where these are explained
+badly, it begins at each of the later ones instead and follows what it finds there backwards, to the first.
+Objects that are found so are another start of the first frame's sketches, see `ExplainingDiscovery`. The
+start is kept from which the frames are explained best, where $o_t$ are the pictures of all objects:
+
+$$ \sum_t |x_t - \min(1, \sum o_t)|^2 / 2 \sigma^2 + least \cdot \max_t n_t. $$
+
+All this is a function of the video, and of random numbers that are drawn whatever is sampled afterwards: it
+makes parameters of q, so weights given them are exact, and bounds are bounds. Forwards, backwards and what
+agrees is a smoother's way to use data, as of Rauch, Tung and Striebel, *Maximum Likelihood Estimates of Linear
+Dynamic Systems*, 1965.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from ..models.components.frames import Frames
+from ..models.components.slots import TrackedSlots
+from .explaining_away import ExplainingDiscovery
+
+Unroll = Callable[[Tensor, TrackedSlots | None], Frames]
+"""A guide's frames of videos `(B, T, C, H, W)`, given objects of the first, or without them."""
+
+
+class _Followed(NamedTuple):
+    """What a run over the first frames has found."""
+
+    frames: Sequence[TrackedSlots]
+    cost: Tensor
+    """Of all frames, see the module, `(B,)`."""
+    badly: Tensor
+    """Whether of any frame as much is left as an object would have to explain, `(B,)`."""
+
+
+@torch.no_grad()
+def first_objects(
+    unroll: Unroll, discovery: ExplainingDiscovery, video: Tensor, ahead: int
+) -> TrackedSlots | None:
+    """Objects of the first frame that explain the next ones better than what is found in it by itself.
+
+    Args:
+        unroll: the guide's.
+        discovery: the guide's.
+        video: `(B, T, C, H, W)`.
+        ahead: how many frames are looked at after the first.
+
+    Returns:
+        Slots `(B, N, .)`, all absent in videos in which nothing better is found; None if these are all.
+    """
+    video = video[:, : ahead + 1]
+    with poutine.block():
+        found = _follow(unroll, discovery, video)
+        best, cost = found.frames[0]._make(map(torch.zeros_like, found.frames[0])), found.cost
+        rows = found.badly.nonzero().squeeze(-1)
+        for last in range(1, video.shape[1]) if len(rows) else ():
+            known = unroll(video[rows, : last + 1].flip(1), None).run()[-1]
+            other = _follow(unroll, discovery, video[rows], known).cost
+            better = other < cost[rows]
+            for whole, part in zip((*best, cost), (*known, other), strict=True):
+                whole[rows[better]] = part[better]
+    return best if bool(best.z_pres.any()) else None
+
+
+def _follow(
+    unroll: Unroll, discovery: ExplainingDiscovery, video: Tensor, known: TrackedSlots | None = None
+) -> _Followed:
+    frames = unroll(video, known).run()
+    nats = torch.stack([_left(discovery, *each) for each in zip(video.unbind(1), frames, strict=True)])
+    most = torch.stack([frame.z_pres.sum(-1) for frame in frames]).amax(0)
+    return _Followed(frames, nats.sum(0) + discovery.least * most, (nats > discovery.least).any(0))
+
+
+def _left(discovery: ExplainingDiscovery, image: Tensor, slots: TrackedSlots) -> Tensor:
+    """What objects leave of a frame `(B, C, H, W)`, in nats, `(B,)`."""
+    drawn = discovery.explained(image, slots.z_pres[..., 0], slots).clamp(max=1)
+    return (image.flatten(1) - drawn).square().sum(-1) / (2 * discovery.scale**2)
