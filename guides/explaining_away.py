@@ -222,9 +222,7 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
         side: tuple[int, bool] | None = None,
         known: TrackedSlots | None = None,
     ) -> list[Sketch]:
-        """All slots, from a start at one side of what is to be explained, from where most of it is, or from
-        objects that are known to be there.
-        """
+        """All slots, from a start at one side of what there is, where most of it is, or what is known."""
         nothing, none = self._before_first(free), torch.zeros_like(free)
         sketches = [Sketch(nothing._replace(z_pres=none), torch.zeros_like(explained), none)] * self.max_count
         if known is not None:

@@ -10,9 +10,7 @@ start is kept from which the frames are explained best, where $o_t$ are the pict
 $$ \sum_t |x_t - \min(1, \sum o_t)|^2 / 2 \sigma^2 + least \cdot \max_t n_t. $$
 
 All this is a function of the video, and of random numbers that are drawn whatever is sampled afterwards: it
-makes parameters of q, so weights given them are exact, and bounds are bounds. Forwards, backwards and what
-agrees is a smoother's way to use data, as of Rauch, Tung and Striebel, *Maximum Likelihood Estimates of Linear
-Dynamic Systems*, 1965.
+makes parameters of q, so weights given them are exact, and bounds are bounds.
 """
 
 from __future__ import annotations

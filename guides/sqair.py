@@ -53,8 +53,8 @@ class SQAIRGuide(StatedOnce):
         image_shape: channels, height and width of a frame.
         truncate: as the model's.
         background: infers the model's background, if it has one.
-        hindsight: how many frames are looked at before the objects of the first are drawn, in evaluation mode,
-            see `hindsight`; with `ExplainingDiscovery` alone.
+        hindsight: how many frames are looked at before the objects of the first are drawn, in evaluation
+            mode, see the module of that name; with `ExplainingDiscovery` alone.
     """
 
     def __init__(
@@ -116,7 +116,13 @@ class SQAIRGuide(StatedOnce):
         return Frames.of_data(batch_size, State(slots, total, background), steps)
 
     def step(
-        self, t: int, image: Tensor, features: Tensor, codes: Any, state: State, known: TrackedSlots | None = None
+        self,
+        t: int,
+        image: Tensor,
+        features: Tensor,
+        codes: Any,
+        state: State,
+        known: TrackedSlots | None = None,
     ) -> tuple[TrackedSlots, State]:
         """One frame: the background, then propagate, discover, put the slots in order.
 

@@ -70,8 +70,8 @@ class NetworkConfig:
     `guides.ExplainingDiscovery`.
     """
     hindsight: int = 0
-    """Frames that are looked at in evaluation before the objects of the first are drawn, which may touch there
-    and come apart later, see `guides.hindsight`; for what explains away.
+    """Frames that are looked at in evaluation before the objects of the first are drawn, which may touch
+    there and come apart later, see `guides.hindsight`; for what explains away.
     """
     refine_looks: int = 0
     """Steps by which looks are corrected on discovery, given what their picture leaves of the frame, see
