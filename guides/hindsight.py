@@ -58,7 +58,8 @@ def first_objects(
     video = video[:, : ahead + 1]
     with poutine.block():
         found = _follow(unroll, discovery, video)
-        best, cost = found.frames[0]._make(map(torch.zeros_like, found.frames[0])), found.cost
+        first, cost = found.frames[0], found.cost
+        best = first._replace(**{name: torch.zeros_like(getattr(first, name)) for name in first._fields})
         rows = found.badly.nonzero().squeeze(-1)
         for last in range(1, video.shape[1]) if len(rows) else ():
             known = unroll(video[rows, : last + 1].flip(1), None).run()[-1]
