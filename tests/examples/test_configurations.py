@@ -29,6 +29,7 @@ MAY_BE_ZERO = {
         "films",
         "pictures",
         "hold_steps",
+        "hindsight",
         "refine_looks",
         "segmented_from",
         "stay_logit",
