@@ -54,7 +54,7 @@ class SQAIRGuide(StatedOnce):
         truncate: as the model's.
         background: infers the model's background, if it has one.
         hindsight: how many frames are looked at before the objects of the first are drawn, in evaluation
-            mode, see the module of that name; with `ExplainingDiscovery` alone.
+            mode, see the module of that name; with `ExplainingDiscovery` and without `background` alone.
     """
 
     def __init__(
@@ -73,6 +73,8 @@ class SQAIRGuide(StatedOnce):
             raise ValueError(
                 f"`hindsight` needs an `ExplainingDiscovery`, got `discovery` {type(discovery).__name__}"
             )
+        if hindsight and background is not None:
+            raise ValueError("`hindsight` is for objects on black, got a `background`")
         self.propagation = propagation
         self.discovery = discovery
         self.latent_encoder = latent_encoder

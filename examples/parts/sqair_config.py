@@ -144,10 +144,10 @@ class NetworkConfig:
         checks.positive(self, "hidden", "narrow", "presence_hidden", "what_hidden")
         checks.positive(self, "reach", "where_floor", "stay", "least", "look_scale", "refine_frames")
         checks.not_negative(self, "refine_looks", "hindsight")
-        if self.hindsight and not (self.explain_away and self.discovery == "learned"):
+        if self.hindsight and (self.behind or not self.explain_away or self.discovery != "learned"):
             raise ValueError(
-                '`hindsight` is for `discovery` "learned" with `explain_away`, '
-                f"got {self.discovery!r} and {self.explain_away}"
+                '`hindsight` is for `discovery` "learned" with `explain_away`, without `background` static or '
+                f"vae, got {self.discovery!r}, {self.explain_away} and {self.background!r}"
             )
         checks.share(self, "relook")
         checks.not_negative(self, "far")

@@ -146,3 +146,9 @@ def test_it_is_for_what_explains_away():
     arguments = [guide.propagation, guide.discovery, guide.latent_encoder]
     with pytest.raises(ValueError, match="needs an `ExplainingDiscovery`, got `discovery` Discovery"):
         type(guide)(*arguments, hindsight=2)
+    guide = build(replace(SMALL, explain_away=True, background="static"), PriorConfig()).guide
+    arguments = [guide.propagation, guide.discovery, guide.latent_encoder]
+    with pytest.raises(ValueError, match="objects on black"):
+        type(guide)(*arguments, background=guide.background, hindsight=2)
+    with pytest.raises(ValueError, match="`hindsight` is for"):
+        replace(SMALL, explain_away=True, background="static", hindsight=2)
