@@ -146,8 +146,8 @@ class NetworkConfig:
         checks.not_negative(self, "refine_looks", "hindsight")
         if self.hindsight and (self.behind or not self.explain_away or self.discovery != "learned"):
             raise ValueError(
-                '`hindsight` is for `discovery` "learned" with `explain_away`, without `background` static or '
-                f"vae, got {self.discovery!r}, {self.explain_away} and {self.background!r}"
+                '`hindsight` is for `discovery` "learned" with `explain_away`, without static or vae '
+                f"`background`, got {self.discovery!r}, {self.explain_away} and {self.background!r}"
             )
         checks.share(self, "relook")
         checks.not_negative(self, "far")
