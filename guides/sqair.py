@@ -10,6 +10,7 @@ statement for each of its parameters, which costs 4 % of a training step.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -96,13 +97,17 @@ class SQAIRGuide(StatedOnce):
         """The same, frame by frame; the state is a `models.sqair.State`."""
         self.state_parameters()
         require_pixels("video", video, "BT", self.image_shape, dtype=self.discovery.scale_bias.dtype)
-        known = None
+        find = None
         if self.hindsight and not self.training:
             assert isinstance(self.discovery, ExplainingDiscovery)
-            known = first_objects(self._unroll, self.discovery, video, self.hindsight)
-        return self._unroll(video, known)
+            find = partial(first_objects, self._from, self.discovery, video, self.hindsight)
+        return self._unroll(video, find)
 
-    def _unroll(self, video: Tensor, known: TrackedSlots | None) -> Frames:
+    def _from(self, video: Tensor, known: TrackedSlots | None) -> Frames:
+        """Frames that begin with objects that are known, if there are any."""
+        return self._unroll(video, lambda: known)
+
+    def _unroll(self, video: Tensor, find: Callable[[], TrackedSlots | None] | None) -> Frames:
         batch_size, count = len(video), self.discovery.max_count
         codes: Any = ()
         background: Any = ()
@@ -114,7 +119,9 @@ class SQAIRGuide(StatedOnce):
         slots = empty_slots(count, self.discovery.sizes, memory, batch_size)
         total = torch.zeros(batch_size, dtype=torch.int64, device=video.device)
         steps = [partial(self.step, t, video[:, t], features[:, t], codes) for t in range(video.shape[1])]
-        steps[0] = partial(steps[0], known=known)
+        if find is not None:
+            # When its turn has come: whoever goes on from the middle of a video does not run the first step.
+            steps[0] = partial(_from_known, steps[0], find)
         return Frames.of_data(batch_size, State(slots, total, background), steps)
 
     def step(
@@ -158,3 +165,7 @@ class SQAIRGuide(StatedOnce):
         discovered = tracked(found, memory, new_identities(found.z_pres, total))
         slots = discovered if propagated is None else compact(propagated, discovered)
         return slots, State(slots, total + found.z_pres.sum(-1).long(), background)
+
+
+def _from_known(step: Callable[..., Any], find: Callable[[], TrackedSlots | None], state: State) -> Any:
+    return step(state, known=find())

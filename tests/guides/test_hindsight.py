@@ -16,6 +16,7 @@ from torch import Tensor
 import whatwhere
 from whatwhere.examples.sqair import NetworkConfig, PriorConfig, build, restore
 from whatwhere.guides.hindsight import first_objects
+from whatwhere.inference.evaluation import log_marginal
 from whatwhere.models.components.frames import Frames
 from whatwhere.models.components.slots import TrackedSlots
 
@@ -111,19 +112,23 @@ def counts(frames: Sequence[Any]) -> list[int]:
 
 def test_two_bars_that_come_apart_are_two_from_the_start():
     """One picture, that of an 11, is of both, and the packaged model sees one digit in the first frame."""
-    _, programs = restore(PACKAGED, torch.device("cpu"))
-    guide = programs.guide.eval()
+    model, guide = (program.eval() for program in restore(PACKAGED, torch.device("cpu"))[1])
     video = bars(3)
-    found = {}
+    found, bounds = {}, {}
     for ahead in (0, 2):
         guide.hindsight = ahead
         torch.manual_seed(0)
         with torch.no_grad():
             trace = poutine.trace(guide).get_trace(video)
         found[ahead] = counts(trace.nodes["_RETURN"]["value"]), [*trace.nodes]
+        bounds[ahead] = log_marginal(model, guide, video, num_particles=2).item()
     assert found[0][0][0] == 1
     assert found[2][0] == [2, 2, 2]
     assert found[0][1] == found[2][1], "the same statements"
+    assert bounds[2] > bounds[0] + 100
+    state = torch.get_rng_state()
+    guide.unroll(video)
+    assert torch.equal(torch.get_rng_state(), state), "it looks ahead when the first frame is drawn"
 
 
 def test_while_it_learns_it_does_not_look_ahead():
