@@ -22,7 +22,7 @@ from whatwhere.datasets import RECIPES, multi_object_images
 from whatwhere.examples.air import Programs, compile_networks
 from whatwhere.guides import AIRGuide
 from whatwhere.inference.objectives import VIMCO, MarginalELBO
-from whatwhere.inference.training import keep_freed_memory, make_optimizer, parse_config
+from whatwhere.inference.training import keep_freed_memory, make_optimizer
 from whatwhere.models import AIR
 
 from . import air_reference
@@ -34,8 +34,8 @@ from .report import (
     markdown_table,
     milliseconds,
     percent_over,
+    run_benchmark,
     timing_fields,
-    write_report,
 )
 
 Objective = Literal["marginal", "vimco"]
@@ -222,13 +222,5 @@ def describe(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    config = parse_config(AIRBenchmark, prog="benchmarks.air")
-    report = run(config)
-    print(describe(report), table(report), sep="\n\n")
-    if config.output is not None:
-        write_report(config.output, report)
-
-
 if __name__ == "__main__":
-    main()
+    run_benchmark("benchmarks.air", AIRBenchmark, run, describe, table)

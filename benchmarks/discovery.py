@@ -20,13 +20,13 @@ from torch import Tensor
 
 from whatwhere import checks
 from whatwhere.examples.sqair import NetworkConfig, PriorConfig, build
-from whatwhere.inference.training import keep_freed_memory, parse_config
+from whatwhere.inference.training import keep_freed_memory
 
 from .air import settle
 from .footprint import Step, count_operations
 from .harness import measure
 from .machine import describe_machine
-from .report import conditions, markdown_table, milliseconds, timing_fields, write_report
+from .report import conditions, markdown_table, milliseconds, run_benchmark, timing_fields
 from .sqair import moving_digits
 
 Kind = Literal["chain", "grid"]
@@ -122,13 +122,5 @@ def table(report: dict[str, Any]) -> str:
     return markdown_table(["slots", "chain, CPU ms", "grid, CPU ms", "chain, kernels", "grid, kernels"], rows)
 
 
-def main() -> None:
-    config = parse_config(DiscoveryBenchmark, prog="benchmarks.discovery")
-    report = run(config)
-    print(table(report))
-    if config.output is not None:
-        write_report(config.output, report)
-
-
 if __name__ == "__main__":
-    main()
+    run_benchmark("benchmarks.discovery", DiscoveryBenchmark, run, table)

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from whatwhere.inference.training import keep_freed_memory, parse_config
+from whatwhere.inference.training import keep_freed_memory
 from whatwhere.models.components.attention import Size, crop
 from whatwhere.models.components.gaussian_read import gaussian_filters, gaussian_read
 from whatwhere.models.components.gaussian_windows import GaussianWindow, boxes_to_window, smooth_knee_sigma
@@ -29,7 +29,7 @@ from whatwhere.models.components.gaussian_windows import GaussianWindow, boxes_t
 from .footprint import saved_bytes
 from .harness import measure
 from .machine import describe_machine
-from .report import conditions, timing_fields, write_report
+from .report import conditions, run_benchmark, timing_fields
 from .report import passes_table as table
 
 Read = Callable[[Tensor, GaussianWindow, Size], Tensor]
@@ -177,13 +177,5 @@ def run(config: GaussianReadBenchmark) -> dict[str, Any]:
     return {"benchmark": "gaussian_read", "options": options, "machine": machine, "results": results}
 
 
-def main() -> None:
-    config = parse_config(GaussianReadBenchmark, prog="benchmarks.gaussian_read")
-    report = run(config)
-    print(table(report))
-    if config.output is not None:
-        write_report(config.output, report)
-
-
 if __name__ == "__main__":
-    main()
+    run_benchmark("benchmarks.gaussian_read", GaussianReadBenchmark, run, table)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from whatwhere.inference.local_parameters import local_parameters
 from whatwhere.inference.supervised import HARTObjective
-from whatwhere.inference.training import keep_freed_memory, make_optimizer, parse_config
+from whatwhere.inference.training import keep_freed_memory, make_optimizer
 from whatwhere.models import HART, HARTState, kitti_hart, small_hart
 from whatwhere.models.components.attention import Size
 from whatwhere.models.components.bounded_sizes import BoundedSizes
@@ -35,7 +35,7 @@ from .air import Contender, describe, settle
 from .footprint import Step, count_operations, peak_memory, saved_bytes
 from .harness import Measurement, measure, spread
 from .machine import describe_machine
-from .report import conditions, markdown_table, milliseconds, timing_fields, write_report
+from .report import conditions, markdown_table, milliseconds, run_benchmark, timing_fields
 
 
 def small_hart_with_evidence() -> HART:
@@ -314,7 +314,9 @@ def table(report: Mapping[str, Any]) -> str:
 
 
 def frames_table(report: Mapping[str, Any]) -> str:
-    """Show the cost of one frame of a tracker by the frame's size, as Markdown."""
+    """Show the cost of one frame of a tracker by the frame's size, as Markdown, if it was measured."""
+    if "frames" not in report["results"]:
+        return ""
     header = ["frame, object", "its side", "CPU ms", "of the read", "of the rest", "of a whole read"]
     header += ["peak MB", "of the read", "of a whole read"]
     rows = []
@@ -331,16 +333,5 @@ def megabytes(fields: Mapping[str, Any], key: str) -> str:
     return f"{fields[key] / 1e6:.1f}" if key in fields else ""
 
 
-def main() -> None:
-    config = parse_config(HARTBenchmark, prog="benchmarks.hart")
-    report = run(config)
-    parts = [describe(report), table(report)]
-    if "frames" in report["results"]:
-        parts.append(frames_table(report))
-    print(*parts, sep="\n\n")
-    if config.output is not None:
-        write_report(config.output, report)
-
-
 if __name__ == "__main__":
-    main()
+    run_benchmark("benchmarks.hart", HARTBenchmark, run, describe, table, frames_table)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from whatwhere.files import atomic_write
+from whatwhere.inference.training import parse_config
 
 from .harness import Measurement
 
@@ -45,6 +46,27 @@ def write_report(path: Path, report: Mapping[str, Any]) -> None:
     text = json.dumps(report, indent=2, allow_nan=False) + "\n"
     with atomic_write(path) as file:
         file.write(text.encode())
+
+
+def run_benchmark(
+    prog: str,
+    kind: type[Any],
+    run: Callable[[Any], dict[str, Any]],
+    *shown: Callable[[dict[str, Any]], str],
+) -> None:
+    """Run a benchmark from the command line: print what is shown of its report, and keep it in `output`.
+
+    Args:
+        prog: its name, as in `python -m prog`.
+        kind: class of its options, with an `output`.
+        run: from the options to the report.
+        shown: each from the report to a text, which may be empty.
+    """
+    config = parse_config(kind, prog=prog)
+    report = run(config)
+    print(*filter(None, (show(report) for show in shown)), sep="\n\n")
+    if config.output is not None:
+        write_report(config.output, report)
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

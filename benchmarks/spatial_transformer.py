@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from whatwhere.inference.training import keep_freed_memory, parse_config
+from whatwhere.inference.training import keep_freed_memory
 from whatwhere.models.components.attention import (
     Size,
     air_inverse_scale,
@@ -32,7 +32,7 @@ from whatwhere.models.components.attention import (
 from .footprint import saved_bytes
 from .harness import measure
 from .machine import describe_machine
-from .report import conditions, timing_fields, write_report
+from .report import conditions, run_benchmark, timing_fields
 from .report import passes_table as table
 
 IMAGE: Size = (50, 50)
@@ -161,13 +161,5 @@ def run(config: SpatialTransformerBenchmark) -> dict[str, Any]:
     return {"benchmark": "spatial_transformer", "options": options, "machine": machine, "results": results}
 
 
-def main() -> None:
-    config = parse_config(SpatialTransformerBenchmark, prog="benchmarks.spatial_transformer")
-    report = run(config)
-    print(table(report))
-    if config.output is not None:
-        write_report(config.output, report)
-
-
 if __name__ == "__main__":
-    main()
+    run_benchmark("benchmarks.spatial_transformer", SpatialTransformerBenchmark, run, table)

@@ -27,14 +27,14 @@ from whatwhere.guides import Discovery, SQAIRGuide
 from whatwhere.inference.evaluation import log_marginal
 from whatwhere.inference.local_parameters import local_parameters
 from whatwhere.inference.objectives import VIMCO
-from whatwhere.inference.training import keep_freed_memory, make_optimizer, parse_config
+from whatwhere.inference.training import keep_freed_memory, make_optimizer
 from whatwhere.models.components.active_set import use_active_set
 
 from .air import Contender, describe, settle, table
 from .footprint import Step, count_operations, peak_memory, saved_bytes
 from .harness import Measurement, measure
 from .machine import describe_machine
-from .report import conditions, markdown_table, timing_fields, write_report
+from .report import conditions, markdown_table, run_benchmark, timing_fields
 from .sqair_reference import SQAIRReference
 
 State = Literal["initial", "trained"]
@@ -321,13 +321,5 @@ def notes(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    config = parse_config(SQAIRBenchmark, prog="benchmarks.sqair")
-    report = run(config)
-    print(describe(report), table(report), notes(report), sep="\n\n")
-    if config.output is not None:
-        write_report(config.output, report)
-
-
 if __name__ == "__main__":
-    main()
+    run_benchmark("benchmarks.sqair", SQAIRBenchmark, run, describe, table, notes)

@@ -1,4 +1,6 @@
 import json
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +10,7 @@ from whatwhere.benchmarks.report import (
     markdown_table,
     milliseconds,
     percent_over,
+    run_benchmark,
     timing_fields,
     write_report,
 )
@@ -62,3 +65,26 @@ def test_table_is_markdown():
 def test_numbers_are_shown_with_quartiles():
     assert milliseconds({"median": 1.234, "lower": 1.0, "upper": 2.0}) == "1.23 (1.00-2.00)"
     assert percent_over({"median": 1.115, "lower": 0.99, "upper": 1.2}) == "+11.5 % (-1.0 .. +20.0)"
+
+
+@dataclass(frozen=True)
+class Doubled:
+    """Double a number."""
+
+    number: int = 3
+    output: Path | None = None
+
+
+def test_a_benchmark_is_run_shown_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    path = tmp_path / "doubled.json"
+    monkeypatch.setattr("sys.argv", ["doubled", "--number", "4", "--output", str(path)])
+    shown = [lambda report: f"twice is {report['twice']}", lambda report: "", lambda report: "the end"]
+    run_benchmark("doubled", Doubled, lambda config: {"twice": 2 * config.number}, *shown)
+    assert capsys.readouterr().out == "twice is 8\n\nthe end\n"
+    assert json.loads(path.read_text()) == {"twice": 8}
+    monkeypatch.setattr("sys.argv", ["doubled"])
+    path.unlink()
+    run_benchmark("doubled", Doubled, lambda config: {}, lambda report: "nothing is kept")
+    assert not path.exists()
