@@ -31,7 +31,8 @@ lessens the belief in the other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -128,7 +129,8 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
             summary: .
             free: .
             propagated: .
-            known: objects from which the sketches start where there are any, `(..., N, .)`.
+            known: objects from which the sketches start where there are any, `(..., N, .)`; they are kept if
+                they explain anything.
         """
         early = self.rnn.project(concatenate(features, summary))
         explained = self.explained(image, free, propagated)
@@ -170,6 +172,15 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
         plain = Discovery.__new__(Discovery)
         vars(plain).update(vars(self))
         return plain
+
+    @contextmanager
+    def asking(self, least: float) -> Iterator[None]:
+        """Within it sketches must explain so many nats."""
+        before, self.least = self.least, least
+        try:
+            yield
+        finally:
+            self.least = before
 
     @property
     def _is_thorough(self) -> bool:
@@ -225,7 +236,10 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
         """All slots, from a start at one side of what there is, where most of it is, or what is known."""
         nothing, none = self._before_first(free), torch.zeros_like(free)
         sketches = [Sketch(nothing._replace(z_pres=none), torch.zeros_like(explained), none)] * self.max_count
+        least = self.least
         if known is not None:
+            # Whoever knows of them has other grounds than this frame.
+            least = 0.0
             slots = [slot_at(known, j) for j in range(self.max_count)]
             sketches = [Sketch(slot, self.pictures(slot), none) for slot in slots]
         for sweep in range(min(1, self.sweeps) if self.training else self.sweeps):
@@ -242,17 +256,19 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
                 found = []
                 for start in starts:
                     after, place = self._find(image, possible, early, previous, hidden, others, start)
-                    found.append(self._sketch(image, possible, others, place.loc))
+                    found.append(self._sketch(image, possible, others, place.loc, least))
                 hidden, sketches[j] = after, _best(found)
                 previous = sketches[j].slot
         return sketches
 
-    def _sketch(self, image: Tensor, possible: Tensor, others: Tensor, z_where: Tensor) -> Sketch:
+    def _sketch(
+        self, image: Tensor, possible: Tensor, others: Tensor, z_where: Tensor, least: float
+    ) -> Sketch:
         """What an object is at a place, if it explains enough there."""
         look = self.look_beside(image, others, possible, z_where)
         drawn = self.pictures(Slots(possible, z_where, look.loc))
         nats = self._nats(image, others, drawn)
-        here = possible * (nats > self.least)
+        here = possible * (nats > least)
         present = here.unsqueeze(-1)
         return Sketch(Slots(here, z_where * present, look.loc * present), drawn * present, nats)
 

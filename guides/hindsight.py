@@ -4,8 +4,8 @@ Two thin digits side by side look like one object, and one picture may explain b
 was two: as one they cannot be followed. In evaluation mode a guide of videos can look ahead before it draws
 anything. It follows what it finds in the first frame through the first few, and where these are explained
 badly, it begins at each of the later ones instead and follows what it finds there backwards, to the first.
-Objects that are found so are another start of the first frame's sketches, see `ExplainingDiscovery`. The
-start is kept from which the frames are explained best, where $o_t$ are the pictures of all objects:
+A faint object may explain half of what is asked of one in a single frame, if it does so in several. Objects
+that are found so are another start of the first frame's sketches, see `ExplainingDiscovery`. The start is kept from which the frames are explained best, where $o_t$ are the pictures of all objects:
 
 $$ \sum_t |x_t - \min(1, \sum o_t)|^2 / 2 \sigma^2 + least \cdot \max_t n_t. $$
 
@@ -28,6 +28,10 @@ from .explaining_away import ExplainingDiscovery
 
 Unroll = Callable[[Tensor, TrackedSlots | None], Frames]
 """A guide's frames of videos `(B, T, C, H, W)`, given objects of the first, or without them."""
+
+
+FAINT = 0.5
+"""Which part of what a sketch must explain one must that is followed through several frames."""
 
 
 class _Followed(NamedTuple):
@@ -62,7 +66,8 @@ def first_objects(
         best = first._replace(**{name: torch.zeros_like(getattr(first, name)) for name in first._fields})
         rows = found.badly.nonzero().squeeze(-1)
         for last in range(1, video.shape[1]) if len(rows) else ():
-            known = unroll(video[rows, : last + 1].flip(1), None).run()[-1]
+            with discovery.asking(FAINT * discovery.least):
+                known = unroll(video[rows, : last + 1].flip(1), None).run()[-1]
             other = _follow(unroll, discovery, video[rows], known).cost
             better = other < cost[rows]
             for whole, part in zip((*best, cost), (*known, other), strict=True):

@@ -134,7 +134,7 @@ class Loop:
                 candidates = [starts.get(j)] if sweep or known else [None, self.evident(rest)]
                 if side is not None and (sweep, j) == (0, 0):
                     candidates = [self.at_side(rest, side)]
-                best = net.least
+                best = 0.0 if known else net.least
                 here = False
                 for start in candidates:
                     at = self.place(hidden, rest, start).loc

@@ -1,9 +1,9 @@
 """A look ahead before the first frame is drawn: against arithmetic, and two bars that come apart."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pyro
@@ -30,7 +30,20 @@ def explained(image: Tensor, free: Tensor, found: TrackedSlots) -> Tensor:
     return found.z_where[:, :, 0].sum(-1, keepdim=True).expand(-1, image[0].numel())
 
 
-DISCOVERY: Any = SimpleNamespace(least=LEAST, scale=SCALE, explained=explained)
+class Discovery:
+    """What is asked of one."""
+
+    least, scale = LEAST, SCALE
+    explained = staticmethod(explained)
+
+    @contextmanager
+    def asking(self, least: float) -> Iterator[None]:
+        self.least = least
+        yield
+        self.least = LEAST
+
+
+DISCOVERY: Any = Discovery()
 
 
 class Unroll:
@@ -39,9 +52,11 @@ class Unroll:
     def __init__(self, *brightness: list[float]) -> None:
         self.brightness = list(brightness)
         self.calls: list[tuple[Tensor, TrackedSlots | None]] = []
+        self.asked: list[float] = []
 
     def __call__(self, video: Tensor, known: TrackedSlots | None) -> Frames:
         self.calls.append((video, known))
+        self.asked.append(DISCOVERY.least)
         bright = torch.tensor(self.brightness.pop(0)) if known is None else known.z_where[:, 0, 0]
         pyro.sample(f"seen/{len(self.calls)}", dist.Normal(0.0, 1.0))  # random, as a guide is
         here = torch.stack([(bright > 0).float(), torch.zeros_like(bright)], -1)
@@ -75,6 +90,9 @@ def test_the_start_from_which_frames_are_explained_best_is_taken():
     assert found.z_where[1, 0, 0].item() == pytest.approx(best)
     assert not outside.trace.nodes, "what is drawn to look ahead is no statement"
     assert torch.equal(unroll.calls[3][0][0], video[1, [2, 1, 0]])
+    assert unroll.asked == [LEAST, *3 * [LEAST / 2, LEAST]], (
+        "faint objects are found where several frames tell"
+    )
     # All are followed once; then one, backwards from each frame that is looked at, and forwards again.
     shapes = [tuple(video.shape[:2]) for video, _ in unroll.calls]
     assert shapes == [(3, 4), (1, 2), (1, 4), (1, 3), (1, 4), (1, 4), (1, 4)]
