@@ -5,7 +5,8 @@ was two: as one they cannot be followed. In evaluation mode a guide of videos ca
 anything. It follows what it finds in the first frame through the first few, and where these are explained
 badly, it begins at each of the later ones instead and follows what it finds there backwards, to the first.
 A faint object may explain half of what is asked of one in a single frame, if it does so in several. Objects
-that are found so are another start of the first frame's sketches, see `ExplainingDiscovery`. The start is kept from which the frames are explained best, where $o_t$ are the pictures of all objects:
+that are found so are another start of the first frame's sketches, see `ExplainingDiscovery`. The start is
+kept from which the frames are explained best, where $o_t$ are the pictures of all objects:
 
 $$ \sum_t |x_t - \min(1, \sum o_t)|^2 / 2 \sigma^2 + least \cdot \max_t n_t. $$
 
