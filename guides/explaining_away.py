@@ -53,6 +53,9 @@ from .refined_looks import RefinedLooks
 SIDES = ((0, False), (0, True), (1, False), (1, True))
 """Of a frame, as axis, and whether it is the last one: left, right, top and bottom."""
 
+SURE = 4.0
+"""Least logit of the presence of objects that are known to be there."""
+
 PATIENCE = 4
 """How many times as many steps correct looks in evaluation mode as while it learns."""
 
@@ -87,6 +90,7 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
 
     Attributes:
         thorough: whether sketches start at all sides, and corrections take their time, in evaluation mode.
+        bold: whether what sketches show is there, whatever the network says, see `asking`.
     """
 
     def __init__(
@@ -109,6 +113,7 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
         self.least = least
         self.refined = refined
         self.thorough = True
+        self.bold = False
 
     def forward(
         self,
@@ -130,11 +135,12 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
             free: .
             propagated: .
             known: objects from which the sketches start where there are any, `(..., N, .)`; they are kept if
-                they explain anything.
+                they explain anything, and drawn, whatever the network says of their presence.
         """
         early = self.rnn.project(concatenate(features, summary))
         explained = self.explained(image, free, propagated)
         sketches = self._sketches(image, early, free, explained, known)
+        sure = torch.full_like(free, self.bold) if known is None else known.z_pres[..., 0]
         drawn = [sketch.drawn for sketch in sketches]
         hidden: Tensor = self.rnn.initial
         slot = self._before_first(free)
@@ -145,7 +151,7 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
             others = explained + _all_but(j, drawn)
             hidden, place = self._find(image, possible, early, slot, hidden, others, sketch.slot)
             look = partial(self.look_beside, image, others, possible)
-            decide = partial(self._decided, possible, hidden)
+            decide = partial(self._decided_at_least, sure * sketch.slot.z_pres, possible, hidden)
             refine = None if self.refined is None else partial(self._refine, image, others, possible)
             name = f"discovery/{{}}/{t}/{j}"
             slot = self._draw(name, image, possible, place, look, decide, hold, refine)
@@ -153,6 +159,10 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
             if j + 1 < self.max_count:
                 drawn[j] = self.pictures(slot)
         return stack_slots(slots)
+
+    def _decided_at_least(self, sure: Tensor, *inputs: Tensor) -> Tensor:
+        logit = self._decided(*inputs)
+        return torch.where(sure.unsqueeze(-1) > 0, logit.clamp(min=SURE), logit)
 
     def _refine(
         self, image: Tensor, others: Tensor, present: Tensor, z_where: Tensor, look: LocScale
@@ -175,12 +185,12 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
 
     @contextmanager
     def asking(self, least: float) -> Iterator[None]:
-        """Within it sketches must explain so many nats."""
-        before, self.least = self.least, least
+        """Within it sketches must explain so many nats, and what they show is there."""
+        before, self.least, self.bold = self.least, least, True
         try:
             yield
         finally:
-            self.least = before
+            self.least, self.bold = before, False
 
     @property
     def _is_thorough(self) -> bool:
@@ -236,12 +246,12 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
         """All slots, from a start at one side of what there is, where most of it is, or what is known."""
         nothing, none = self._before_first(free), torch.zeros_like(free)
         sketches = [Sketch(nothing._replace(z_pres=none), torch.zeros_like(explained), none)] * self.max_count
-        least = self.least
+        least = [torch.full_like(none, self.least)] * self.max_count
         if known is not None:
-            # Whoever knows of them has other grounds than this frame.
-            least = 0.0
             slots = [slot_at(known, j) for j in range(self.max_count)]
             sketches = [Sketch(slot, self.pictures(slot), none) for slot in slots]
+            # Whoever knows of them has other grounds than this frame.
+            least = [self.least * (1 - slot.z_pres) for slot in slots]
         for sweep in range(min(1, self.sweeps) if self.training else self.sweeps):
             hidden: Tensor = self.rnn.initial
             previous = nothing
@@ -256,13 +266,13 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
                 found = []
                 for start in starts:
                     after, place = self._find(image, possible, early, previous, hidden, others, start)
-                    found.append(self._sketch(image, possible, others, place.loc, least))
+                    found.append(self._sketch(image, possible, others, place.loc, least[j]))
                 hidden, sketches[j] = after, _best(found)
                 previous = sketches[j].slot
         return sketches
 
     def _sketch(
-        self, image: Tensor, possible: Tensor, others: Tensor, z_where: Tensor, least: float
+        self, image: Tensor, possible: Tensor, others: Tensor, z_where: Tensor, least: Tensor
     ) -> Sketch:
         """What an object is at a place, if it explains enough there."""
         look = self.look_beside(image, others, possible, z_where)

@@ -134,7 +134,7 @@ class Loop:
                 candidates = [starts.get(j)] if sweep or known else [None, self.evident(rest)]
                 if side is not None and (sweep, j) == (0, 0):
                     candidates = [self.at_side(rest, side)]
-                best = 0.0 if known else net.least
+                best = 0.0 if j < len(known) else net.least
                 here = False
                 for start in candidates:
                     at = self.place(hidden, rest, start).loc
@@ -183,13 +183,10 @@ class Loop:
                 self.look(self.others_than(j, pictures), z_where),
                 net._look(rest[None], z_where[None]),
             )
-            said.append(
-                (
-                    self.place(hidden, rest, starts.get(j)),
-                    look,
-                    net.presence_head(torch.cat([hidden, z_what - look.loc + first.loc[0]])),
-                )
-            )
+            logit = net.presence_head(torch.cat([hidden, z_what - look.loc + first.loc[0]]))
+            if known and j in starts:
+                logit = logit.clamp(min=4.0)
+            said.append((self.place(hidden, rest, starts.get(j)), look, logit))
             pictures.pop(j, None)
             if not z_pres:
                 break
@@ -254,7 +251,7 @@ def test_every_statement_equals_the_loop_from_objects_that_are_known(active: boo
     programs = varied()
     use_active_set(*programs, on=active)
     programs.guide.discovery.sweeps, programs.guide.discovery.least = sweeps, 5.0
-    programs.guide.discovery.presence_head[-1].bias.data.fill_(3.0)
+    programs.guide.discovery.presence_head[-1].bias.data.fill_(2.0)
     here = torch.tensor([[0.0, 0, 0], [1, 0, 0], [1, 1, 0]]).repeat(2, 1).double()
     where = 0.5 * torch.randn(6, COUNT, 4).double() * here.unsqueeze(-1)
     what = torch.randn(6, COUNT, WHAT).double() * here.unsqueeze(-1)
