@@ -4,11 +4,12 @@ Two thin digits side by side look like one object, and one picture may explain b
 was two: as one they cannot be followed. In evaluation mode a guide of videos can look ahead before it draws
 anything. It follows what it finds in the first frame through the first few, and where these are explained
 badly, it begins at each of the later ones instead and follows what it finds there backwards, to the first.
-A faint object may explain half of what is asked of one in a single frame, if it does so in several. Objects
-that are found so are another start of the first frame's sketches, see `ExplainingDiscovery`. The start is
-kept from which the frames are explained best, where $o_t$ are the pictures of all objects:
+Where that leaves something still, all is tried once more, and half of what is asked of an object in a single
+frame is enough: a faint one explains it in every frame. Objects that are found so are another start of the
+first frame's sketches, see `ExplainingDiscovery`. The start is kept from which the frames are explained best,
+where $o_t$ are the pictures of all objects, and $n_t$ is their number:
 
-$$ \sum_t |x_t - \min(1, \sum o_t)|^2 / 2 \sigma^2 + least \cdot \max_t n_t. $$
+$$ \sum_t |x_t - \min(1, \sum o_t)|^2 / 2 \sigma^2 + 2 \, least \cdot \max_t n_t. $$
 
 All this is a function of the video, and of random numbers that are drawn whatever is sampled afterwards: it
 makes parameters of q, so weights given them are exact, and bounds are bounds.
@@ -17,6 +18,7 @@ makes parameters of q, so weights given them are exact, and bounds are bounds.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -33,6 +35,11 @@ Unroll = Callable[[Tensor, TrackedSlots | None], Frames]
 
 FAINT = 0.5
 """Which part of what a sketch must explain one must that is followed through several frames."""
+
+PRICE = 2.0
+"""What an object costs in all frames, over what a sketch must explain. With 1 digits fall to pieces, each of
+which explains what one picture of all frames cannot.
+"""
 
 
 class _Followed(NamedTuple):
@@ -65,14 +72,16 @@ def first_objects(
         found = _follow(unroll, discovery, video)
         first, cost = found.frames[0], found.cost
         best = first._replace(**{name: torch.zeros_like(getattr(first, name)) for name in first._fields})
-        rows = found.badly.nonzero().squeeze(-1)
-        for last in range(1, video.shape[1]) if len(rows) else ():
-            with discovery.asking(FAINT * discovery.least):
-                known = unroll(video[rows, : last + 1].flip(1), None).run()[-1]
-            other = _follow(unroll, discovery, video[rows], known).cost
-            better = other < cost[rows]
-            for whole, part in zip((*best, cost), (*known, other), strict=True):
-                whole[rows[better]] = part[better]
+        badly = found.badly
+        for asked in (discovery.least, FAINT * discovery.least):
+            rows = badly.nonzero().squeeze(-1)
+            for last in range(1, video.shape[1]) if len(rows) else ():
+                with discovery.asking(asked) if asked < discovery.least else nullcontext():
+                    known = unroll(video[rows, : last + 1].flip(1), None).run()[-1]
+                found = _follow(unroll, discovery, video[rows], known)
+                better = found.cost < cost[rows]
+                for whole, part in zip((*best, cost, badly), (*known, found.cost, found.badly), strict=True):
+                    whole[rows[better]] = part[better]
     return best if bool(best.z_pres.any()) else None
 
 
@@ -82,7 +91,7 @@ def _follow(
     frames = unroll(video, known).run()
     nats = torch.stack([_left(discovery, *each) for each in zip(video.unbind(1), frames, strict=True)])
     most = torch.stack([frame.z_pres.sum(-1) for frame in frames]).amax(0)
-    return _Followed(frames, nats.sum(0) + discovery.least * most, (nats > discovery.least).any(0))
+    return _Followed(frames, nats.sum(0) + PRICE * discovery.least * most, (nats > discovery.least).any(0))
 
 
 def _left(discovery: ExplainingDiscovery, image: Tensor, slots: TrackedSlots) -> Tensor:
