@@ -36,6 +36,11 @@ Unroll = Callable[[Tensor, TrackedSlots | None], Frames]
 FAINT = 0.5
 """Which part of what a sketch must explain one must that is followed through several frames."""
 
+WELL = 2.0
+"""What may be left of a first frame that seems to be explained, over what a sketch must explain: where more
+is, the model knows too little, and looking ahead would be for nothing.
+"""
+
 PRICE = 2.0
 """What an object costs in all frames, over what a sketch must explain. With 1 digits fall to pieces, each of
 which explains what one picture of all frames cannot.
@@ -49,7 +54,9 @@ class _Followed(NamedTuple):
     cost: Tensor
     """Of all frames, see the module, `(B,)`."""
     badly: Tensor
-    """Whether of any frame as much is left as an object would have to explain, `(B,)`."""
+    """Whether of any frame as much is left as an object would have to explain, though the first seems to be
+    explained, `(B,)`.
+    """
 
 
 @torch.no_grad()
@@ -91,7 +98,8 @@ def _follow(
     frames = unroll(video, known).run()
     nats = torch.stack([_left(discovery, *each) for each in zip(video.unbind(1), frames, strict=True)])
     most = torch.stack([frame.z_pres.sum(-1) for frame in frames]).amax(0)
-    return _Followed(frames, nats.sum(0) + PRICE * discovery.least * most, (nats > discovery.least).any(0))
+    badly = (nats > discovery.least).any(0) & (nats[0] <= WELL * discovery.least)
+    return _Followed(frames, nats.sum(0) + PRICE * discovery.least * most, badly)
 
 
 def _left(discovery: ExplainingDiscovery, image: Tensor, slots: TrackedSlots) -> Tensor:

@@ -98,10 +98,10 @@ def test_the_start_from_which_frames_are_explained_best_is_taken():
 
 
 def test_faint_objects_are_not_looked_for_where_all_is_explained_without():
-    unroll = Unroll([2.2], [2.1], [0.5], [0.6])
-    found = first_objects(unroll, DISCOVERY, video_of([0.5] * 4), ahead=3)
+    unroll = Unroll([2.2], [2.1], [0.55], [0.6])
+    found = first_objects(unroll, DISCOVERY, video_of([0.55] * 4), ahead=3)
     assert found is not None
-    assert found.z_where[0, 0, 0].item() == pytest.approx(0.5)
+    assert found.z_where[0, 0, 0].item() == pytest.approx(0.55)
     assert unroll.asked == 7 * [LEAST]
 
 
@@ -120,6 +120,15 @@ def test_nothing_is_looked_at_again_where_all_is_explained():
     assert first_objects(unroll, DISCOVERY, video_of([0.5] * 4, [0.1] * 4), ahead=3) is None
     assert len(unroll.calls) == 1
     assert first_objects(Unroll([0.0]), DISCOVERY, video_of([1.0]), ahead=3) is None  # there is no next frame
+
+
+@pytest.mark.parametrize(("first", "again"), [(0.48, True), (0.50, False)])
+def test_a_first_frame_that_is_not_explained_at_all_is_not_looked_at_again(first: float, again: bool):
+    """A model that has learned nothing yet leaves too much of every frame."""
+    unroll = Unroll([0.0], [0.0], [0.0])
+    assert (cost([first], 0.0) < 2 * LEAST) == again
+    assert first_objects(unroll, DISCOVERY, video_of([first, 0.1]), ahead=1) is None
+    assert (len(unroll.calls) > 1) == again
 
 
 def bars(frames: int) -> Tensor:
