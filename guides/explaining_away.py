@@ -125,22 +125,15 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
         propagated: Slots | TrackedSlots | None = None,
         known: TrackedSlots | None = None,
     ) -> Slots:
-        """The statements of frame `t`.
+        """The statements of frame `t`, see `Discovery`.
 
-        Args:
-            t: as all others of `Discovery`.
-            image: .
-            features: .
-            summary: .
-            free: .
-            propagated: .
-            known: objects from which the sketches start where there are any, `(..., N, .)`; they are kept if
-                they explain anything, and drawn, whatever the network says of their presence.
+        Sketches start from the objects that are `known`, slots `(..., N, .)`, where there are any. These are
+        kept if they explain anything, and drawn, whatever the network says of their presence.
         """
         early = self.rnn.project(concatenate(features, summary))
         explained = self.explained(image, free, propagated)
         sketches = self._sketches(image, early, free, explained, known)
-        sure = torch.full_like(free, self.bold) if known is None else known.z_pres[..., 0]
+        sure = torch.ones_like(free) if known is None else known.z_pres[..., 0]
         drawn = [sketch.drawn for sketch in sketches]
         hidden: Tensor = self.rnn.initial
         slot = self._before_first(free)
@@ -151,7 +144,9 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
             others = explained + _all_but(j, drawn)
             hidden, place = self._find(image, possible, early, slot, hidden, others, sketch.slot)
             look = partial(self.look_beside, image, others, possible)
-            decide = partial(self._decided_at_least, sure * sketch.slot.z_pres, possible, hidden)
+            decide = partial(self._decided, possible, hidden)
+            if self.bold or known is not None:
+                decide = partial(self._decided_at_least, sure * sketch.slot.z_pres, possible, hidden)
             refine = None if self.refined is None else partial(self._refine, image, others, possible)
             name = f"discovery/{{}}/{t}/{j}"
             slot = self._draw(name, image, possible, place, look, decide, hold, refine)
@@ -246,7 +241,7 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
         """All slots, from a start at one side of what there is, where most of it is, or what is known."""
         nothing, none = self._before_first(free), torch.zeros_like(free)
         sketches = [Sketch(nothing._replace(z_pres=none), torch.zeros_like(explained), none)] * self.max_count
-        least = [torch.full_like(none, self.least)] * self.max_count
+        least: list[Tensor | float] = [self.least] * self.max_count
         if known is not None:
             slots = [slot_at(known, j) for j in range(self.max_count)]
             sketches = [Sketch(slot, self.pictures(slot), none) for slot in slots]
@@ -272,7 +267,7 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
         return sketches
 
     def _sketch(
-        self, image: Tensor, possible: Tensor, others: Tensor, z_where: Tensor, least: Tensor
+        self, image: Tensor, possible: Tensor, others: Tensor, z_where: Tensor, least: Tensor | float
     ) -> Sketch:
         """What an object is at a place, if it explains enough there."""
         look = self.look_beside(image, others, possible, z_where)
