@@ -118,6 +118,18 @@ def test_a_ramp_reads_as_the_positions_up_to_a_known_bias(sigma: float, bias: fl
     assert expected.abs().max().item() == pytest.approx(bias, rel=0.03)
 
 
+def test_no_weight_has_nearly_underflown():
+    """Processors are slow with numbers between 0 and the least normal one, 1.2e-38; the others stay."""
+    position = torch.arange(-8.0, 72.0, 0.25)
+    weights = gaussian_filters(position, torch.ones(()), torch.tensor(0.4), 1, 64).squeeze(-2)
+    k = (-0.5 * ((position.double()[:, None] - torch.arange(64)) / 0.4).square()).exp()
+    expected = k / (k.sum(-1, keepdim=True) + HART_EPSILON)
+    torch.testing.assert_close(weights.double(), expected, rtol=1e-4, atol=1e-22)
+    assert ((weights == 0) | (weights > 1e-31)).all()
+    assert (weights[expected > 1e-21] > 0).all()
+    assert expected[(expected > 0) & (expected < 1.2e-38)].any()
+
+
 def test_columns_are_x_and_rows_are_y():
     ramp = torch.arange(40, dtype=torch.float64)
     grid = window([18.0, 11.0], [2.0, 1.0], [1.0, 1.0])
