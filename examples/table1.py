@@ -101,13 +101,15 @@ ROWS: dict[Name, SQAIRConfig | VRNNConfig] = {
     "mlp-air": replace(
         _LEARNED,
         model="air",
-        network=replace(_LEARNED.network, hindsight=0),
+        # A tenth of it at the end, at half the rate of `again`: where longer, each digit becomes two objects.
+        learning_rate=1e-4,
+        network=replace(_LEARNED.network, hindsight=0, refine_looks=2, refine_frames=1),
         # Each frame pays for its own looks.
         warm_start=replace(
             _LEARNED.warm_start,
-            frames=replace(_STAGES.frames, share=0.3, weight=1.0),
-            looks=replace(_STAGES.looks, share=0.3, weight=1.0),
-            again=replace(_STAGES.again, share=0.1, first_weight=1.0, weight=1.0),
+            frames=replace(_STAGES.frames, share=0.25, weight=1.0),
+            looks=replace(_STAGES.looks, share=0.5, weight=1.0),
+            again=replace(_STAGES.again, share=0.15, first_weight=1.0, weight=1.0),
         ),
     ),
     "mlp-vrnn": _VRNN,
