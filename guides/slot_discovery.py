@@ -30,6 +30,9 @@ class Windows(Protocol):
     def inverse(self, coords: Tensor) -> Tensor:
         """`z_where` of coords."""
 
+    def growth(self, height: Tensor) -> Tensor:
+        """How many times as large as usual windows are whose middles are at heights, of any shape."""
+
 
 class SlotDiscovery(ActiveSet, nn.Module):
     """Base of `Discovery` and `EvidenceDiscovery`: draws where, then what, and then whether it is there.

@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from whatwhere.examples.common import look
-from whatwhere.examples.common.video_models import GENERATED, Split, load_data
-from whatwhere.examples.parts.sqair_config import PRESETS, SQAIRConfig
+from whatwhere.examples.common.video_models import GENERATED, DataConfig, Split, load_data
+from whatwhere.examples.parts.sqair_config import PRESETS, NetworkConfig, SQAIRConfig
+from whatwhere.inference.evaluation import perspective_of
+
+_ROOM = 1.1
+"""Side of a window over that of the object that it is expected around, where perspective tells its size."""
 
 
 def chosen(config: SQAIRConfig, speak: bool) -> tuple[SQAIRConfig, Split]:
@@ -36,6 +40,7 @@ def _fitted(config: SQAIRConfig, split: Split) -> tuple[SQAIRConfig, list[str]]:
         price=choice.price,
     )
     size, spread, glimpse, scale, price, slots, search = choice.reasons
+    network, more = _with_perspective(network, config.data, choice.object_size[0])
     return replace(config, network=network, prior=prior), [
         f"prior.object_size: {prior.object_size} ({size})",
         f"prior.size_scale: {prior.size_scale} ({spread})",
@@ -44,4 +49,22 @@ def _fitted(config: SQAIRConfig, split: Split) -> tuple[SQAIRConfig, list[str]]:
         f"prior.price: {prior.price} ({price})",
         f"network.max_count: {network.max_count} ({slots})",
         f"network.search: {network.search} ({search})",
+        *more,
+    ]
+
+
+def _with_perspective(
+    network: NetworkConfig, data: DataConfig, object_height: float
+) -> tuple[NetworkConfig, list[str]]:
+    """The network with how sizes depend on places in whole frames, if parts of these are trained on."""
+    if data.crop is None or network.perspective is not None or network.discovery != "evidence":
+        return network, []
+    frames = look.read_raw(data, data.source, 1).seen(data.frame_recipe())
+    seen = perspective_of(frames)
+    if seen is None:
+        return network, []
+    places = round(seen.horizon, 2), round(seen.row(object_height / _ROOM), 2)
+    return replace(network, perspective=places), [
+        f"network.perspective: {places} (in whole frames objects are the larger the lower they are, as on a "
+        f"plane below a horizon: that leaves {seen.unexplained:.0%} of how they differ)"
     ]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from whatwhere import checks
+from whatwhere.checks import FieldError
 from whatwhere.examples.common.user_code import check_name
 from whatwhere.examples.common.video_models import DataConfig
 from whatwhere.examples.common.video_training import VideoModelConfig
@@ -126,7 +127,13 @@ class NetworkConfig:
     """
     larger: float | None = None
     """Side over that of the expected window of a larger one that `evidence` discovery tries, too, when it is
-    evaluated: for what is nearer to the camera than anything in training. By default there is none.
+    evaluated: for what is nearer to the camera than anything in training. By default there is none, nor
+    where `perspective` says how large an object is.
+    """
+    perspective: tuple[float, float] | None = None
+    """Of whole frames of a camera that stands still, for a model of parts of them: heights in the frame, from
+    -1 at the top to 1, of the horizon and of the row where objects have the size of training; they are the
+    larger, the farther below the horizon, see `models.components.PerspectiveWindows`.
     """
     relook: float = 0.0
     """Share of the way that `tracked` goes in each frame to where discovery by evidence would put a window
@@ -161,6 +168,11 @@ class NetworkConfig:
             if getattr(self, name) is not None and self.discovery != "evidence":
                 raise ValueError(f'`{name}` is for `discovery` "evidence", got {self.discovery!r}')
         checks.within("(1, 2]", self, "larger")
+        checks.finite(self, "perspective")
+        if self.perspective is not None and not self.perspective[0] < self.perspective[1]:
+            raise FieldError(
+                "perspective", "must be a horizon and a row below it, that is more", self.perspective
+            )
         checks.finite(self, "look_gate")
         if self.layers and self.background in ("learned", "fixed"):
             raise ValueError(

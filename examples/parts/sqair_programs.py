@@ -37,7 +37,7 @@ from whatwhere.models.components.active_set import ActiveSet, use_active_set
 from whatwhere.models.components.cells import Cells
 from whatwhere.models.components.messages import Messages
 from whatwhere.models.components.networks import ConvFeatures, SubPixelGlimpseDecoder, convolutions, mlp
-from whatwhere.models.components.windows import SquashedWindows
+from whatwhere.models.components.windows import PerspectiveWindows, SquashedWindows
 from whatwhere.models.discovery import ChainDiscovery
 from whatwhere.models.grid_discovery import GridDiscovery
 from whatwhere.models.layered_decoder import LayeredDecoder
@@ -399,7 +399,7 @@ def _evidence_discovery(
         scale=prior.likelihood_scale,
         where_floor=network.where_floor,
         least=_of_price("least", network.least, prior),
-        larger=network.larger,
+        larger=None if isinstance(windows, PerspectiveWindows) else network.larger,
         hold=hold,
         exploration=exploration,
         further=further,
@@ -503,7 +503,10 @@ def _decoder(network: NetworkConfig, glimpse_shape: tuple[int, int, int]) -> nn.
 def _windows(network: NetworkConfig, image_shape: tuple[int, int, int]) -> SquashedWindows:
     if network.measured_in is None:
         return SquashedWindows(network.reach)
-    return SquashedWindows.measured_in(network.measured_in, image_shape[1:], network.reach)
+    windows = SquashedWindows.measured_in(network.measured_in, image_shape[1:], network.reach)
+    if network.perspective is None:
+        return windows
+    return PerspectiveWindows(windows.reach, windows.unit, *network.perspective)
 
 
 def size_logits(network: NetworkConfig, prior: PriorConfig) -> tuple[float, float]:

@@ -45,7 +45,14 @@ from .metrics import (
 )
 from .mot_file import MOTWriter, mot_writer
 from .object_scores import explained_shares, scored_tracks
-from .object_statistics import ObjectStatistics, Spread, object_statistics, objects_found
+from .object_statistics import (
+    ObjectStatistics,
+    Perspective,
+    Spread,
+    object_statistics,
+    objects_found,
+    perspective_of,
+)
 from .overlaps import SUCCESS_THRESHOLDS, Overlaps, success_curve
 from .prediction import PredictionReport, evaluate_prediction, predict
 from .probe import (
@@ -97,6 +104,7 @@ __all__ = [
     "Spread",
     "object_statistics",
     "objects_found",
+    "perspective_of",
     "Clips",
     "ComponentsReport",
     "ConnectedComponents",
@@ -117,6 +125,7 @@ __all__ = [
     "Matches",
     "ObjectsWriter",
     "Overlaps",
+    "Perspective",
     "PredictionReport",
     "ProbeConfig",
     "SUCCESS_THRESHOLDS",

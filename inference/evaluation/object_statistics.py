@@ -16,11 +16,21 @@ from torch import Tensor
 from .connected_components import ConnectedComponents, FoundComponents
 from .tracking_metrics import best_matches
 
-__all__ = ["ObjectStatistics", "Spread", "object_statistics", "objects_found"]
+__all__ = [
+    "ObjectStatistics",
+    "Perspective",
+    "Spread",
+    "object_statistics",
+    "objects_found",
+    "perspective_of",
+]
 
 _DIRT = 0.1  # of a typical object's energy, that one has at least
 _TOUCHING = 2.0  # times the median energy: what has more may be two objects that touch
 _SHAPE = 1.25  # and whose sides are in another proportion than the median object's by such a factor
+_FEWEST, _LINE = 30, 400  # objects that a line is drawn through
+_APART = 0.1  # half frames, of two that tell a slope
+_EXPLAINED = 0.6  # of how sizes differ, what perspective leaves at most
 _FAST = 3.0  # sizes that an object moves at most from one frame to the next
 
 
@@ -62,6 +72,67 @@ class ObjectStatistics(NamedTuple):
     """How many frames were looked at."""
 
 
+class Perspective(NamedTuple):
+    """How large objects are on a plane before a camera: in proportion to their distance below the horizon."""
+
+    height: float
+    """Pixels, of a typical object whose middle is half-way down the frame."""
+    slope: float
+    """By how many pixels one at the lower border is larger, positive."""
+    unexplained: float
+    """Median deviation of the logarithms of heights from it, over that from their median."""
+
+    @property
+    def horizon(self) -> float:
+        """From -1 at the frame's upper border to 1 at the lower one, mostly less."""
+        return -self.height / self.slope
+
+    def row(self, height: float) -> float:
+        """Where the middle of a typical object of so many pixels is, likewise."""
+        return (height - self.height) / self.slope
+
+
+def perspective_of(video: Tensor, threshold: float = 0.08) -> Perspective | None:
+    """Whether sizes of objects of whole frames are explained by where they are; None where they are not.
+
+    A line through heights and places by the medians of slopes and of what they leave (Theil and Sen): regions
+    that are two objects, or half of one, are outvoted. Objects must be at rows at least as far apart as they
+    are high, and not cut off at the border.
+
+    Args:
+        video: `(B, T, C, H, W)` in [0, 1], bright on black, of a camera that stands still.
+        threshold: see `ConnectedComponents`; a low one, with which heads and feet of what is far away, a few
+            faint pixels, are not missing.
+
+    Raises:
+        MissingPackageError: if SciPy is not installed.
+    """
+    found = objects_found(video, threshold)
+    whole = _alone(_inside(found, video.shape[-2], video.shape[-1]), found)
+    boxes = found.tracks.boxes[whole].double().numpy()
+    if len(boxes) < _FEWEST:
+        return None
+    boxes = boxes[np.linspace(0, len(boxes) - 1, min(len(boxes), _LINE)).astype(int)]
+    height = boxes[:, 3]
+    place = 2 * (boxes[:, 1] + height / 2) / video.shape[-2] - 1
+    low, high = np.quantile(place, [0.05, 0.95])
+    if (high - low) * video.shape[-2] / 2 < np.median(height):
+        return None
+    first, second = np.triu_indices(len(place), 1)
+    way = place[first] - place[second]
+    apart = np.abs(way) > _APART
+    if not apart.any():
+        return None
+    slope = float(np.median((height[first] - height[second])[apart] / way[apart]))
+    middle = float(np.median(height - slope * place))
+    line = middle + slope * place
+    if slope <= 0 or line.min() <= 0:
+        return None
+    left, all_of_it = (np.median(np.abs(np.log(height / typical))) for typical in (line, np.median(height)))
+    unexplained = float(left / max(all_of_it, 1e-9))
+    return Perspective(middle, slope, unexplained) if unexplained < _EXPLAINED else None
+
+
 def object_statistics(video: Tensor, threshold: float = 0.25) -> ObjectStatistics:
     """What connected regions say about the objects of videos.
 
@@ -82,11 +153,8 @@ def object_statistics(video: Tensor, threshold: float = 0.25) -> ObjectStatistic
     found = objects_found(video, threshold)
     (boxes, present, _), energy = found.tracks, found.energies.double()
     frames, ink = math.prod(video.shape[:2]), video.amax(2) > threshold
-    height, width = video.shape[-2:]
-    low, high = boxes[..., :2], boxes[..., :2] + boxes[..., 2:]
-    inside = (low > 0).all(-1) & (high[..., 0] < width) & (high[..., 1] < height)
-    whole = present & inside if (present & inside).any() else present
-    whole = _alone(whole, boxes, energy)
+    inside = _inside(found, video.shape[-2], video.shape[-1])
+    whole = _alone(inside if inside.any() else present, found)
     counts = present.sum(-1).flatten().double()
     return ObjectStatistics(
         width=_spread(boxes[whole][:, 2]),
@@ -110,10 +178,18 @@ def objects_found(video: Tensor, threshold: float = 0.25) -> FoundComponents:
     return found._replace(tracks=found.tracks._replace(present=real))
 
 
-def _alone(whole: Tensor, boxes: Tensor, energy: Tensor) -> Tensor:
+def _inside(found: FoundComponents, height: int, width: int) -> Tensor:
+    """Which objects are not cut off at the border of the frame."""
+    boxes, present, _ = found.tracks
+    low, high = boxes[..., :2], boxes[..., :2] + boxes[..., 2:]
+    return present & (low > 0).all(-1) & (high[..., 0] < width) & (high[..., 1] < height)
+
+
+def _alone(whole: Tensor, found: FoundComponents) -> Tensor:
     """Which of the whole regions are one object: they have less energy than two, or the shape of one."""
     if not whole.any():
         return whole
+    boxes, energy = found.tracks.boxes, found.energies.double()
     shape = (boxes[..., 2] / boxes[..., 3].clamp(min=1)).clamp(min=1e-6).log()
     alike = (shape - shape[whole].median()).abs() < math.log(_SHAPE)
     return whole & (alike | (energy < _TOUCHING * energy[whole].median()))

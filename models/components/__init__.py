@@ -137,7 +137,7 @@ from .visual_cortex import (
     contrast_normalised,
     group_normalisation,
 )
-from .windows import InverseScaleWindows, SquashedWindows
+from .windows import InverseScaleWindows, PerspectiveWindows, SquashedWindows
 from .workers import Workers
 
 __all__ = [
@@ -187,6 +187,7 @@ __all__ = [
     "Mixture",
     "NormalEquations",
     "NormalMixture",
+    "PerspectiveWindows",
     "PixelFeatures",
     "Plate",
     "PolynomialSigma",

@@ -17,6 +17,8 @@ from .attention import (
     sqair_squash,
 )
 
+_MOST_GROWTH = 3.0
+
 
 @dataclass(frozen=True)
 class SquashedWindows:
@@ -67,6 +69,10 @@ class SquashedWindows:
         shifts = [self.inverse_shift(coords[..., 2 + axis], axis) for axis in (0, 1)]
         return torch.cat([size, torch.stack(shifts, dim=-1)], dim=-1)
 
+    def growth(self, height: Tensor) -> Tensor:
+        """How many times as large as its `z_where` says a window is whose middle is so high, `t_y`: 1."""
+        return torch.ones_like(height)
+
     def inverse_shift(self, shift: Tensor, axis: int) -> Tensor:
         """B of shifts t, of any shape; beyond 0.95 of the reach it is that of 0.95.
 
@@ -84,12 +90,62 @@ class SquashedWindows:
 
 
 @dataclass(frozen=True)
+class PerspectiveWindows(SquashedWindows):
+    """Windows of things on a plane before a camera: `s = g(t_y) u sigmoid(a)`, the larger the lower they are.
+
+    Things of one size are seen in proportion to how far they are below the horizon h, so that sizes of
+    `z_where` are those that a thing has where its middle is in row r: `g(y) = (y - h) / (r - h)`, between a
+    third and three. Model and guide know of it alike: what comes nearer grows, and its `z_where` does not.
+    Frames are whole then, since places in them mean something.
+    """
+
+    horizon: float = -2.0
+    """Height h of the horizon in the image, -1 at its upper border and 1 at its lower one."""
+    row: float = 0.0
+    """Height r of the row where sizes are those of `SquashedWindows`, below the horizon."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.horizon < self.row:
+            raise ValueError(
+                f"`horizon` must be above `row`, that is less, got {self.horizon} and {self.row}"
+            )
+
+    def growth(self, height: Tensor) -> Tensor:
+        """G of heights `t_y`, of any shape."""
+        return ((height - self.horizon) / (self.row - self.horizon)).clamp(1 / _MOST_GROWTH, _MOST_GROWTH)
+
+    def __call__(self, z_where: Tensor) -> Tensor:
+        """Coords `(s_x, s_y, t_x, t_y)`, see `attention`, of `(..., 4)`."""
+        return self._grown(super().__call__(z_where))
+
+    def inverse(self, coords: Tensor) -> Tensor:
+        """As that of `SquashedWindows`."""
+        return super().inverse(self._shrunk(coords))
+
+    def slope(self, coords: Tensor) -> Tensor:
+        """Derivative of each of the coords `(..., 4)` in its own component of `z_where`."""
+        return self._grown(super().slope(self._shrunk(coords)), coords)
+
+    def _grown(self, coords: Tensor, at: Tensor | None = None) -> Tensor:
+        growth = self.growth((coords if at is None else at)[..., 3:])
+        return torch.cat([coords[..., :2] * growth, coords[..., 2:]], dim=-1)
+
+    def _shrunk(self, coords: Tensor) -> Tensor:
+        return torch.cat([coords[..., :2] / self.growth(coords[..., 3:]), coords[..., 2:]], dim=-1)
+
+
+@dataclass(frozen=True)
 class InverseScaleWindows:
     """Windows of AIR's `z_where = (s, x, y)`, see `attention.air_inverse_scale`; they are all square."""
 
     def __call__(self, z_where: Tensor) -> Tensor:
         """Coords `(..., 4)` of `(..., 3)`."""
         return air_inverse_scale(z_where)
+
+    def growth(self, height: Tensor) -> Tensor:
+        """As that of `SquashedWindows`: 1."""
+        return torch.ones_like(height)
 
     def inverse(self, coords: Tensor) -> Tensor:
         """`z_where` of coords `(..., 4)`."""

@@ -168,7 +168,11 @@ def test_evidence_is_the_gain_of_the_log_likelihood():
 
 
 def slot_by_slot(
-    programs: Programs, image: Tensor, trace: poutine.Trace, least: float | None = None
+    programs: Programs,
+    image: Tensor,
+    trace: poutine.Trace,
+    least: float | None = None,
+    perspective: tuple[float, float] | None = None,
 ) -> Tensor:
     """log q of what a trace says of one frame, reckoned slot by slot, image by image."""
     discovery: EvidenceDiscovery = programs.guide.discovery
@@ -182,7 +186,11 @@ def slot_by_slot(
             )
             left = (one - canvas).clamp(min=0).unsqueeze(0)
             centre = peak_of_ink(left, discovery.size, side)[0]
-            proposed = windows.inverse(torch.cat([centre.new_tensor(discovery.size), centre]))
+            size = centre.new_tensor(discovery.size)
+            if perspective is not None:
+                horizon, row = perspective
+                size = size * (centre[1] - horizon) / (row - horizon)
+            proposed = windows.inverse(torch.cat([size, centre]))
             shift, raw = discovery.second_look(left, proposed.unsqueeze(0))[0].chunk(2)
             scale = torch.nn.functional.softplus(raw + discovery.scale_bias) + 0.001
             total[b] += torch.distributions.Normal(proposed + shift, scale).log_prob(where).sum()
@@ -292,6 +300,41 @@ def test_a_model_of_crops_is_one_of_whole_frames_with_more_slots():
         for programs, x in ((small, first), (large, second))
     ]
     torch.testing.assert_close(*sizes, rtol=1e-6, atol=0)
+
+
+def test_in_perspective_what_is_lower_is_expected_to_be_larger():
+    """Two spots of the sizes that the plane has at their rows; one of the usual size where it has that."""
+    network = replace(
+        NETWORK,
+        image_shape=(1, 60, 40),
+        measured_in=(24, 24),
+        max_count=2,
+        perspective=(-1.5, 0.0),
+        larger=1.4,
+    )
+    programs = spotted(network)
+    discovery, decoder = programs.guide.discovery, programs.model.decoder
+    for parameter in discovery.second_look.correction.parameters():
+        parameter.data.zero_()
+    size = torch.tensor(discovery.size).double()
+    plain = spotted(replace(network, perspective=None)).guide.discovery.size
+    assert discovery.size == plain
+    for height in (-0.6, 0.0, 0.5):
+        coords = torch.cat([size * (height + 1.5) / 1.5, torch.tensor([0.1, height])]).unsqueeze(0)
+        picture = decoder.glimpse_decoder(torch.tensor([[0.9, 0.0]]).double())
+        image = paste(picture, coords, (60, 40))
+        found = decoder.windows(discovery.place_at(image, coords[:, 2:]).loc)
+        torch.testing.assert_close(found, coords, rtol=1e-4, atol=1e-4)
+
+
+def test_in_perspective_densities_are_those_of_the_statements():
+    network = replace(NETWORK, measured_in=(20, 20), perspective=(-1.4, 0.2))
+    programs = spotted(network)
+    image = scene(programs, (6.0, 7.0, 0.9), (16.0, 15.0, 0.7))
+    trace = discover(programs, image)
+    log_q = trace.log_prob_sum(lambda name, site: name.startswith("discovery"))
+    expected = slot_by_slot(programs, image, trace, perspective=network.perspective)
+    torch.testing.assert_close(log_q, expected.sum())
 
 
 class Broad(nn.Module):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from whatwhere.inference.evaluation import object_statistics
+from whatwhere.inference.evaluation import object_statistics, perspective_of
 
 pytest.importorskip("scipy", reason="needs SciPy: pip install 'whatwhere[metrics]'")
 
@@ -80,3 +80,62 @@ def test_of_nothing_there_are_no_numbers() -> None:
     assert math.isnan(found.brightness)
     assert math.isnan(found.width.median)
     assert (found.mean_count, found.most, found.empty, found.ink) == (0, 0, 1, 0)
+
+
+def plane(height: float, slope: float, count: int = 40) -> torch.Tensor:
+    """Frames of 200 x 60 with an object each, of `height + slope y`, y of its middle in half frames."""
+    video = torch.zeros(count, 1, 1, 200, 60)
+    for frame, row in zip(video, np.linspace(50, 150, count), strict=True):
+        half = (height + slope * (row / 100 - 1)) / 2
+        frame[..., round(row - half) : round(row + half), 20:30] = 0.8
+    return video
+
+
+def test_on_a_plane_heights_tell_the_horizon() -> None:
+    found = perspective_of(plane(40.0, 30.0, 60))
+    assert found is not None
+    assert found.height == pytest.approx(40, abs=0.6)
+    assert found.slope == pytest.approx(30, rel=0.03)
+    assert found.horizon == pytest.approx(-4 / 3, rel=0.03)
+    assert found.row(55.0) == pytest.approx(0.5, abs=0.03)
+    assert found.unexplained < 0.1
+
+
+def test_pairs_and_halves_do_not_move_the_horizon() -> None:
+    """Every fourth object is cut in half, every fifth has another one below."""
+    video = plane(40.0, 30.0, 60)
+    for number, frame in enumerate(video):
+        rows = frame[0, 0, :, 25].nonzero()[:, 0]
+        if number % 4 == 0:
+            frame[..., rows[len(rows) // 2] :, :] = 0
+        elif number % 5 == 0:
+            frame[..., rows[-1] : rows[-1] + len(rows) // 2, 20:30] = 0.8
+    found = perspective_of(video)
+    assert found is not None
+    assert found.horizon == pytest.approx(-4 / 3, rel=0.1)
+
+
+@pytest.mark.parametrize(("height", "slope", "count"), [(40.0, 0.0, 60), (40.0, -30.0, 60), (40.0, 30.0, 25)])
+def test_no_horizon_is_found_where_sizes_do_not_tell_one(height: float, slope: float, count: int) -> None:
+    """Of one size; larger at the top; and too few objects to tell."""
+    assert perspective_of(plane(height, slope, count)) is None
+
+
+def test_what_is_cut_off_at_the_top_is_no_perspective() -> None:
+    """There heights are twice the middles, whatever the objects are."""
+    video = torch.zeros(60, 1, 1, 200, 60)
+    for number, frame in enumerate(video):
+        frame[..., : 20 + 2 * number, 20:30] = 0.8
+    assert perspective_of(video) is None
+
+
+def test_sizes_that_place_explains_in_part_only_are_no_perspective() -> None:
+    """Two kinds of objects, one twice as high, on a plane that is seen nearly from above."""
+    video = torch.cat([plane(30.0, 3.0, 60), plane(60.0, 6.0, 60)])
+    assert perspective_of(video) is None
+
+
+def test_objects_that_stay_in_a_few_rows_tell_no_perspective() -> None:
+    """All are of 40 pixels and more, and their middles within 30."""
+    video = plane(40.0, 30.0, 60)[20:40].repeat(2, 1, 1, 1, 1)
+    assert perspective_of(video) is None

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from whatwhere.models.components.attention import sqair_squash
-from whatwhere.models.components.windows import SquashedWindows
+from whatwhere.models.components.windows import PerspectiveWindows, SquashedWindows
 
 
 @pytest.mark.parametrize("reach", [1.0, 2.0])
@@ -54,3 +54,27 @@ def test_a_shift_that_no_place_has_is_moved_within():
 def test_a_reach_must_be_positive():
     with pytest.raises(ValueError, match=r"`reach` must be positive, got 0"):
         SquashedWindows(0.0)
+
+
+def test_windows_grow_with_their_distance_below_the_horizon():
+    windows = PerspectiveWindows(2.0, (0.5, 0.3), horizon=-1.5, row=0.25)
+    z_where = torch.tensor([[0.3, -0.4, 0.7, y] for y in (-1.0, 0.25, 1.0, 2.5)]).double()
+    coords, plain = windows(z_where), SquashedWindows(2.0, (0.5, 0.3))(z_where)
+    torch.testing.assert_close(coords[:, 2:], plain[:, 2:])
+    growth = (plain[:, 3:] + 1.5) / 1.75
+    torch.testing.assert_close(coords[:, :2], plain[:, :2] * growth)
+    torch.testing.assert_close(windows.inverse(coords), z_where)
+    jacobian = torch.autograd.functional.jacobian(windows, z_where[0])
+    torch.testing.assert_close(windows.slope(coords)[0], jacobian.diagonal())
+
+
+def test_at_the_row_windows_are_as_without_perspective_and_they_grow_to_three_at_most():
+    windows = PerspectiveWindows(horizon=-0.5, row=-0.25)
+    height = torch.tensor([-0.9, -0.45, -0.25, 0.0, 0.9]).double()
+    expected = torch.tensor([1 / 3, 1 / 3, 1.0, 2.0, 3.0]).double()
+    torch.testing.assert_close(windows.growth(height), expected)
+
+
+def test_the_horizon_must_be_above_the_row():
+    with pytest.raises(ValueError, match=r"`horizon` must be above `row`, that is less, got 0.5 and 0.5"):
+        PerspectiveWindows(horizon=0.5, row=0.5)
