@@ -5,7 +5,7 @@ overlaps an object by chance, and what it has learned holds for frames of one si
 where to look. With what the propagated objects and the slots before have drawn, o, the places of slot j are
 
 1. *Proposal.* Where most of what is left, `max(x - o, 0)`, is within a window of the size that the prior
-   expects: the maximum of the filtered remainder, refined by mean shift, see `peaks`. In evaluation mode a
+   expects there: the maximum of the filtered remainder, refined by mean shift, see `peaks`. In evaluation mode a
    larger window can be tried beside it (`larger`): networks see what is in a window, however large it is, so
    that what is larger than any object in training is known all the same.
 2. *Second look.* A network that sees the window of that place corrects mean and standard deviation, see
@@ -60,7 +60,8 @@ class EvidenceDiscovery(LooksBesideOthers, SlotDiscovery):
         decoder: the model's, as `models.sqair.SceneDecoder`: `glimpses` are the pictures of `z_what`, `place`
             puts them into the frame where `windows` are, and `clamp` says whether the canvas is clamped to
             [0, 1], so that objects hide each other.
-        size: width and height of an object's window that the prior expects, relative to the image's.
+        size: width and height of an object's window that the prior expects, relative to the image's; in
+            perspective where windows grow by one, see `models.components.PerspectiveWindows`.
         what_encoder: shared with propagation.
         second_look: corrects the proposed places.
         max_count: N.
