@@ -5,9 +5,10 @@ overlaps an object by chance, and what it has learned holds for frames of one si
 where to look. With what the propagated objects and the slots before have drawn, o, the places of slot j are
 
 1. *Proposal.* Where most of what is left, `max(x - o, 0)`, is within a window of the size that the prior
-   expects there: the maximum of the filtered remainder, refined by mean shift, see `peaks`. In evaluation mode a
-   larger window can be tried beside it (`larger`): networks see what is in a window, however large it is, so
-   that what is larger than any object in training is known all the same.
+   expects: the maximum of the filtered remainder, refined by mean shift, see `peaks`. The window there is as
+   large as `windows` say of its row. In evaluation mode a larger one can be tried beside it (`larger`):
+   networks see what is in a window, however large it is, so that what is larger than any object in training
+   is known all the same.
 2. *Second look.* A network that sees the window of that place corrects mean and standard deviation, see
    `SecondLook`. `z_where` is drawn from $N(\hat z(x, o) + \delta, s^2)$.
 3. *Looks.* `z_what` is inferred from the remainder at the place that was drawn.
