@@ -40,7 +40,7 @@ from ..models.components.slots import Slots, TrackedSlots, stack_slots
 from ..models.components.template_matching import fit, observe, sample_area
 from .evidence import EVIDENCE, LooksBesideOthers, evidence, explained_nats, remainder
 from .further import FurtherLatents
-from .peaks import peak_of_ink
+from .peaks import peak_of_ink, window_at
 from .second_look import SecondLook
 from .slot_discovery import SlotDiscovery
 
@@ -202,8 +202,8 @@ class EvidenceDiscovery(LooksBesideOthers, SlotDiscovery):
     def _corrected(self, rest: Tensor, centre: Tensor, factor: float) -> LocScale:
         """What the second look makes of a window so many times as large as the expected one."""
         with torch.no_grad():
-            size = factor * self.windows.growth(centre[:, 1:]) * centre.new_tensor(self.size)
-            proposed = self.windows.inverse(torch.cat([size, centre], dim=-1))
+            size = self.size[0] * factor, self.size[1] * factor
+            proposed = window_at(self.windows, size, centre)
         shift, raw_scale = self.second_look(rest, proposed).chunk(2, dim=-1)
         return LocScale(proposed + shift, F.softplus(raw_scale + self.scale_bias) + self.where_floor)
 

@@ -94,11 +94,11 @@ def window_at(windows: Any, size: tuple[float, float], centre: Tensor) -> Tensor
     """`z_where` of windows of one size around centres, `(R, D)`.
 
     Args:
-        windows: what `z_where` means; its `inverse` is used.
-        size: width and height relative to those of the image.
+        windows: what `z_where` means, and by how much windows grow there: `inverse` and `growth`.
+        size: width and height relative to those of the image, where they grow by one.
         centre: x and y, `(R, 2)`.
     """
-    sizes = centre.new_tensor(size).expand_as(centre)
+    sizes = windows.growth(centre[..., 1:]) * centre.new_tensor(size)
     where: Tensor = windows.inverse(torch.cat([sizes, centre], dim=-1))
     return where
 
