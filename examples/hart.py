@@ -62,6 +62,7 @@ from whatwhere.inference.training import (
 )
 from whatwhere.models import HART, kitti_hart, kth_hart, small_hart
 from whatwhere.models.components.bounded_sizes import BoundedSizes
+from whatwhere.models.components.camera_motion import CameraMotion
 from whatwhere.models.components.gaussian_windows import (
     PolynomialSigma,
     SigmaRule,
@@ -111,6 +112,8 @@ class NetworkConfig:
     """Let gradients pass from frame to frame through the LSTM only, not through the windows."""
     evidence: bool = False
     """Compare each frame with the first glimpse, and look where it is most like it."""
+    camera: bool = True
+    """With `evidence`: expect objects where the camera's motion, found by phase correlation, takes them."""
     sizes: Literal["free", "bounded"] = "free"
     """Sizes by steps from frame to frame, as published; or near the first ones, for `units` = window."""
 
@@ -277,7 +280,9 @@ def build(network: NetworkConfig) -> HART:
         "appearance": network.appearance,
         "normalisation": normalisation,
         "sigma": sigmas[network.sigma],
-        "evidence": GlimpseEvidence() if network.evidence else None,
+        "evidence": GlimpseEvidence(camera=CameraMotion() if network.camera else None)
+        if network.evidence
+        else None,
         "sizes": BoundedSizes() if network.sizes == "bounded" else None,
         **{name: getattr(network, name) for name in ("margin", "init", "units", "bounded", "detached")},
     }

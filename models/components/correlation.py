@@ -108,6 +108,12 @@ def normalised_cross_correlation(images: Tensor, templates: Tensor, weights: Ten
     return (product / _deviation(means)).clamp(-1, 1)
 
 
+def top_of_parabola(low: Tensor, middle: Tensor, high: Tensor) -> Tensor:
+    """Where the parabola through values at -1, 0 and 1 has its top, at most there; or else the higher end."""
+    bend = (low + high).sub(middle, alpha=2)
+    return ((high - low) / (-2 * bend).clamp(min=2e-6)).clamp(-1, 1)
+
+
 def _deviation(means: Tensor) -> Tensor:
     """Of weighted means of images and, in the last channel, of their squares; infinite where flat."""
     variance = means[..., -1, :, :] - means[..., :-1, :, :].square().sum(dim=-3)
