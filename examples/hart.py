@@ -280,9 +280,8 @@ def build(network: NetworkConfig) -> HART:
         "appearance": network.appearance,
         "normalisation": normalisation,
         "sigma": sigmas[network.sigma],
-        "evidence": GlimpseEvidence(camera=CameraMotion() if network.camera else None)
-        if network.evidence
-        else None,
+        "evidence": GlimpseEvidence() if network.evidence else None,
+        "camera": CameraMotion() if network.evidence and network.camera else None,
         "sizes": BoundedSizes() if network.sizes == "bounded" else None,
         **{name: getattr(network, name) for name in ("margin", "init", "units", "bounded", "detached")},
     }

@@ -66,7 +66,6 @@ from whatwhere.inference.training import (
     positional_field,
     select_device,
 )
-from whatwhere.models.components.camera_motion import CameraMotion
 from whatwhere.models.components.feature_extractors import (
     ConvPoolFeatures,
     Frozen,
@@ -142,7 +141,7 @@ def build(network: NetworkConfig, generator: torch.Generator | None = None) -> R
         start = LearnedStart(windows.parameters(box, size))
     attention = AbsoluteAttention if network.attention == "absolute" else ResidualAttention
     features = feature_extractor(network.features, glimpse_shape)
-    evidence = GlimpseEvidence(camera=CameraMotion()) if network.evidence else None
+    evidence = GlimpseEvidence() if network.evidence else None
     known = features.size + (0 if evidence is None else NUMBERS)
     cell = (IRNN if network.cell == "irnn" else GRU)(known, network.hidden)
     trained = isinstance(features, PixelFeatures)

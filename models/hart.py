@@ -47,7 +47,8 @@ The network must keep in its state what the object looks like, and steps multipl
 middles drift and boxes grow. Two parts that the published form does not have keep both in check. They are
 given to the cell: `GlimpseEvidence` compares each frame with the first glimpse, moves the window to the place
 that is most like it before it is read, and says how much it is, and when the object is lost; `BoundedSizes`
-keeps sizes near the first ones.
+keeps sizes near the first ones. A third, `CameraMotion`, moves windows with the whole frame,
+whatever is in them.
 """
 
 from __future__ import annotations
@@ -186,9 +187,13 @@ class HART(PyroModule):
                 check_values = first_box.device.type == "cpu" or not self.training
                 require_first_boxes(first_box, batch_size, self.image_size, check_values)
                 state, given = cell.start(video[:, 0], first_box), 1
+            carried: list[Tensor | None] = [None] * frames
+            if cell.camera is not None:
+                motion, scene = cell.camera.along(video, state.scene)
+                carried, state = [*motion.unbind(1)], state._replace(scene=scene)
             seen: list[HARTFrame] = []
             for t in range(frames):
-                state, frame = cell(video[:, t], state)
+                state, frame = cell(video[:, t], state, carried[t])
                 seen.append(frame)
             attention, glimpses, logits, filters, evidence, scores, lost = (
                 _stack(field) for field in zip(*seen, strict=True)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .components.attention import Size, clip_straight_through
 from .components.bounded_sizes import BoundedSizes
 from .components.boxes import box_within_image, middles
+from .components.camera_motion import CameraMotion
 from .components.dynamic_filters import DynamicFilterLayer
 from .components.gaussian_read import HART_EPSILON, gaussian_read
 from .components.gaussian_windows import (
@@ -60,6 +61,8 @@ class HARTState(NamedTuple):
     """Width and height of the first window, `(B, 2)`; None without `BoundedSizes`."""
     size: Tensor | None = None
     """Logarithm of the sides in units of the first, `(B, 1)`; None without `BoundedSizes`."""
+    scene: Tensor | None = None
+    """Spectrum of the frame before, see `CameraMotion`; None where the camera is not followed."""
 
 
 class HARTFrame(NamedTuple):
@@ -109,6 +112,8 @@ class HARTCell(nn.Module):
         evidence: compares each frame with the first glimpse. The window is moved to the place that was found
             before it is read; numbers of `evidence` are added to the features of the LSTM and to z. Steps of
             the window are taken as far as the place is trusted.
+        camera: how the whole frame moves; windows are moved as far before anything else. None for a camera
+            that stands still.
         sizes: bounds sizes, for `units` "window"; by default steps and corrections are free. With `evidence`
             the size follows what that says, and not the network's step.
 
@@ -137,6 +142,7 @@ class HARTCell(nn.Module):
         detached: bool = False,
         evidence: GlimpseEvidence | None = None,
         sizes: BoundedSizes | None = None,
+        camera: CameraMotion | None = None,
     ) -> None:
         super().__init__()
         channels, rows, columns = map_shape(v1)
@@ -159,7 +165,7 @@ class HARTCell(nn.Module):
         self.sigma = sigma
         self.units, self.bounded, self.detached = units, bounded, detached
         self.v1, self.ventral, self.dorsal, self.lstm = v1, ventral, dorsal, lstm
-        self.evidence, self.sizes = evidence, sizes
+        self.evidence, self.sizes, self.camera = evidence, sizes, camera
         numbers = 0 if evidence is None else NUMBERS
         self.features = nn.Linear(ventral.channels * rows * columns + 6 + numbers, lstm.input_size)
         self.first_features = nn.Linear(lstm.input_size, lstm.input_size)
@@ -248,15 +254,30 @@ class HARTCell(nn.Module):
         features = self.first_features(self._features(self.ventral(maps), where)).relu()
         appearance, (hidden, cell) = self.lstm(features, self.lstm.initial_state(features))
         first = LSTMState(self.first_hidden(hidden).relu(), self.first_cell(cell).relu())
-        state = HARTState(self.windows_around(first_box), appearance, first, memory)
+        scene = None if self.camera is None else self.camera.spectrum(frame)
+        state = HARTState(self.windows_around(first_box), appearance, first, memory, scene=scene)
         if self.sizes is None:
             return state
         sides = state.attention[:, 2:]
         return state._replace(first_sides=sides, size=torch.zeros_like(sides[:, :1]))
 
-    def forward(self, frame: Tensor, state: HARTState) -> tuple[HARTState, HARTFrame]:
-        """Look at a frame `(B, C, H, W)`: the next state, and what was seen."""
+    def forward(
+        self, frame: Tensor, state: HARTState, carried: Tensor | None = None
+    ) -> tuple[HARTState, HARTFrame]:
+        """Look at a frame: the next state, and what was seen.
+
+        Args:
+            frame: `(B, C, H, W)`.
+            state: after the frame before.
+            carried: where `camera` has found that the frame has moved, `(B, 2)`, if it is known already; the
+                state's spectrum is then not touched.
+        """
         attention, memory = state.attention, state.memory
+        if carried is None and self.camera is not None:
+            moved, scene = self.camera.along(frame[:, None], state.scene)
+            carried, state = moved[:, 0], state._replace(scene=scene)
+        if carried is not None:
+            attention = _moved(attention, carried)
         found = None
         if self.evidence is not None and memory is not None:
             found, memory = self.evidence(frame, middles(attention), _level(state), memory)

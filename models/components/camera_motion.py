@@ -63,36 +63,53 @@ class CameraMotion(nn.Module):
             ("_fade", fade[:, None] * fade),
             ("_low_pass", low_pass),
             ("_places", places / n),
-            ("_neighbours", torch.stack(neighbours, dim=-1).view(n * n, 2, 2)),
+            ("_neighbours", torch.stack(neighbours, dim=-1).view(n * n, 4)),
             ("_far", torch.where(places.abs().amax(-1) > farthest * n, -torch.inf, 0.0)),
         ):
             self.register_buffer(name, value, persistent=False)
 
     @torch.no_grad()
-    def spectrum(self, frame: Tensor) -> Tensor:
-        """What is kept of a frame `(B, C, H, W)`: `(B, n, n // 2 + 1)`, complex."""
+    def spectrum(self, frames: Tensor) -> Tensor:
+        """What is kept of frames `(..., C, H, W)`: `(..., n, n // 2 + 1)`, complex."""
         # Every k-th pixel of a large frame is enough: frequencies that this takes for others hardly count.
-        step = max(1, min(frame.shape[-2:]) // (2 * self.samples))
-        grey = frame[..., ::step, ::step].to(self._fade.dtype).mean(dim=1, keepdim=True)
-        coarse = F.interpolate(grey, (self.samples, self.samples), mode="bilinear")[:, 0]
+        step = max(1, min(frames.shape[-2:]) // (2 * self.samples))
+        grey = frames[..., ::step, ::step].to(self._fade.dtype).mean(dim=-3)
+        coarse = F.interpolate(grey.flatten(0, -3)[:, None], (self.samples, self.samples), mode="bilinear")
+        coarse = coarse.unflatten(0, grey.shape[:-2]).squeeze(-3)
         return torch.fft.rfft2((coarse - coarse.mean(dim=(-2, -1), keepdim=True)) * self._fade)
 
     @torch.no_grad()
     def forward(self, before: Tensor, now: Tensor, size: Size) -> Tensor:
-        """How far what stands still has moved, x and y in pixels, `(B, 2)`; 0 if nothing in frames is alike.
+        """How far what stands still has moved, x and y in pixels, `(..., 2)`; 0 if nothing is alike.
 
         Args:
-            before: the `spectrum` of a frame.
-            now: that of the next one.
+            before: the `spectrum` of frames.
+            now: that of the next ones.
             size: height and width of the frames.
         """
         whitened = self._low_pass * (now * before.conj()).sgn()
-        surface = torch.fft.irfft2(whitened, s=(self.samples, self.samples)).flatten(1)
-        height, best = (surface + self._far).max(dim=1, keepdim=True)
-        low, high = surface.gather(1, self._neighbours[best[:, 0]].flatten(1)).chunk(2, dim=1)
+        surface = torch.fft.irfft2(whitened, s=(self.samples, self.samples)).flatten(-2)
+        height, best = (surface + self._far).max(dim=-1, keepdim=True)
+        at = best.squeeze(-1)
+        low, high = surface.gather(-1, self._neighbours[at]).chunk(2, dim=-1)
         within = top_of_parabola(low, height, high).clamp(-0.5, 0.5)
-        shift = torch.add(self._places[best[:, 0]], within, alpha=1 / self.samples)
+        shift = torch.add(self._places[at], within, alpha=1 / self.samples)
         # A camera that moves by less than half a sample is one that stands still: noise moves the top as far,
         # and what follows it would drift.
         moves = (best > 0) & (height > self._clear)
         return shift * shift.new_tensor([size[1], size[0]]) * moves
+
+    def along(self, video: Tensor, before: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The same for all frames of a video at once, which takes less time than one by one.
+
+        Args:
+            video: `(B, T, C, H, W)`.
+            before: the `spectrum` of the frame before the first, `(B, ...)`; by default the first itself.
+
+        Returns:
+            The motion to each frame from the one before, `(B, T, 2)`, and the spectrum of the last.
+        """
+        spectra = self.spectrum(video)
+        first = spectra[:, 0] if before is None else before
+        earlier = torch.cat([first[:, None], spectra[:, :-1]], dim=1)
+        return self(earlier, spectra, (video.shape[-2], video.shape[-1])), spectra[:, -1]

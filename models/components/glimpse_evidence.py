@@ -28,7 +28,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .boxes import middles
-from .camera_motion import CameraMotion
 from .correlation import bands, deviations, template_kernels, top_of_parabola
 from .gaussian_read import HART_EPSILON, gaussian_read
 from .gaussian_windows import GaussianWindow, SigmaRule, smooth_knee_sigma
@@ -74,8 +73,6 @@ class Memory(NamedTuple):
     """Weights of the surroundings for it, `(B, 1, N, N)`."""
     stride: Tensor
     """Pixels from sample to sample at the first size, `(B, 1)`."""
-    scene: Tensor | None
-    """Spectrum of the whole frame, see `CameraMotion`; None where the camera is not followed."""
     doubtful: Tensor
     """Frames in a row whose score was too low, `(B,)`, integers; of a lost object they go round with
     the places where it is looked for."""
@@ -116,8 +113,6 @@ class GlimpseEvidence(nn.Module):
         retake: score of places that are half trusted where the object was lost, and for its size.
         elsewhere: the same of places further away, at which lost objects are looked for.
         sigma: width of the Gaussians that samples are taken with, given the stride.
-        camera: how the whole frame moves, and objects with it before they move themselves; None for a camera
-            that stands still.
     """
 
     _places: Tensor
@@ -141,7 +136,6 @@ class GlimpseEvidence(nn.Module):
         retake: float = 0.5,
         elsewhere: float = 0.8,
         sigma: SigmaRule = smooth_knee_sigma,
-        camera: CameraMotion | None = None,
     ) -> None:
         super().__init__()
         if samples < 3 or reach < 1:
@@ -149,7 +143,6 @@ class GlimpseEvidence(nn.Module):
         self.samples, self.reach = samples, reach
         self.penalty, self.rate, self.sigma = penalty, rate, sigma
         self.threshold, self.familiar, self.retake = threshold, familiar, retake
-        self.camera = camera
         side, extent = 2 * reach + 1, self.extent
         row, column = torch.arange(side).repeat_interleave(side), torch.arange(side).repeat(side)
         places = torch.stack([column, row], dim=-1) - reach
@@ -214,8 +207,7 @@ class GlimpseEvidence(nn.Module):
         region = self._surroundings(frame, middles(box), stride)
         learned = RidgeFilter.learned(torch.fft.rfft2(region * taper), self._label)
         doubtful = torch.zeros_like(box[:, 0], dtype=torch.long)
-        scene = None if self.camera is None else self.camera.spectrum(frame)
-        return Memory(first, down, across, sizes, learned, taper, stride, scene, doubtful)
+        return Memory(first, down, across, sizes, learned, taper, stride, doubtful)
 
     def first_numbers(self, like: Tensor) -> Tensor:
         """Those of a first glimpse, which is where it was said to be, `(B, 10)`."""
@@ -234,11 +226,6 @@ class GlimpseEvidence(nn.Module):
             memory: of what was seen.
         """
         stride = memory.stride * size.exp()
-        scene, carried = memory.scene, torch.zeros_like(expected)
-        if self.camera is not None and scene is not None:
-            before, scene = scene, self.camera.spectrum(frame)
-            carried = self.camera(before, scene, (frame.shape[-2], frame.shape[-1]))
-            expected = expected + carried
         centre = torch.addcmul(expected, self._sweep[memory.doubtful], stride)
         region = self._surroundings(frame, centre, stride)
         answers, product = self._answers(region, memory)
@@ -267,7 +254,7 @@ class GlimpseEvidence(nn.Module):
         numbers = [place / self.reach, score, answer, scores[:, middle : middle + 1]]
         numbers += [height - second, trust, sizes[:, ::2, 0] - score, size]
         found = Found(
-            shift=torch.addcmul(carried, torch.addcmul(centre - expected, place, stride), trust),
+            shift=torch.addcmul(centre - expected, place, stride) * trust,
             score=score[:, 0],
             trust=trust[:, 0],
             growth=tops[:, 2:] * sure,
@@ -275,7 +262,7 @@ class GlimpseEvidence(nn.Module):
             numbers=torch.cat(numbers, dim=-1),
         )
         learned = memory.filter.towards(there, self.rate * found.trust)
-        return found, memory._replace(filter=learned, scene=scene, doubtful=doubtful)
+        return found, memory._replace(filter=learned, doubtful=doubtful)
 
     def _looks(self, frame: Tensor, middle: Tensor, stride: Tensor, samples: int) -> Tensor:
         """Looks of squares of samples, `(..., B, F, samples, samples)`."""

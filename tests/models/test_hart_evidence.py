@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from whatwhere.models import HART, small_hart
 from whatwhere.models.components.bounded_sizes import BoundedSizes
 from whatwhere.models.components.boxes import iou
+from whatwhere.models.components.camera_motion import CameraMotion
 from whatwhere.models.components.glimpse_evidence import GlimpseEvidence
 
 SIZE = (72, 88)
@@ -73,8 +74,40 @@ def test_an_object_that_vanishes_is_lost_and_its_box_rests():
     torch.testing.assert_close(tracks.boxes[0, 6], tracks.boxes[0, 2], atol=2.0, rtol=0)
 
 
+JERKS = torch.tensor([[0, 0], [0, 0], [-16, 9], [-16, 9], [4, -9], [4, -9]])
+
+
+def shaken() -> tuple[Tensor, Tensor]:
+    """A small thing that stands still before a camera that jerks, and its boxes."""
+    boxes = torch.tensor([40.0, 30.0, 10.0, 10.0]).repeat(len(JERKS), 1)
+    still = F.pad(clip(boxes[:1])[0], (20, 20, 20, 20), mode="reflect")
+    height, width = SIZE
+    frames = [still[..., 20 - y : 20 - y + height, 20 - x : 20 - x + width] for x, y in JERKS.tolist()]
+    return torch.stack(frames, dim=1), boxes + F.pad(JERKS, (0, 2))
+
+
+@pytest.mark.parametrize("evidence", [GlimpseEvidence(), None])
+def test_windows_go_with_the_camera(evidence: GlimpseEvidence | None):
+    """The jerks are further than the evidence of things as small reaches."""
+    video, boxes = shaken()
+    with torch.no_grad():
+        followed = hart(camera=CameraMotion(), evidence=evidence)(video, boxes[None, 0])
+        blind = hart(evidence=evidence)(video, boxes[None, 0])
+    assert (iou(followed.boxes[0], boxes) > 0.6).all()
+    assert iou(blind.boxes[0], boxes)[2] < 0.1
+
+
+def test_parts_of_a_video_are_tracked_as_the_whole():
+    video, boxes = shaken()
+    model = hart(camera=CameraMotion(), evidence=GlimpseEvidence())
+    with torch.no_grad():
+        whole = model(video, boxes[None, 0]).boxes
+        parts = list(model.follow([video[:, :2], video[:, 2:3], video[:, 3:]], boxes[None, 0]))
+    torch.testing.assert_close(torch.cat([part.boxes for part in parts], dim=1), whole)
+
+
 def test_frames_may_come_one_by_one_and_the_state_does_not_grow():
-    model, video = hart(evidence=GlimpseEvidence(), sizes=BoundedSizes()), clip(PATH)
+    model, video = hart(evidence=GlimpseEvidence(), sizes=BoundedSizes(), camera=CameraMotion()), clip(PATH)
     with torch.no_grad():
         tracks, state = model(video, PATH[None, 0]), model.cell.start(video[:, 0], PATH[None, 0])
         for t in range(len(PATH)):

@@ -48,6 +48,21 @@ def test_bytes_and_grey_frames_and_each_frame_of_a_batch_by_itself():
     torch.testing.assert_close(motion(before[:, :1], now[:, :1]), expected, atol=0.5, rtol=0)
 
 
+def test_along_a_video_as_frame_by_frame_and_part_by_part():
+    camera, ways = CameraMotion(), [(0, 0), (6, 2), (14, -3), (14, -3), (5, 9)]
+    video = torch.stack(
+        [torch.cat([cut(scene(seed), 50 - x, 40 - y) for seed in (0, 1)]) for x, y in ways], 1
+    )
+    whole, last = camera.along(video)
+    torch.testing.assert_close(whole.cumsum(1)[0], torch.tensor(ways).float(), atol=1.5, rtol=0)
+    for t in range(1, 5):
+        torch.testing.assert_close(whole[:, t], motion(video[:, t - 1], video[:, t]))
+    first, scenery = camera.along(video[:, :2])
+    second, after = camera.along(video[:, 2:], scenery)
+    torch.testing.assert_close(torch.cat([first, second], 1), whole)
+    torch.testing.assert_close(after, last)
+
+
 def test_large_frames_are_thinned_out():
     picture, size = scene(0, (640, 800)), (480, 600)
     now = cut(picture, 100 - 40, 80 + 31, size)

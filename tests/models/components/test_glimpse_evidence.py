@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from whatwhere.models.components.camera_motion import CameraMotion
 from whatwhere.models.components.correlation import normalised_cross_correlation
 from whatwhere.models.components.glimpse_evidence import NUMBERS, GlimpseEvidence, Memory
 
@@ -41,7 +40,7 @@ def start(evidence: GlimpseEvidence) -> Memory:
 
 
 def shapes(memory: Memory) -> list[torch.Size]:
-    parts = [part if isinstance(part, tuple) else (part,) for part in memory if part is not None]
+    parts = [part if isinstance(part, tuple) else (part,) for part in memory]
     return [tensor.shape for tensor in itertools.chain(*parts)]
 
 
@@ -178,38 +177,6 @@ def test_what_changes_its_looks_for_good_is_followed():
         assert found.trust > 0.5
     torch.testing.assert_close(middle, MIDDLE + torch.tensor([[40 % 3, 0]]), atol=2.0, rtol=0)
     assert found.score < evidence.threshold
-
-
-def panned(x: int, y: int, thing: bool = True) -> Tensor:
-    """A thing of 12 x 12 pixels over the middle of the ground, both moved by so much, `(1, 3, 64, 64)`."""
-    picture = GROUND.clone()
-    if thing:
-        picture[:, 42:54, 42:54] = THING[:, 6:18, 6:18]
-    return picture[None, :, 16 - y : 80 - y, 16 - x : 80 - x]
-
-
-PANNED_BOX = torch.tensor([[26.0, 26.0, 12.0, 12.0]])
-
-
-@pytest.mark.parametrize("camera", [CameraMotion(), None])
-def test_the_camera_is_followed_further_than_the_reach(camera: CameraMotion | None):
-    """The reach is 9 * 1.2 pixels."""
-    evidence = GlimpseEvidence(camera=camera)
-    memory = evidence.start(panned(0, 0), PANNED_BOX)
-    found, _ = evidence(panned(-14, 9), PANNED_BOX[:, :2] + 6, LEVEL, memory)
-    arrived = bool((found.shift - torch.tensor([[-14.0, 9.0]])).abs().amax() < 1)
-    assert arrived == (camera is not None)
-
-
-def test_places_of_what_is_lost_go_with_the_camera():
-    evidence = GlimpseEvidence(threshold=0.9, familiar=0.9, retake=0.9, elsewhere=0.9, camera=CameraMotion())
-    memory = evidence.start(panned(0, 0), PANNED_BOX)
-    middle = PANNED_BOX[:, :2] + 6
-    for x in (0, 4, 8, 12, 12, 12):
-        found, memory = evidence(panned(x, 0, thing=False), middle, LEVEL, memory)
-        middle = middle + found.shift
-    assert found.lost
-    torch.testing.assert_close(middle, torch.tensor([[44.0, 32.0]]), atol=1.5, rtol=0)
 
 
 def test_no_gradient_passes_and_nothing_grows():
