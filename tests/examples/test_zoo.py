@@ -32,7 +32,7 @@ EVALUATIONS = {
         glimpse_clouds.main, ["--videos=100"], "accuracy", "held_out.accuracy", 0.06
     ),
     "ratm-balls": Small(ratm.main, ["--videos=100", "--frames=32"], "iou", "held_out.iou", 0.02),
-    "hart-video": Small(hart.main, CLUTTER, "iou", "clutter_100_clips_iou.0.3", 0.05),
+    "hart-video": Small(hart.main, CLUTTER, "iou", "clutter_200_clips_iou.0.3", 0.05),
     "sqair-glyphs": Small(sqair.main, VIDEOS, "counting.accuracy", "held_out.counting.accuracy", 0.1),
     "sqair-mnist": Small(sqair.main, VIDEOS, "counting.accuracy", "held_out.counting.accuracy", 0.1),
     "sqair-sprites": Small(
