@@ -45,6 +45,7 @@ from whatwhere.inference.evaluation import (
     COCOImage,
     ConnectedComponents,
     Known,
+    TrackLinker,
     Tracks,
     infer_parts,
     scored_tracks,
@@ -105,6 +106,10 @@ class TrackConfig:
     """Most objects in a frame, where an object has a price (`prior.price`); by default as many as in
     training, and one more in frames of another size, which models take whose `network.discovery` is evidence.
     """
+    patience: int = 15
+    """Frames for which a lost object is remembered: what is found anew where it would be by now takes up its
+    identity, see `TrackLinker`. With 0 all that is found anew is another object.
+    """
     particles: int = 10
     """Posterior samples of each video, 20 frames at a time; the one of greatest weight is taken."""
     animation: Animation = "auto"
@@ -124,7 +129,7 @@ class TrackConfig:
         check_device(self.device)
         checks.literals(self)
         checks.positive(self, "max_count", "particles", "fps")
-        checks.not_negative(self, "films")
+        checks.not_negative(self, "films", "patience")
         require_rate(self.animation, self.fps)
         checks.seed(self, "seed")
         checks.within("(0, 1]", self, "iou")
@@ -277,6 +282,7 @@ class _Followed:
         self._found: list[Tracks] = []
         self.frame_name = frame_names(self.options.video, self.number)
         self.assessor = Assessor(self.programs.model)
+        self._linker = TrackLinker(self.options.patience)
 
     def parts(self, table: Results) -> Iterator[_Part]:
         """The video, part by part; the boxes of each are written before it is given."""
@@ -287,7 +293,7 @@ class _Followed:
             tracks, scores = scored_tracks(
                 found.frames, self.given, model.decoder.objects, model.decoder.boxes
             )
-            in_given = Tracks(*(x[0].cpu() for x in tracks))
+            in_given = self._linker(Tracks(*(x[0].cpu() for x in tracks)))
             if self.true is not None:
                 self._found.append(in_given)
             shown = in_given._replace(boxes=in_stored(self.frames, in_given.boxes))

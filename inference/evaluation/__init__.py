@@ -68,6 +68,7 @@ from .probe import (
 from .report_file import json_ready, write_json
 from .segment_metrics import segment_tracking_counts
 from .silhouette_neighbours import nearest_neighbours, silhouette_features
+from .track_linking import TrackLinker
 from .tracked_objects import ObjectsWriter, TrackedObjects, tracked_objects
 from .tracker_baselines import constant_velocity_boxes, previous_boxes, static_boxes
 from .trackers import Clips, HasBoxes, Tracker, TrackerReport, evaluate_tracker, spread_frames
@@ -130,6 +131,7 @@ __all__ = [
     "ProbeConfig",
     "SUCCESS_THRESHOLDS",
     "SceneReport",
+    "TrackLinker",
     "TrackedObjects",
     "Tracker",
     "TrackerReport",
