@@ -27,6 +27,7 @@ from whatwhere.inference.training import keep_freed_memory, make_optimizer
 from whatwhere.models import HART, HARTState, kitti_hart, small_hart
 from whatwhere.models.components.attention import Size
 from whatwhere.models.components.bounded_sizes import BoundedSizes
+from whatwhere.models.components.camera_motion import CameraMotion
 from whatwhere.models.components.gaussian_read import gaussian_filters, gaussian_read
 from whatwhere.models.components.gaussian_windows import GaussianWindow
 from whatwhere.models.components.glimpse_evidence import GlimpseEvidence
@@ -40,7 +41,11 @@ from .report import conditions, markdown_table, milliseconds, run_benchmark, tim
 
 def small_hart_with_evidence() -> HART:
     """The smallest of `MODELS` with all that tracking real video takes."""
-    parts: dict[str, Any] = {"evidence": GlimpseEvidence(), "sizes": BoundedSizes()}
+    parts: dict[str, Any] = {
+        "evidence": GlimpseEvidence(),
+        "sizes": BoundedSizes(),
+        "camera": CameraMotion(),
+    }
     return small_hart((3, 100, 100), (28, 28), units="window", bounded=True, detached=True, **parts)
 
 

@@ -19,6 +19,7 @@ from whatwhere.inference.evaluation import (
     CountReport,
     TrackingCounts,
     TrackingReport,
+    TrackLinker,
     Tracks,
     count_report,
     tracking_counts,
@@ -84,10 +85,18 @@ def report_of(found: Sequence[Tracks], known: Sequence[Tracks], iou_threshold: f
     return TrackReport(len(wanted), count_report(numbers, wanted, 0), tracking, iou_threshold)
 
 
-def found_components(components: ConnectedComponents, frames: Frames) -> Tracks:
-    """What connected components find in a video, all of which is in memory for that."""
+def found_components(components: ConnectedComponents, frames: Frames, patience: int = 0) -> Tracks:
+    """What connected components find in a video, all of which is in memory for that.
+
+    Args:
+        components: they.
+        frames: the video.
+        patience: of a `TrackLinker`, by which what was lost and is found again is one object.
+    """
     video = np.concatenate(list(frames.blocks()))
-    return components(torch.from_numpy(video)[None].float() / 255).tracks
+    found = components(torch.from_numpy(video)[None].float() / 255).tracks
+    linked = TrackLinker(patience)(Tracks(*(x[0] for x in found)))
+    return Tracks(*(x[None] for x in linked))
 
 
 def print_measures(name: str, report: TrackReport) -> None:

@@ -244,7 +244,7 @@ def _measured(
     true = [known for _, known in labelled]
     reports = {"model": report_of([each.found() for each, _ in labelled], true, iou_threshold)}
     for name, components in baselines.items():
-        found = [found_components(components, each.frames) for each, _ in labelled]
+        found = [found_components(components, each.frames, each.options.patience) for each, _ in labelled]
         reports[name] = report_of(found, true, iou_threshold)
     return reports
 
