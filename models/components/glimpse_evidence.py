@@ -131,7 +131,7 @@ class GlimpseEvidence(nn.Module):
         reach: int = 9,
         penalty: float = 0.15,
         rate: float = 0.05,
-        threshold: float = 0.2,
+        threshold: float = 0.4,
         familiar: float = 0.15,
         retake: float = 0.5,
         elsewhere: float = 0.8,
