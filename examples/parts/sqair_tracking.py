@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -67,6 +67,17 @@ class TrackConfig:
 
     The program's own configuration has the defaults of `checkpoint` and `video`.
     """
+
+    MOST_USED: ClassVar[tuple[str, ...]] = (
+        "checkpoint",
+        "output",
+        "format",
+        "range",
+        "iou",
+        "max_count",
+        "particles",
+        "device",
+    )
 
     checkpoint: Path
     """The checkpoint of a training run; by default that of the package."""

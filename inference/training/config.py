@@ -340,6 +340,7 @@ def _sections(leaves: Sequence[_Leaf], most_used: Sequence[str]) -> dict[str, li
     sections: dict[str, list[_Leaf]] = {}
     if most_used:
         sections["most used"] = [by_name[name]._replace(about="") for name in most_used]
+    nested = any(len(leaf.path) > 1 for leaf in leaves)  # a training run's configuration has parts
     run: list[_Leaf] = []
     for leaf in leaves:
         if leaf.name in most_used:
@@ -347,7 +348,7 @@ def _sections(leaves: Sequence[_Leaf], most_used: Sequence[str]) -> dict[str, li
         if most_used and leaf.runtime and len(leaf.path) == 1:
             run.append(leaf)
         else:
-            own = "training" if most_used else "options of this command"
+            own = "training" if nested and most_used else "options of this command"
             sections.setdefault(".".join(leaf.path[:-1]) or own, []).append(leaf)
     return {**sections, "how the run is carried out": run} if run else sections
 
