@@ -62,7 +62,7 @@ class HARTState(NamedTuple):
     size: Tensor | None = None
     """Logarithm of the sides in units of the first, `(B, 1)`; None without `BoundedSizes`."""
     scene: Tensor | None = None
-    """Spectrum of the frame before, see `CameraMotion`; None where the camera is not followed."""
+    """The frame before, coarse, see `CameraMotion`; None where the camera is not followed."""
 
 
 class HARTFrame(NamedTuple):
@@ -254,7 +254,7 @@ class HARTCell(nn.Module):
         features = self.first_features(self._features(self.ventral(maps), where)).relu()
         appearance, (hidden, cell) = self.lstm(features, self.lstm.initial_state(features))
         first = LSTMState(self.first_hidden(hidden).relu(), self.first_cell(cell).relu())
-        scene = None if self.camera is None else self.camera.spectrum(frame)
+        scene = None if self.camera is None else self.camera.coarse(frame)
         state = HARTState(self.windows_around(first_box), appearance, first, memory, scene=scene)
         if self.sizes is None:
             return state
@@ -270,7 +270,7 @@ class HARTCell(nn.Module):
             frame: `(B, C, H, W)`.
             state: after the frame before.
             carried: where `camera` has found that the frame has moved, `(B, 2)`, if it is known already; the
-                state's spectrum is then not touched.
+                state's coarse frame is then not touched.
         """
         attention, memory = state.attention, state.memory
         if carried is None and self.camera is not None:

@@ -5,7 +5,9 @@ With transforms $F_a$ and $F_b$ of two frames, made coarse and faded out at thei
 $$ y = \mathcal F^{-1} \left( w \frac{F_b \bar F_a}{|F_b \bar F_a|} \right) $$
 
 has its top where the second frame, moved back by so much, is most like the first: most of what is in a frame
-stands still, and moves with the camera. All frequencies count alike, which makes a narrow peak of it.
+stands still, and moves with the camera. All frequencies count alike, which makes a narrow peak of it. On a
+ground without texture the peak is that of a thing that moves by itself; so an eighth of the frame, more than
+such things are, must be nearer to what it was before if that is moved, or else the camera stands still.
 
 Source: Kuglin & Hines, *The Phase Correlation Image Alignment Method*, 1975.
 """
@@ -28,6 +30,10 @@ _CLEAR = 0.2
 """Height of a peak, in that of a frame with itself, below which frames have nothing in common: those of two
 scenes have less than 0.16, jerks and blur leave 0.26.
 """
+_LEAST_AREA = 1 / 8
+"""Share of the frame that must be better explained by the motion."""
+_GREY_LEVEL = 1 / 255
+"""Difference of brightness that counts."""
 
 
 class CameraMotion(nn.Module):
@@ -69,47 +75,61 @@ class CameraMotion(nn.Module):
             self.register_buffer(name, value, persistent=False)
 
     @torch.no_grad()
-    def spectrum(self, frames: Tensor) -> Tensor:
-        """What is kept of frames `(..., C, H, W)`: `(..., n, n // 2 + 1)`, complex."""
+    def coarse(self, frames: Tensor) -> Tensor:
+        """What is kept of frames `(..., C, H, W)`: their brightness in few samples, `(..., n, n)`."""
         # Every k-th pixel of a large frame is enough: frequencies that this takes for others hardly count.
         step = max(1, min(frames.shape[-2:]) // (2 * self.samples))
         grey = frames[..., ::step, ::step].to(self._fade.dtype).mean(dim=-3)
-        coarse = F.interpolate(grey.flatten(0, -3)[:, None], (self.samples, self.samples), mode="bilinear")
-        coarse = coarse.unflatten(0, grey.shape[:-2]).squeeze(-3)
-        return torch.fft.rfft2((coarse - coarse.mean(dim=(-2, -1), keepdim=True)) * self._fade)
+        grey = grey if frames.is_floating_point() else grey / 255
+        samples = F.interpolate(grey.flatten(0, -3)[:, None], (self.samples, self.samples), mode="bilinear")
+        return samples.view(*grey.shape[:-2], self.samples, self.samples)
 
     @torch.no_grad()
-    def forward(self, before: Tensor, now: Tensor, size: Size) -> Tensor:
-        """How far what stands still has moved, x and y in pixels, `(..., 2)`; 0 if nothing is alike.
+    def forward(self, scenes: Tensor, size: Size) -> Tensor:
+        """How far what stands still has moved from each frame to the next, x and y in pixels.
 
         Args:
-            before: the `spectrum` of frames.
-            now: that of the next ones.
+            scenes: `coarse` frames in their order, `(B, T, n, n)`.
             size: height and width of the frames.
+
+        Returns:
+            `(B, T - 1, 2)`.
         """
-        whitened = self._low_pass * (now * before.conj()).sgn()
-        surface = torch.fft.irfft2(whitened, s=(self.samples, self.samples)).flatten(-2)
+        n = self.samples
+        spectra = torch.fft.rfft2((scenes - scenes.mean(dim=(-2, -1), keepdim=True)) * self._fade)
+        whitened = self._low_pass * (spectra[:, 1:] * spectra[:, :-1].conj()).sgn()
+        surface = torch.fft.irfft2(whitened, s=(n, n)).flatten(-2)
         height, best = (surface + self._far).max(dim=-1, keepdim=True)
         at = best.squeeze(-1)
         low, high = surface.gather(-1, self._neighbours[at]).chunk(2, dim=-1)
         within = top_of_parabola(low, height, high).clamp(-0.5, 0.5)
-        shift = torch.add(self._places[at], within, alpha=1 / self.samples)
+        shift = torch.add(self._places[at], within, alpha=1 / n)
         # A camera that moves by less than half a sample is one that stands still: noise moves the top as far,
         # and what follows it would drift.
-        moves = (best > 0) & (height > self._clear)
-        return shift * shift.new_tensor([size[1], size[0]]) * moves
+        moves = (at > 0) & (height[..., 0] > self._clear) & (self._explained(scenes, at) >= _LEAST_AREA)
+        return shift * shift.new_tensor([size[1], size[0]]) * moves[..., None]
 
     def along(self, video: Tensor, before: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The same for all frames of a video at once, which takes less time than one by one.
+        """The same for a video, whose frames are looked at all at once.
 
         Args:
             video: `(B, T, C, H, W)`.
-            before: the `spectrum` of the frame before the first, `(B, ...)`; by default the first itself.
+            before: the `coarse` frame before the first, `(B, n, n)`; by default the first itself.
 
         Returns:
-            The motion to each frame from the one before, `(B, T, 2)`, and the spectrum of the last.
+            The motion to each frame from the one before, `(B, T, 2)`, and the last coarse frame.
         """
-        spectra = self.spectrum(video)
-        first = spectra[:, 0] if before is None else before
-        earlier = torch.cat([first[:, None], spectra[:, :-1]], dim=1)
-        return self(earlier, spectra, (video.shape[-2], video.shape[-1])), spectra[:, -1]
+        scenes = self.coarse(video)
+        first = scenes[:, :1] if before is None else before[:, None]
+        moved = self(torch.cat([first, scenes], dim=1), (video.shape[-2], video.shape[-1]))
+        return moved, scenes[:, -1]
+
+    def _explained(self, scenes: Tensor, at: Tensor) -> Tensor:
+        """Share of the next frame that is nearer to this one moved to places `(B, T - 1)` than to itself."""
+        n = self.samples
+        now, before = scenes[:, 1:].flatten(-2), scenes[:, :-1].flatten(-2)
+        here = torch.arange(n, device=at.device)
+        rows, columns = (here - (at // n)[..., None]) % n, (here - (at % n)[..., None]) % n
+        moved = before.gather(-1, (n * rows[..., :, None] + columns[..., None, :]).flatten(-2))
+        nearer = (now - moved).abs() + _GREY_LEVEL < (now - before).abs()
+        return nearer.to(scenes.dtype).mean(dim=-1)

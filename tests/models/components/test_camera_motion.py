@@ -28,7 +28,8 @@ def cut(picture: Tensor, left: int, top: int, size: Size = SIZE) -> Tensor:
 
 def motion(before: Tensor, now: Tensor, camera: CameraMotion | None = None) -> Tensor:
     camera = camera or CameraMotion()
-    return camera(camera.spectrum(before), camera.spectrum(now), (now.shape[-2], now.shape[-1]))
+    scenes = torch.stack([camera.coarse(before), camera.coarse(now)], dim=1)
+    return camera(scenes, (now.shape[-2], now.shape[-1]))[:, 0]
 
 
 @pytest.mark.parametrize(("x", "y"), [(7, 0), (0, -5), (-12, 3), (26, -20)])
@@ -88,6 +89,16 @@ def test_noise_moves_nothing():
 @pytest.mark.parametrize("seed", range(1, 6))
 def test_another_scene_is_no_motion(seed: int):
     assert torch.equal(motion(cut(scene(), 50, 40), cut(scene(seed), 50, 40)), torch.zeros(1, 2))
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_things_that_move_over_a_plain_ground_are_no_camera(number: int):
+    before, now = torch.full((2, 1, 3, *SIZE), 0.1).unbind(0)
+    for i in range(number):
+        thing, top = scene(i)[:, :16, :16], 8 + 28 * i
+        before[0, :, top : top + 16, 30:46] = thing
+        now[0, :, top + 4 * i : top + 4 * i + 16, 50 - 9 * i : 66 - 9 * i] = thing
+    assert torch.equal(motion(before, now), torch.zeros(1, 2))
 
 
 def test_flat_frames_have_no_motion():
