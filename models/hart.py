@@ -91,7 +91,7 @@ class HARTTracks(NamedTuple):
     """
     attention: Tensor
     """Boxes of the windows that were read, `(B, T, 4)`, in pixels; that of frame t does not depend on it, but
-    for the evidence of the first glimpse.
+    for the evidence of the first glimpse and the camera's motion.
     """
     glimpses: Tensor
     """`(B, T, C, h, w)`, in [0, 1]."""
@@ -105,7 +105,7 @@ class HARTTracks(NamedTuple):
     """
     lost: Tensor | None = None
     """Whether the object counts as lost, `(B, T)`, boolean; None without that evidence. The box is then where
-    it was seen last.
+    it was seen last, moved with the camera if that is followed.
     """
 
     @property
@@ -119,7 +119,7 @@ class HART(PyroModule):
 
     Statements of frame `t`, all deterministic: `attention/t` and `box/t`, `(left, top, width, height)` in
     pixels, `glimpse/t`, and, with appearance attention, the location map `mask/t` in [0, 1]. The attention of
-    frame t depends on the frames before it only, the box on that frame too.
+    frame t depends on the frames before it only, but for evidence and camera; the box on that frame too.
 
     `kitti_hart`, `small_hart` and `kth_hart` put the usual ones together. For frames that arrive one by one
     there are `cell.start`, `cell` and `cell.boxes`, which `forward` is a loop over.

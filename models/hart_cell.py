@@ -274,10 +274,11 @@ class HARTCell(nn.Module):
         """
         attention, memory = state.attention, state.memory
         if carried is None and self.camera is not None:
-            moved, scene = self.camera.along(frame[:, None], state.scene)
-            carried, state = moved[:, 0], state._replace(scene=scene)
+            motion, scene = self.camera.along(frame[:, None], state.scene)
+            carried, state = motion[:, 0], state._replace(scene=scene)
         if carried is not None:
-            attention = _moved(attention, carried)
+            moved = _moved(attention, carried)
+            attention = self._kept(moved) if self.bounded else moved
         found = None
         if self.evidence is not None and memory is not None:
             found, memory = self.evidence(frame, middles(attention), _level(state), memory)

@@ -119,7 +119,7 @@ class TrackConfig:
     """
     patience: int = 15
     """Frames for which a lost object is remembered: what is found anew where it would be by now takes up its
-    identity, see `TrackLinker`. With 0 all that is found anew is another object.
+    identity, see `TrackLinker`. With 0 all that is found anew is another object, as it is to AIR.
     """
     particles: int = 10
     """Posterior samples of each video, 20 frames at a time; the one of greatest weight is taken."""
@@ -293,7 +293,8 @@ class _Followed:
         self._found: list[Tracks] = []
         self.frame_name = frame_names(self.options.video, self.number)
         self.assessor = Assessor(self.programs.model)
-        self._linker = TrackLinker(self.options.patience)
+        patience = self.options.patience if isinstance(self.programs, Programs) else 0
+        self._linker = TrackLinker(patience)
 
     def parts(self, table: Results) -> Iterator[_Part]:
         """The video, part by part; the boxes of each are written before it is given."""

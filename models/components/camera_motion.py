@@ -52,8 +52,8 @@ class CameraMotion(nn.Module):
 
     def __init__(self, samples: int = 64, farthest: float = 0.25) -> None:
         super().__init__()
-        if samples < 8 or not 0 < farthest < 0.5:
-            expected = "`samples` must be at least 8 and `farthest` in (0, 0.5)"
+        if samples < 32 or not 0 < farthest < 0.5:
+            expected = "`samples` must be at least 32 and `farthest` in (0, 0.5)"
             raise ValueError(f"{expected}, got {samples} and {farthest}")
         self.samples = n = samples
         fade = (torch.arange(1, n + 1).minimum(torch.arange(n, 0, -1)) / (_FADED * n)).clamp(max=1.0)
@@ -77,16 +77,23 @@ class CameraMotion(nn.Module):
     @torch.no_grad()
     def coarse(self, frames: Tensor) -> Tensor:
         """What is kept of frames `(..., C, H, W)`: their brightness in few samples, `(..., n, n)`."""
-        # Every k-th pixel of a large frame is enough: frequencies that this takes for others hardly count.
-        step = max(1, min(frames.shape[-2:]) // (2 * self.samples))
-        grey = frames[..., ::step, ::step].to(self._fade.dtype).mean(dim=-3)
-        grey = grey if frames.is_floating_point() else grey / 255
-        samples = F.interpolate(grey.flatten(0, -3)[:, None], (self.samples, self.samples), mode="bilinear")
-        return samples.view(*grey.shape[:-2], self.samples, self.samples)
+        n = self.samples
+        # Of a large frame every k-th pixel is enough. No copy is made of all colours of a video.
+        down, across = (max(1, side // (4 * n)) for side in frames.shape[-2:])
+        colours = frames[..., ::down, ::across].unbind(-3)
+        grey = colours[0].to(self._fade.dtype, copy=True)
+        for colour in colours[1:]:
+            grey += colour
+        grey /= len(colours) * (1 if frames.is_floating_point() else 255)
+        flat = grey.flatten(0, -3)[:, None]
+        samples = F.interpolate(flat, (n, n), mode="bilinear", antialias=True)
+        return samples.view(*grey.shape[:-2], n, n)
 
     @torch.no_grad()
     def forward(self, scenes: Tensor, size: Size) -> Tensor:
         """How far what stands still has moved from each frame to the next, x and y in pixels.
+
+        It is 0 where it is less than half a sample, `size / (2 n)`, or explains too little of a frame.
 
         Args:
             scenes: `coarse` frames in their order, `(B, T, n, n)`.
@@ -107,7 +114,8 @@ class CameraMotion(nn.Module):
         # A camera that moves by less than half a sample is one that stands still: noise moves the top as far,
         # and what follows it would drift.
         moves = (at > 0) & (height[..., 0] > self._clear) & (self._explained(scenes, at) >= _LEAST_AREA)
-        return shift * shift.new_tensor([size[1], size[0]]) * moves[..., None]
+        x, y = (shift * moves[..., None]).unbind(-1)
+        return torch.stack([size[1] * x, size[0] * y], dim=-1)
 
     def along(self, video: Tensor, before: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The same for a video, whose frames are looked at all at once.

@@ -71,6 +71,16 @@ def test_large_frames_are_thinned_out():
     torch.testing.assert_close(motion(cut(picture, 100, 80, size), now), expected, atol=2.0, rtol=0)
 
 
+@pytest.mark.parametrize("size", [(60, 240), (240, 60), (187, 621)])
+def test_frames_that_are_much_longer_on_one_side(size: Size):
+    x, y = round(0.08 * size[1]), round(-0.1 * size[0])
+    picture = scene(4, (2 * size[0] + size[0] % 2, 2 * size[1] + size[1] % 2))
+    left, top = size[1] // 2, size[0] // 2
+    found = motion(cut(picture, left, top, size), cut(picture, left - x, top - y, size))
+    sample = torch.tensor([size[1] / 64, size[0] / 64])
+    assert ((found - torch.tensor([[x, y]])).abs() < 0.3 * sample + 0.5).all()
+
+
 def test_what_is_on_another_way_is_outvoted():
     """A tenth of the frame, in the middle, goes left; the camera makes the rest go right."""
     before, now = cut(scene(), 50, 40).clone(), cut(scene(), 40, 40).clone()
@@ -113,7 +123,7 @@ def test_nothing_is_found_further_away_than_is_asked_for():
     assert (found.abs() <= 0.1 * torch.tensor([SIZE[1], SIZE[0]]) + 1).all()
 
 
-@pytest.mark.parametrize(("samples", "farthest"), [(7, 0.25), (64, 0.0), (64, 0.5)])
+@pytest.mark.parametrize(("samples", "farthest"), [(31, 0.25), (64, 0.0), (64, 0.5)])
 def test_impossible_numbers_are_refused(samples: int, farthest: float):
-    with pytest.raises(ValueError, match=r"at least 8 and `farthest` in \(0, 0.5\), got"):
+    with pytest.raises(ValueError, match=r"at least 32 and `farthest` in \(0, 0.5\), got"):
         CameraMotion(samples, farthest)
