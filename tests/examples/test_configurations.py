@@ -27,6 +27,7 @@ MAY_BE_ZERO = {
         "seed",
         "fold",
         "films",
+        "patience",
         "pictures",
         "hold_steps",
         "hindsight",
