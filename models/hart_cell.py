@@ -277,8 +277,7 @@ class HARTCell(nn.Module):
             motion, scene = self.camera.along(frame[:, None], state.scene)
             carried, state = motion[:, 0], state._replace(scene=scene)
         if carried is not None:
-            moved = _moved(attention, carried)
-            attention = self._kept(moved) if self.bounded else moved
+            attention = self._kept(_moved(attention, carried))
         found = None
         if self.evidence is not None and memory is not None:
             found, memory = self.evidence(frame, middles(attention), _level(state), memory)
