@@ -6,9 +6,10 @@ sees instead is how far pixels are from the ground that is seen where no object 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ __all__ = ["BACKGROUNDS", "PreparedVideo", "Preparation"]
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
-BACKGROUNDS = ("none", "median", "first", "local")
+BACKGROUNDS = ("none", "median", "running", "first", "local")
 """Grounds that have a name; others are pictures."""
 
 _NOISE = 3.0  # standard deviations of the ground's noise that are taken for black
@@ -33,6 +34,7 @@ _LEAST_CONTRAST = 16.0  # grey values from black to white: less would be noise t
 _FOR_NOISE = 10**6
 _TILES = 6  # of a frame's height and width, of which each has one local ground
 _FAINT = 0.25  # of the contrast of the brightest pixels of objects
+_RUNNING = 15  # frames whose median is a running ground
 _CLEAR = 20.0  # times more pixels of objects on one side of the ground that tell the polarity
 
 
@@ -52,9 +54,10 @@ class Preparation:
 
     background: str = field(default="none", metadata={"source": True})
     """The ground: `none`, black, or white for dark objects, or, for `both`, the median of a frame; of a
-    static camera the `median` of frames from all over the video, its `first` frame, or the path of a picture
-    of the empty scene; `local`, of every frame itself, what most pixels of a sixth of its width and height
-    have.
+    static camera the `median` of frames from all over the video, the `running` one of the 15 of these that
+    are nearest, between which it changes linearly (what stays for half as long becomes ground), its `first`
+    frame, or the path of a picture of the empty scene; `local`, of every frame itself, what most pixels of a
+    sixth of its width and height have.
     """
     polarity: Literal["bright", "dark", "both", "auto"] = "bright"
     """Whether objects are brighter than the ground, darker, or either; `auto` looks at training frames."""
@@ -90,13 +93,13 @@ class Preparation:
         """
         if not self.changes:
             return self
-        signed = self._signed(sample, self._ground(sample))
+        signed = self._signed_sample(sample)
         middle, noise = _middle_and_noise(signed)
         polarity = self.polarity if self.polarity != "auto" else _polarity(signed - middle, noise)
         chosen = replace(self, polarity=polarity)
         if not self.normalise:
             return chosen
-        d = _turned(chosen._signed(sample, chosen._ground(sample)), polarity)
+        d = _turned(chosen._signed_sample(sample), polarity)
         middle = _middle_and_noise(d)[0] if polarity != "both" else abs(middle)
         black = self.black
         if black is None:
@@ -110,25 +113,34 @@ class Preparation:
     def contrast(self, sample: Bytes) -> float:
         """How many standard deviations of the ground's noise are from black to white in frames of a video."""
         settled = self.settled(sample)
-        noise = _middle_and_noise(settled._signed(sample, settled._ground(sample)))[1]
+        noise = _middle_and_noise(settled._signed_sample(sample))[1]
         return ((255.0 if settled.white is None else settled.white) - (settled.black or 0.0)) / noise
 
-    def of(self, sample: Bytes) -> PreparedVideo:
+    def of(self, sample: Bytes, places: Sequence[int] | None = None) -> PreparedVideo:
         """What is done to the frames of a video.
 
         Args:
             sample: `(n, C, H, W)`: some frames from all over the video, the first one first.
+            places: their numbers in the video, ascending; by default the sample is all of it.
 
         Raises:
             DataError: as `settled`.
         """
+        numbers = np.arange(len(sample)) if places is None else np.asarray(places)
         settled = self.settled(sample)
-        return PreparedVideo(settled, settled._ground(sample))
+        return PreparedVideo(settled, settled._ground(sample, numbers))
 
-    def _ground(self, sample: Bytes) -> Floats | None:
+    def _signed_sample(self, sample: Bytes) -> Floats:
+        """How much brighter than the ground the pixels of a sample are."""
+        numbers = np.arange(len(sample))
+        return self._signed(sample, _ground_at(self._ground(sample, numbers), numbers))
+
+    def _ground(self, sample: Bytes, places: npt.NDArray[np.integer]) -> Floats | RunningGround | None:
         """The ground `(C, H, W)` of a video; None where every frame has its own."""
         if self.background in ("none", "local"):
             return None
+        if self.background == "running":
+            return RunningGround.of(sample, places)
         if self.background == "median":
             return np.median(sample, axis=0).astype(np.float32)
         if self.background == "first":
@@ -142,7 +154,7 @@ class Preparation:
         return np.broadcast_to(planes, sample.shape[1:]).astype(np.float32)
 
     def _signed(self, frames: Bytes, ground: Floats | None) -> Floats:
-        """How much brighter than the ground pixels are."""
+        """How much brighter than the ground, of all or of each, pixels are."""
         pixels = frames.astype(np.float32)
         if ground is not None:
             return pixels - ground
@@ -159,17 +171,52 @@ class PreparedVideo:
 
     preparation: Preparation
     """How, with all numbers."""
-    ground: Floats | None
-    """`(C, H, W)`; None where every frame has its own."""
+    ground: Floats | RunningGround | None
+    """`(C, H, W)`, or as it changes; None where every frame has its own."""
 
-    def __call__(self, frames: Bytes) -> Bytes:
-        """The frames `(n, C, H, W)`, prepared."""
+    def __call__(self, frames: Bytes, start: int = 0) -> Bytes:
+        """The frames `(n, C, H, W)`, prepared.
+
+        Args:
+            frames: as they are in the video.
+            start: number of the first of them there.
+        """
         prepare = self.preparation
         if not prepare.changes:
             return frames
-        d = _turned(prepare._signed(frames, self.ground), prepare.polarity)
+        ground = _ground_at(self.ground, np.arange(start, start + len(frames)))
+        d = _turned(prepare._signed(frames, ground), prepare.polarity)
         black, white = prepare.black or 0.0, 255.0 if prepare.white is None else prepare.white
         return np.rint(((d - black) * (255.0 / (white - black))).clip(0, 255)).astype(np.uint8)
+
+
+class RunningGround(NamedTuple):
+    """A ground that changes in the course of a video."""
+
+    medians: Floats
+    """`(n, C, H, W)`."""
+    places: npt.NDArray[np.integer]
+    """Numbers of the frames of which they are the ground."""
+
+    @classmethod
+    def of(cls, sample: Bytes, places: npt.NDArray[np.integer]) -> RunningGround:
+        """The medians of all `_RUNNING` frames in a row of a sample, or of all frames if it has fewer."""
+        number = min(_RUNNING, len(sample))
+        starts = range(len(sample) - number + 1)
+        medians = np.stack([np.median(sample[i : i + number], axis=0) for i in starts])
+        return cls(medians.astype(np.float32), places[number // 2 :][: len(starts)])
+
+    def at(self, numbers: npt.NDArray[np.integer]) -> Floats:
+        """Linearly between the medians before and after; before the first and after the last, theirs."""
+        place = np.interp(numbers, self.places, np.arange(len(self.places)))
+        before = place.astype(int)
+        after = np.minimum(before + 1, len(self.places) - 1)
+        share = (place - before).astype(np.float32)[:, None, None, None]
+        return (1 - share) * self.medians[before] + share * self.medians[after]
+
+
+def _ground_at(ground: Floats | RunningGround | None, numbers: npt.NDArray[np.integer]) -> Floats | None:
+    return ground.at(numbers) if isinstance(ground, RunningGround) else ground
 
 
 def _turned(signed: Floats, polarity: str) -> Floats:

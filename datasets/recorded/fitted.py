@@ -106,11 +106,20 @@ def sample_frames(frames: Frames, stop: int | None = None, most: int = SAMPLE) -
     Raises:
         DataError: if one cannot be read.
     """
+    return _frames_at(frames, sample_places(frames, stop, most))
+
+
+def sample_places(frames: Frames, stop: int | None = None, most: int = SAMPLE) -> list[int]:
+    """The numbers of the frames that `sample_frames` takes, ascending."""
     size = frames.channels * frames.size[0] * frames.size[1]
     number = max(3, min(most, _SAMPLE_BYTES // size))
     length = frames.count()
     length = length if stop is None else min(length, stop)
-    places = _spread(frames, length, number).tolist()
+    return _spread(frames, length, number).tolist()
+
+
+def _frames_at(frames: Frames, places: list[int]) -> Bytes:
+    """The frames of some numbers, which ascend, `(n, C, H, W)`."""
     if _in_order(frames, places):
         return np.concatenate(list(_at(frames, places)))
     return np.concatenate([frames.window(place, place + 1) for place in places])
@@ -167,12 +176,14 @@ def prepared(frames: Frames, preparation: Preparation, stop: int | None = None) 
     """
     if not preparation.changes:
         return frames
-    prepare = preparation.of(sample_frames(frames, stop))
+    places = sample_places(frames, stop)
+    prepare = preparation.of(_frames_at(frames, places), places)
 
     def read(start: int) -> Reading:
         with closing(frames.read(start)) as stored:
             while block := list(islice(stored, _BLOCK)):
-                yield from prepare(np.stack(block))
+                yield from prepare(np.stack(block), start)
+                start += len(block)
 
     return replace(frames, read=read)
 

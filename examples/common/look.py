@@ -387,14 +387,15 @@ def _fitted(clips: npt.NDArray[np.uint8], recipe: FrameRecipe) -> npt.NDArray[np
     frames = clips.reshape(-1, *clips.shape[2:])
     if size != tuple(stored):
         frames = np.stack([fit_frame(frame, size, channels) for frame in frames])
-    prepare = recipe.prepare.of(frames[:: clips.shape[1]])
+    length = clips.shape[1]
+    prepare = recipe.prepare.of(frames[::length], range(0, len(frames), length))
     return prepare(frames).reshape(*clips.shape[:3], *size)
 
 
 def _preparation(raw: RawClips, recipe: FrameRecipe) -> tuple[Preparation, str]:
     """The simplest ground that objects stand out from; or else that from which they do most."""
     sample, tried = raw.sample(recipe), []
-    for background in ("none", "median", "local"):
+    for background in ("none", "median", "running", "local"):
         prepare = Preparation(background, "auto", normalise=True).settled(sample)
         if background == "none" and prepare.polarity == "both":
             continue  # only with a ground
@@ -407,6 +408,7 @@ def _preparation(raw: RawClips, recipe: FrameRecipe) -> tuple[Preparation, str]:
     ground = {
         "none": "the ground is even",
         "median": "the ground is the same in all frames",
+        "running": "the ground changes slowly",
         "local": "the ground is uneven and changes",
     }[prepare.background]
     return prepare, (

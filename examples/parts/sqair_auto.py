@@ -7,7 +7,7 @@ from dataclasses import replace
 from whatwhere.examples.common import look
 from whatwhere.examples.common.video_models import GENERATED, DataConfig, Split, load_data
 from whatwhere.examples.parts.sqair_config import PRESETS, NetworkConfig, SQAIRConfig
-from whatwhere.inference.evaluation import perspective_of
+from whatwhere.inference.evaluation import Perspective, perspective_of
 
 _ROOM = 1.1
 """Side of a window over that of the object that it is expected around, where perspective tells its size."""
@@ -31,16 +31,29 @@ def _fitted(config: SQAIRConfig, split: Split) -> tuple[SQAIRConfig, list[str]]:
         glimpse_size=choice.glimpse_size,
         **({} if choice.search is None else {"search": choice.search}),
     )
+    size, spread, glimpse, scale, price, slots, search = choice.reasons
+    object_size, more = choice.object_size, []
+    seen = _perspective(network, config.data)
+    if seen is not None:
+        # Sizes are known but for pairs that are taken for wide objects: the typical shape has none of them.
+        object_size = object_size[0], round(object_size[0] * seen.shape, 1)
+        size += f"; as wide as most are for their height, {seen.shape:.0%} of it"
     prior = look.fitted_to_default(
         config.prior,
         [base.prior for base in bases],
-        object_size=choice.object_size,
+        object_size=object_size,
         size_scale=choice.size_scale,
         likelihood_scale=choice.likelihood_scale,
         price=choice.price,
     )
-    size, spread, glimpse, scale, price, slots, search = choice.reasons
-    network, more = _with_perspective(network, config.data, choice.object_size[0])
+    if seen is not None:
+        assert prior.object_size is not None
+        places = round(seen.horizon, 2), round(seen.row(prior.object_size[0] / _ROOM), 2)
+        network = replace(network, perspective=places)
+        more = [
+            f"network.perspective: {places} (in whole frames objects are the larger the lower they are, as "
+            f"on a plane below a horizon: that leaves {seen.unexplained:.0%} of how they differ)"
+        ]
     return replace(config, network=network, prior=prior), [
         f"prior.object_size: {prior.object_size} ({size})",
         f"prior.size_scale: {prior.size_scale} ({spread})",
@@ -53,18 +66,8 @@ def _fitted(config: SQAIRConfig, split: Split) -> tuple[SQAIRConfig, list[str]]:
     ]
 
 
-def _with_perspective(
-    network: NetworkConfig, data: DataConfig, object_height: float
-) -> tuple[NetworkConfig, list[str]]:
-    """The network with how sizes depend on places in whole frames, if parts of these are trained on."""
+def _perspective(network: NetworkConfig, data: DataConfig) -> Perspective | None:
+    """How sizes depend on places in whole frames, if parts of these are trained on."""
     if data.crop is None or network.perspective is not None or network.discovery != "evidence":
-        return network, []
-    frames = look.read_raw(data, data.source, 1).seen(data.frame_recipe())
-    seen = perspective_of(frames)
-    if seen is None:
-        return network, []
-    places = round(seen.horizon, 2), round(seen.row(object_height / _ROOM), 2)
-    return replace(network, perspective=places), [
-        f"network.perspective: {places} (in whole frames objects are the larger the lower they are, as on a "
-        f"plane below a horizon: that leaves {seen.unexplained:.0%} of how they differ)"
-    ]
+        return None
+    return perspective_of(look.read_raw(data, data.source, 1).seen(data.frame_recipe()))

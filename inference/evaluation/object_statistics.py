@@ -81,6 +81,8 @@ class Perspective(NamedTuple):
     """By how many pixels one at the lower border is larger, positive."""
     unexplained: float
     """Median deviation of the logarithms of heights from it, over that from their median."""
+    shape: float
+    """Median of width over height: that of regions that are one object, most are."""
 
     @property
     def horizon(self) -> float:
@@ -130,7 +132,9 @@ def perspective_of(video: Tensor, threshold: float = 0.08) -> Perspective | None
         return None
     left, all_of_it = (np.median(np.abs(np.log(height / typical))) for typical in (line, np.median(height)))
     unexplained = float(left / max(all_of_it, 1e-9))
-    return Perspective(middle, slope, unexplained) if unexplained < _EXPLAINED else None
+    if unexplained >= _EXPLAINED:
+        return None
+    return Perspective(middle, slope, unexplained, shape=float(np.median(boxes[:, 2] / height)))
 
 
 def object_statistics(video: Tensor, threshold: float = 0.25) -> ObjectStatistics:

@@ -32,7 +32,7 @@ def test_by_default_nothing_is_done() -> None:
     assert not Preparation().changes
 
 
-@pytest.mark.parametrize("background", ["median", "local"])
+@pytest.mark.parametrize("background", ["median", "running", "local"])
 @pytest.mark.parametrize(("object_", "polarity"), [(230, "bright"), (10, "dark")])
 def test_objects_become_bright_on_black(background: str, object_: int, polarity: str) -> None:
     frames = scene(object_=object_)
@@ -83,6 +83,41 @@ def test_an_empty_scene_stays_black() -> None:
     frames = RNG.normal(50, 2, (20, 1, 40, 40)).round().astype(np.uint8)
     seen = Preparation("median", "both", normalise=True).of(frames)(frames)
     assert seen.mean() < 0.1
+
+
+def test_a_running_ground_follows_the_light() -> None:
+    """Which falls by 2 a frame, so that the median of all frames is up to 60 away; each median of 15 is that
+    of its middle frame, and between two of a sample's the ground is on the line from one to the other.
+    """
+    light = 200.0 - 2 * np.arange(60)
+    frames = np.broadcast_to(light[:, None, None, None], (60, 1, 20, 30)).astype(np.uint8).copy()
+    for t in range(60):
+        frames[t, 0, 5:9, t % 24 : t % 24 + 6] += 50
+    places = np.arange(0, 60, 2)
+    prepare = Preparation("running", "bright").of(frames[places], places)
+    seen = prepare(frames[20:40], start=20)
+    bright = seen > 25
+    assert (bright == (frames[20:40].astype(int) > light[20:40, None, None, None] + 25)).all()
+    assert (seen[:, :, 9:] == 0).all()
+    assert prepare(frames[:1])[0, 0, 15, 20] == 28  # before the first median, of frames 0 to 28: that of 14
+    assert (prepare(frames[58:], start=58)[:, 0, 15] == 0).all()  # after the last one it is too bright
+
+
+def test_what_stays_for_half_of_a_running_median_is_ground() -> None:
+    """The median of 15 frames is what 8 of them have."""
+    frames = np.full((40, 1, 8, 8), 50, np.uint8)
+    frames[10:17, 0, 2:4, 2:4] = 90
+    frames[10:18, 0, 5:7, 5:7] = 90
+    seen = Preparation("running", "bright").of(frames)(frames)
+    assert (seen[10:17, 0, 2:4, 2:4] == 40).all()
+    assert seen[13, 0, 5, 5] == seen[14, 0, 5, 5] == 0  # the medians of 6 to 20, and of 7 to 21
+    assert (seen[18:, 0] == 0).all()
+
+
+def test_of_few_frames_the_running_ground_is_their_median() -> None:
+    frames = scene(frames=9)
+    expected = Preparation("median", "auto", normalise=True).of(frames)(frames)
+    assert (Preparation("running", "auto", normalise=True).of(frames)(frames) == expected).all()
 
 
 def test_uneven_ground_of_every_frame_itself() -> None:

@@ -206,6 +206,19 @@ def test_frames_of_a_film_are_prepared_wherever_reading_begins(tmp_path: Path) -
     np.testing.assert_array_equal(video.window(7, 9), whole[7:9])
 
 
+def test_a_running_ground_is_that_of_where_reading_begins(tmp_path: Path) -> None:
+    """Light falls by 1 a frame over 60, so that frame 5 is 25 brighter than the median of all."""
+    for t in range(60):
+        pixels = np.full((20, 30), 150 - t, np.uint8)
+        pixels[5:9, t % 26 : t % 26 + 4] = 240
+        Image.fromarray(pixels).save(tmp_path / f"{t:02}.png")
+    video = open_fitted(tmp_path, FrameRecipe(prepare=Preparation("running", "bright")))
+    whole = np.stack(list(video))
+    assert whole[12:45, :, 12:].max() <= 2  # a sample of 48 leaves out every fifth frame
+    assert whole[30, 0, 5:9, 4:8].min() > 110
+    np.testing.assert_array_equal(video.window(31, 40), whole[31:40])
+
+
 def test_a_size_is_told_in_one_way() -> None:
     with pytest.raises(ValueError, match="`resize` and `scale` are two ways"):
         FrameRecipe(resize=(3, 4), scale=0.5)

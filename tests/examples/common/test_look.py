@@ -58,6 +58,19 @@ def test_objects_are_made_bright_on_black(
     assert f"background {background}, polarity {polarity}" in reasons[0]
 
 
+def test_a_ground_that_darkens_is_a_running_one(tmp_path: Path) -> None:
+    """Its pattern has three quarters less light at the end; of the median over time it is up to 60 away."""
+    pattern = 80 * RNG.uniform(0.5, 1.5, (60, 60))
+    frames = np.stack([pattern * (1 - t / 160) + RNG.normal(0, 1, (60, 60)) for t in range(120)])
+    for t, frame in enumerate(frames):
+        at = 5 + t % 40
+        frame[at : at + 9, 25:34] = 250
+    np.savez(tmp_path / "film.npz", video=frames.clip(0, 255).round().astype(np.uint8))
+    data, reasons = choose_data(RecordedConfig(held_out=0.1), str(tmp_path / "film.npz"))
+    assert (data.prepare.background, data.prepare.polarity) == ("running", "bright")
+    assert "the ground changes slowly" in reasons[0]
+
+
 def test_frames_of_large_objects_are_made_smaller(tmp_path: Path) -> None:
     data, reasons = choose_data(RecordedConfig(), film(tmp_path / "film.npz", side=30, size=200))
     assert data.scale == 1 / 2

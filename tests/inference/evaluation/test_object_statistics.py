@@ -115,6 +115,19 @@ def test_pairs_and_halves_do_not_move_the_horizon() -> None:
     assert found.horizon == pytest.approx(-4 / 3, rel=0.1)
 
 
+def test_on_a_plane_most_have_the_typical_shape() -> None:
+    """Of 61 objects, all 10 wide, the one in the middle is 40 high; every fifth has another one beside it."""
+    video = plane(40.0, 30.0, 61)
+    for frame in video[::5]:
+        (rows,) = frame[0, 0, :, 25].nonzero(as_tuple=True)
+        frame[..., rows, 30:40] = 0.8
+    alone, paired = perspective_of(plane(40.0, 30.0, 61)), perspective_of(video)
+    assert alone is not None
+    assert paired is not None
+    assert alone.shape == pytest.approx(10 / 40, rel=0.03)
+    assert paired.shape == pytest.approx(alone.shape, rel=0.1)
+
+
 @pytest.mark.parametrize(("height", "slope", "count"), [(40.0, 0.0, 60), (40.0, -30.0, 60), (40.0, 30.0, 25)])
 def test_no_horizon_is_found_where_sizes_do_not_tell_one(height: float, slope: float, count: int) -> None:
     """Of one size; larger at the top; and too few objects to tell."""
