@@ -12,6 +12,7 @@ Imports nothing of the package but `files`. All public names of the rooms are he
 from .errors import DataError
 from .feeding import (
     BACKGROUNDS,
+    RUNNING,
     ActionBatch,
     ActionClips,
     ActionFrames,
@@ -170,6 +171,7 @@ from .storage import (
 
 __all__ = [
     "BACKGROUNDS",
+    "RUNNING",
     "FrameRecipe",
     "Preparation",
     "PreparedVideo",

@@ -7,12 +7,13 @@ from .action_clips import ActionBatch, ActionClips, ActionFrames, ActionSource, 
 from .augmentation import random_fading, random_parts
 from .clip_windows import ClipWindows, mirrored_boxes
 from .group_split import GroupSplit, leave_group_out, split_by_group
-from .preparation import BACKGROUNDS, Preparation, PreparedVideo
+from .preparation import BACKGROUNDS, RUNNING, Preparation, PreparedVideo
 from .schedule import BatchSchedule, ReadInPieces, schedule_for
 from .target_patches import PatchBatch, TargetPatches
 
 __all__ = [
     "BACKGROUNDS",
+    "RUNNING",
     "Preparation",
     "PreparedVideo",
     "ReadInPieces",

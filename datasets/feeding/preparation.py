@@ -19,13 +19,16 @@ from ... import checks
 from ..errors import DataError
 from ..opening.picture import image_array, read_image
 
-__all__ = ["BACKGROUNDS", "PreparedVideo", "Preparation"]
+__all__ = ["BACKGROUNDS", "RUNNING", "PreparedVideo", "Preparation"]
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
 BACKGROUNDS = ("none", "median", "running", "first", "local")
 """Grounds that have a name; others are pictures."""
+
+RUNNING = 15
+"""Frames of a sample whose median is a running ground."""
 
 _NOISE = 3.0  # standard deviations of the ground's noise that are taken for black
 _OBJECT = 6.0  # ... that only objects exceed
@@ -34,7 +37,6 @@ _LEAST_CONTRAST = 16.0  # grey values from black to white: less would be noise t
 _FOR_NOISE = 10**6
 _TILES = 6  # of a frame's height and width, of which each has one local ground
 _FAINT = 0.25  # of the contrast of the brightest pixels of objects
-_RUNNING = 15  # frames whose median is a running ground
 _CLEAR = 20.0  # times more pixels of objects on one side of the ground that tell the polarity
 
 
@@ -54,10 +56,11 @@ class Preparation:
 
     background: str = field(default="none", metadata={"source": True})
     """The ground: `none`, black, or white for dark objects, or, for `both`, the median of a frame; of a
-    static camera the `median` of frames from all over the video, the `running` one of the 15 of these that
-    are nearest, between which it changes linearly (what stays for half as long becomes ground), its `first`
-    frame, or the path of a picture of the empty scene; `local`, of every frame itself, what most pixels of a
-    sixth of its width and height have.
+    static camera the `median` of up to 48 frames from all over the video, the `running` one of the nearest 15
+    of these, where light changes slowly (what stays for 8 of them, a sixth of the video, is ground; where
+    frames are so large that a sample has 15 at most, it is the median), its `first` frame, or the path of a
+    picture of the empty scene; `local`, of every frame itself, what most pixels of a sixth of its width and
+    height have.
     """
     polarity: Literal["bright", "dark", "both", "auto"] = "bright"
     """Whether objects are brighter than the ground, darker, or either; `auto` looks at training frames."""
@@ -91,15 +94,23 @@ class Preparation:
         Raises:
             DataError: if the picture of the background cannot be read, or has another shape.
         """
-        if not self.changes:
-            return self
-        signed = self._signed_sample(sample)
+        return self._settled(sample, self._ground_of_sample(sample)) if self._open else self
+
+    @property
+    def _open(self) -> bool:
+        """Whether there is anything to find out about a video."""
+        levels = self.normalise and (self.black is None or self.white is None)
+        return self.changes and (self.polarity == "auto" or levels)
+
+    def _settled(self, sample: Bytes, ground: Floats | None) -> Preparation:
+        """The same, given the ground of the sample."""
+        signed = self._signed(sample, ground)
         middle, noise = _middle_and_noise(signed)
         polarity = self.polarity if self.polarity != "auto" else _polarity(signed - middle, noise)
         chosen = replace(self, polarity=polarity)
         if not self.normalise:
             return chosen
-        d = _turned(chosen._signed_sample(sample), polarity)
+        d = _turned(chosen._signed(sample, ground), polarity)
         middle = _middle_and_noise(d)[0] if polarity != "both" else abs(middle)
         black = self.black
         if black is None:
@@ -112,8 +123,9 @@ class Preparation:
 
     def contrast(self, sample: Bytes) -> float:
         """How many standard deviations of the ground's noise are from black to white in frames of a video."""
-        settled = self.settled(sample)
-        noise = _middle_and_noise(settled._signed_sample(sample))[1]
+        ground = self._ground_of_sample(sample)
+        settled = self._settled(sample, ground) if self._open else self
+        noise = _middle_and_noise(settled._signed(sample, ground))[1]
         return ((255.0 if settled.white is None else settled.white) - (settled.black or 0.0)) / noise
 
     def of(self, sample: Bytes, places: Sequence[int] | None = None) -> PreparedVideo:
@@ -121,26 +133,34 @@ class Preparation:
 
         Args:
             sample: `(n, C, H, W)`: some frames from all over the video, the first one first.
-            places: their numbers in the video, ascending; by default the sample is all of it.
+            places: their numbers in the video, ascending; a running ground needs them.
 
         Raises:
             DataError: as `settled`.
+            ValueError: if a running ground is not told the places, or of others than the sample's.
         """
-        numbers = np.arange(len(sample)) if places is None else np.asarray(places)
-        settled = self.settled(sample)
-        return PreparedVideo(settled, settled._ground(sample, numbers))
+        if self.background != "running":
+            settled = self.settled(sample)
+            return PreparedVideo(settled, self._fixed_ground(sample))
+        if places is None or len(places) != len(sample):
+            given = "none" if places is None else len(places)
+            raise ValueError(f"a running ground needs the `places` of {len(sample)} frames, got {given}")
+        ground = RunningGround.of(sample, np.asarray(places))
+        return PreparedVideo(
+            self._settled(sample, ground.at(np.asarray(places))) if self._open else self, ground
+        )
 
-    def _signed_sample(self, sample: Bytes) -> Floats:
-        """How much brighter than the ground the pixels of a sample are."""
-        numbers = np.arange(len(sample))
-        return self._signed(sample, _ground_at(self._ground(sample, numbers), numbers))
+    def _ground_of_sample(self, sample: Bytes) -> Floats | None:
+        """The ground of the frames of a sample, of all or of each."""
+        if self.background == "running":
+            numbers = np.arange(len(sample))
+            return RunningGround.of(sample, numbers).at(numbers)
+        return self._fixed_ground(sample)
 
-    def _ground(self, sample: Bytes, places: npt.NDArray[np.integer]) -> Floats | RunningGround | None:
+    def _fixed_ground(self, sample: Bytes) -> Floats | None:
         """The ground `(C, H, W)` of a video; None where every frame has its own."""
         if self.background in ("none", "local"):
             return None
-        if self.background == "running":
-            return RunningGround.of(sample, places)
         if self.background == "median":
             return np.median(sample, axis=0).astype(np.float32)
         if self.background == "first":
@@ -193,18 +213,18 @@ class PreparedVideo:
 class RunningGround(NamedTuple):
     """A ground that changes in the course of a video."""
 
-    medians: Floats
-    """`(n, C, H, W)`."""
+    medians: Bytes
+    """`(m, C, H, W)`."""
     places: npt.NDArray[np.integer]
-    """Numbers of the frames of which they are the ground."""
+    """Numbers of the frames of which they are the ground, `(m,)`."""
 
     @classmethod
     def of(cls, sample: Bytes, places: npt.NDArray[np.integer]) -> RunningGround:
-        """The medians of all `_RUNNING` frames in a row of a sample, or of all frames if it has fewer."""
-        number = min(_RUNNING, len(sample))
+        """The medians of all `RUNNING` frames in a row of a sample, or of all frames if it has fewer."""
+        number = min(RUNNING, len(sample))
         starts = range(len(sample) - number + 1)
-        medians = np.stack([np.median(sample[i : i + number], axis=0) for i in starts])
-        return cls(medians.astype(np.float32), places[number // 2 :][: len(starts)])
+        medians = [np.median(sample[i : i + number], axis=0).round().astype(np.uint8) for i in starts]
+        return cls(np.stack(medians), places[number // 2 :][: len(starts)])
 
     def at(self, numbers: npt.NDArray[np.integer]) -> Floats:
         """Linearly between the medians before and after; before the first and after the last, theirs."""

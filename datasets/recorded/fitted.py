@@ -77,7 +77,7 @@ def open_fitted(
         video: which of several.
         channels: of the frames; by default 1 if the recipe or the frames are grey, and else those there are.
         stop: the frame to stop before.
-        ground_stop: the frame before which the frames end from which the ground is found.
+        ground_stop: the frame before which the frames end from which the ground is found, see `prepared`.
 
     Raises:
         DataError: see `open_frames`; or the picture of the background cannot be used.
@@ -169,14 +169,15 @@ def prepared(frames: Frames, preparation: Preparation, stop: int | None = None) 
     Args:
         frames: as they are stored.
         preparation: what is done; the ground is that of this video.
-        stop: the frame before which the frames end that it is found from.
+        stop: the frame before which the frames end that it is found from, unless it is a running one.
 
     Raises:
         DataError: if a frame, or the picture of the background, cannot be read.
     """
     if not preparation.changes:
         return frames
-    places = sample_places(frames, stop)
+    # How light has changed is not known before one is there; no label is looked at.
+    places = sample_places(frames, None if preparation.background == "running" else stop)
     prepare = preparation.of(_frames_at(frames, places), places)
 
     def read(start: int) -> Reading:

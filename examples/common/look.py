@@ -17,6 +17,7 @@ from torch import Tensor
 
 from whatwhere.checks import FieldError, MissingPackageError
 from whatwhere.datasets import (
+    RUNNING,
     FrameRecipe,
     Preparation,
     VideoBatch,
@@ -48,6 +49,7 @@ _CLIPS = 48
 _CLIP_BYTES = 2**26
 _VIDEOS, _PIECES = 4, 8  # at most, that clips are from
 _CONTRAST = 15.0  # standard deviations of the ground's noise that objects exceed it by
+_APART = 1000  # frames from clip to clip, about: many more than a clip has
 _MOST_INK = 0.2  # of all pixels
 _BRIGHT = 64  # of 255: objects are drawn on black
 _SMALLEST = 5  # pixels
@@ -256,7 +258,7 @@ def choose_data(data: Config, source: str, whole: bool = False) -> tuple[Config,
         data = replace(data, prepare=prepare)
         reasons.append(reason)
     elif data.prepare.changes:
-        data = replace(data, prepare=data.prepare.settled(raw.sample(data.frame_recipe())))
+        data = settled(data, source)
     if data.scale is None and data.resize is None:
         scale, reason = _scale(object_statistics(raw.seen(data.frame_recipe())[:, :: data.every]))
         data = replace(data, scale=scale)
@@ -312,8 +314,13 @@ def chosen(
     return config, split
 
 
-def settings_of(found: ObjectStatistics) -> Settings:
+def settings_of(found: ObjectStatistics, shape: float | None = None) -> Settings:
     """What a model of such objects should be told.
+
+    Args:
+        found: of frames as they are trained on.
+        shape: width over height of a typical object, where places tell how high objects are: the widest of
+            one height are pairs.
 
     Raises:
         ValueError: if there are none.
@@ -321,6 +328,16 @@ def settings_of(found: ObjectStatistics) -> Settings:
     if math.isnan(found.brightness):
         raise ValueError("no objects were found, to which settings could be fitted")
     size = found.height.high + _MARGIN, found.width.high + _MARGIN
+    known = (
+        f"95 % of the objects that stand alone have up to {found.height.high:.0f} x "
+        f"{found.width.high:.0f} pixels; and {_MARGIN} more"
+    )
+    if shape is not None:
+        size = size[0], size[0] * shape
+        known = (
+            f"95 % of the objects that stand alone are up to {found.height.high:.0f} pixels high; and "
+            f"{_MARGIN} more; and as wide as most are for their height, {shape:.0%} of it"
+        )
     ratio = math.sqrt(found.energy.high / found.energy.low)  # an object that turns has other sides
     spread = min(0.3, max(0.1, 0.3 * math.log(ratio) / math.log(2)))
     glimpse = min(20, max(16, round(max(size))))
@@ -334,8 +351,7 @@ def settings_of(found: ObjectStatistics) -> Settings:
         found.most + 1,
         _search(found.shift, min(size) / glimpse),
         (
-            f"95 % of the objects that stand alone have up to {found.height.high:.0f} x "
-            f"{found.width.high:.0f} pixels; and {_MARGIN} more",
+            known,
             f"sizes differ by a factor of {ratio:.1f}",
             "about as many samples as pixels, from 16 to 20",
             f"a typical object, of energy {found.energy.median:.1f}, is worth {_WORTH:.0f} nats",
@@ -387,20 +403,23 @@ def _fitted(clips: npt.NDArray[np.uint8], recipe: FrameRecipe) -> npt.NDArray[np
     frames = clips.reshape(-1, *clips.shape[2:])
     if size != tuple(stored):
         frames = np.stack([fit_frame(frame, size, channels) for frame in frames])
-    length = clips.shape[1]
-    prepare = recipe.prepare.of(frames[::length], range(0, len(frames), length))
-    return prepare(frames).reshape(*clips.shape[:3], *size)
+    clips = frames.reshape(*clips.shape[:3], *size)
+    places = range(0, _APART * len(clips), _APART)
+    prepare = recipe.prepare.of(clips[:, 0], places)
+    return np.stack([prepare(clip, start) for clip, start in zip(clips, places, strict=True)])
 
 
 def _preparation(raw: RawClips, recipe: FrameRecipe) -> tuple[Preparation, str]:
     """The simplest ground that objects stand out from; or else that from which they do most."""
     sample, tried = raw.sample(recipe), []
-    for background in ("none", "median", "running", "local"):
+    # What moves slowly may become part of a running ground, so it comes last.
+    grounds = ("none", "median", "local", "running")[: 4 if len(sample) >= 2 * RUNNING else 3]
+    for background in grounds:
         prepare = Preparation(background, "auto", normalise=True).settled(sample)
         if background == "none" and prepare.polarity == "both":
             continue  # only with a ground
-        seen = prepare.of(sample)(sample)
-        contrast = 0.0 if (seen > 64).any(1).mean() > _MOST_INK else prepare.contrast(sample)
+        ink = (prepare.of(sample, range(len(sample)))(sample) > 64).any(1).mean()
+        contrast = prepare.contrast(sample) if 0 < ink <= _MOST_INK else 0.0
         tried.append((contrast, prepare))
         if contrast > _CONTRAST:
             break
@@ -408,8 +427,8 @@ def _preparation(raw: RawClips, recipe: FrameRecipe) -> tuple[Preparation, str]:
     ground = {
         "none": "the ground is even",
         "median": "the ground is the same in all frames",
-        "running": "the ground changes slowly",
         "local": "the ground is uneven and changes",
+        "running": "the ground changes slowly",
     }[prepare.background]
     return prepare, (
         f"data.prepare: background {prepare.background}, polarity {prepare.polarity}, grey values "

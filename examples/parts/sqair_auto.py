@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from torch import Tensor
+
 from whatwhere.examples.common import look
-from whatwhere.examples.common.video_models import GENERATED, DataConfig, Split, load_data
-from whatwhere.examples.parts.sqair_config import PRESETS, NetworkConfig, SQAIRConfig
-from whatwhere.inference.evaluation import Perspective, perspective_of
+from whatwhere.examples.common.video_models import GENERATED, Split, load_data
+from whatwhere.examples.parts.sqair_config import PRESETS, SQAIRConfig
+from whatwhere.inference.evaluation import object_statistics, perspective_of
 
 _ROOM = 1.1
 """Side of a window over that of the object that it is expected around, where perspective tells its size."""
@@ -22,7 +24,12 @@ def chosen(config: SQAIRConfig, speak: bool) -> tuple[SQAIRConfig, Split]:
 
 def _fitted(config: SQAIRConfig, split: Split) -> tuple[SQAIRConfig, list[str]]:
     """The settings of network and priors for objects such as are in the training videos."""
-    choice = look.settings_of(look.look_at(split.train).statistics)
+    frames, seen, shape = _whole_frames(config), None, None
+    if frames is not None:
+        seen = perspective_of(frames)
+        if seen is not None or config.network.perspective is not None:
+            shape = object_statistics(frames).shape.median
+    choice = look.settings_of(look.look_at(split.train).statistics, shape)
     bases = (SQAIRConfig(), *PRESETS.values())
     network = look.fitted_to_default(
         config.network,
@@ -32,21 +39,16 @@ def _fitted(config: SQAIRConfig, split: Split) -> tuple[SQAIRConfig, list[str]]:
         **({} if choice.search is None else {"search": choice.search}),
     )
     size, spread, glimpse, scale, price, slots, search = choice.reasons
-    object_size, more = choice.object_size, []
-    seen = _perspective(network, config.data)
-    if seen is not None:
-        # Sizes are known but for pairs that are taken for wide objects: the typical shape has none of them.
-        object_size = object_size[0], round(object_size[0] * seen.shape, 1)
-        size += f"; as wide as most are for their height, {seen.shape:.0%} of it"
     prior = look.fitted_to_default(
         config.prior,
         [base.prior for base in bases],
-        object_size=object_size,
+        object_size=choice.object_size,
         size_scale=choice.size_scale,
         likelihood_scale=choice.likelihood_scale,
         price=choice.price,
     )
-    if seen is not None:
+    more = []
+    if seen is not None and network.perspective is None:
         assert prior.object_size is not None
         places = round(seen.horizon, 2), round(seen.row(prior.object_size[0] / _ROOM), 2)
         network = replace(network, perspective=places)
@@ -66,8 +68,9 @@ def _fitted(config: SQAIRConfig, split: Split) -> tuple[SQAIRConfig, list[str]]:
     ]
 
 
-def _perspective(network: NetworkConfig, data: DataConfig) -> Perspective | None:
-    """How sizes depend on places in whole frames, if parts of these are trained on."""
-    if data.crop is None or network.perspective is not None or network.discovery != "evidence":
+def _whole_frames(config: SQAIRConfig) -> Tensor | None:
+    """Frames `(B, 1, C, H, W)` that may have a perspective: if parts of them are trained on."""
+    data = config.data
+    if data.crop is None or config.network.discovery != "evidence":
         return None
-    return perspective_of(look.read_raw(data, data.source, 1).seen(data.frame_recipe()))
+    return look.read_raw(data, data.source, 1).seen(data.frame_recipe())

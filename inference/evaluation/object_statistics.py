@@ -49,9 +49,11 @@ class ObjectStatistics(NamedTuple):
     """Objects of some frames. All is NaN where there are none."""
 
     width: Spread
-    """Pixels; this, height and energy are of objects that stand alone, see `object_statistics`."""
+    """Pixels; this, height, shape and energy are of objects that stand alone, see `object_statistics`."""
     height: Spread
     """Pixels."""
+    shape: Spread
+    """Width over height."""
     energy: Spread
     """Sum of the squares of an object's pixels, over all channels: what it is worth to explain them."""
     brightness: float
@@ -81,8 +83,6 @@ class Perspective(NamedTuple):
     """By how many pixels one at the lower border is larger, positive."""
     unexplained: float
     """Median deviation of the logarithms of heights from it, over that from their median."""
-    shape: float
-    """Median of width over height: that of regions that are one object, most are."""
 
     @property
     def horizon(self) -> float:
@@ -132,9 +132,7 @@ def perspective_of(video: Tensor, threshold: float = 0.08) -> Perspective | None
         return None
     left, all_of_it = (np.median(np.abs(np.log(height / typical))) for typical in (line, np.median(height)))
     unexplained = float(left / max(all_of_it, 1e-9))
-    if unexplained >= _EXPLAINED:
-        return None
-    return Perspective(middle, slope, unexplained, shape=float(np.median(boxes[:, 2] / height)))
+    return Perspective(middle, slope, unexplained) if unexplained < _EXPLAINED else None
 
 
 def object_statistics(video: Tensor, threshold: float = 0.25) -> ObjectStatistics:
@@ -163,6 +161,7 @@ def object_statistics(video: Tensor, threshold: float = 0.25) -> ObjectStatistic
     return ObjectStatistics(
         width=_spread(boxes[whole][:, 2]),
         height=_spread(boxes[whole][:, 3]),
+        shape=_spread(boxes[whole][:, 2] / boxes[whole][:, 3]),
         energy=_spread(energy[whole]),
         brightness=float(found.scores[present].mean()),
         shift=_shift(boxes.double().numpy(), present.numpy()),

@@ -36,7 +36,7 @@ def test_by_default_nothing_is_done() -> None:
 @pytest.mark.parametrize(("object_", "polarity"), [(230, "bright"), (10, "dark")])
 def test_objects_become_bright_on_black(background: str, object_: int, polarity: str) -> None:
     frames = scene(object_=object_)
-    prepare = Preparation(background, "auto", normalise=True).of(frames)
+    prepare = Preparation(background, "auto", normalise=True).of(frames, range(len(frames)))
     assert prepare.preparation.polarity == polarity
     seen = prepare(frames)
     assert seen[where()].mean() > 200
@@ -108,7 +108,7 @@ def test_what_stays_for_half_of_a_running_median_is_ground() -> None:
     frames = np.full((40, 1, 8, 8), 50, np.uint8)
     frames[10:17, 0, 2:4, 2:4] = 90
     frames[10:18, 0, 5:7, 5:7] = 90
-    seen = Preparation("running", "bright").of(frames)(frames)
+    seen = Preparation("running", "bright").of(frames, range(40))(frames)
     assert (seen[10:17, 0, 2:4, 2:4] == 40).all()
     assert seen[13, 0, 5, 5] == seen[14, 0, 5, 5] == 0  # the medians of 6 to 20, and of 7 to 21
     assert (seen[18:, 0] == 0).all()
@@ -117,7 +117,13 @@ def test_what_stays_for_half_of_a_running_median_is_ground() -> None:
 def test_of_few_frames_the_running_ground_is_their_median() -> None:
     frames = scene(frames=9)
     expected = Preparation("median", "auto", normalise=True).of(frames)(frames)
-    assert (Preparation("running", "auto", normalise=True).of(frames)(frames) == expected).all()
+    assert (Preparation("running", "auto", normalise=True).of(frames, range(9))(frames) == expected).all()
+
+
+@pytest.mark.parametrize("places", [None, range(11)])
+def test_a_running_ground_is_told_its_places(places: range | None) -> None:
+    with pytest.raises(ValueError, match="needs the `places` of 12 frames, got (none|11)"):
+        Preparation("running").of(scene(), places)
 
 
 def test_uneven_ground_of_every_frame_itself() -> None:
