@@ -178,7 +178,8 @@ def warnings_of(look: Look, slots: int | None = None) -> Iterator[str]:
     if ground > _BRIGHT:
         yield (
             f"the ground is bright, {ground:.0f} of 255, and objects are drawn on black: take it away with "
-            "`--data.prepare.background median` (a camera that stands still) or `local`, and "
+            "`--data.prepare.background median` (a camera that stands still), `running` (and its light "
+            "changes) or `local`, and "
             "`--data.prepare.polarity auto`"
         )
         return

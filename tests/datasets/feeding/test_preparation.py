@@ -122,7 +122,7 @@ def test_of_few_frames_the_running_ground_is_their_median() -> None:
 
 @pytest.mark.parametrize("places", [None, range(11)])
 def test_a_running_ground_is_told_its_places(places: range | None) -> None:
-    with pytest.raises(ValueError, match="needs the `places` of 12 frames, got (none|11)"):
+    with pytest.raises(ValueError, match=r"needs the `places` of 12 frames, got (none|11)"):
         Preparation("running").of(scene(), places)
 
 
