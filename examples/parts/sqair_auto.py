@@ -9,7 +9,7 @@ from torch import Tensor
 from whatwhere.examples.common import look
 from whatwhere.examples.common.video_models import GENERATED, Split, load_data
 from whatwhere.examples.parts.sqair_config import PRESETS, SQAIRConfig
-from whatwhere.inference.evaluation import object_statistics, perspective_of
+from whatwhere.inference.evaluation import Perspective, object_statistics, perspective_of
 
 _ROOM = 1.1
 """Side of a window over that of the object that it is expected around, where perspective tells its size."""
@@ -50,7 +50,7 @@ def _fitted(config: SQAIRConfig, split: Split) -> tuple[SQAIRConfig, list[str]]:
     more = []
     if seen is not None and network.perspective is None:
         assert prior.object_size is not None
-        places = round(seen.horizon, 2), round(seen.row(prior.object_size[0] / _ROOM), 2)
+        places = plane(seen, prior.object_size[0])
         network = replace(network, perspective=places)
         more = [
             f"network.perspective: {places} (in whole frames objects are the larger the lower they are, as "
@@ -66,6 +66,11 @@ def _fitted(config: SQAIRConfig, split: Split) -> tuple[SQAIRConfig, list[str]]:
         f"network.search: {network.search} ({search})",
         *more,
     ]
+
+
+def plane(seen: Perspective, height: float) -> tuple[float, float]:
+    """The horizon, and the row where windows are as high as expected: `network.perspective`."""
+    return round(seen.horizon, 2), round(seen.row(height / _ROOM), 2)
 
 
 def _whole_frames(config: SQAIRConfig) -> Tensor | None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from whatwhere import checks
+from whatwhere.checks import MissingPackageError
 from whatwhere.datasets import Frames, count_videos, frame_names, own_frames, video_name
+from whatwhere.examples.common import look
 from whatwhere.examples.common.assessment import print_assessment, warn_of_unknown
 from whatwhere.examples.common.films import Animation, require_rate, write_film
 from whatwhere.examples.common.program import UsageError, usage_errors
@@ -29,7 +31,8 @@ from whatwhere.examples.common.results import (
 )
 from whatwhere.examples.common.sources import in_stored
 from whatwhere.examples.common.video_models import reconstruction_strip, user_frames
-from whatwhere.examples.parts.sqair_config import SQAIRConfig
+from whatwhere.examples.parts.sqair_auto import plane
+from whatwhere.examples.parts.sqair_config import NetworkConfig, SQAIRConfig
 from whatwhere.examples.parts.sqair_evaluation import Baseline, components_for
 from whatwhere.examples.parts.sqair_measuring import (
     TrackReport,
@@ -40,6 +43,7 @@ from whatwhere.examples.parts.sqair_measuring import (
     report_of,
 )
 from whatwhere.examples.parts.sqair_programs import AIRPrograms, Programs, refitted
+from whatwhere.files import user_path
 from whatwhere.inference.evaluation import (
     Assessor,
     COCOImage,
@@ -48,6 +52,7 @@ from whatwhere.inference.evaluation import (
     TrackLinker,
     Tracks,
     infer_parts,
+    perspective_of,
     scored_tracks,
 )
 from whatwhere.inference.pictures import overlay_pictures, save_picture
@@ -59,6 +64,10 @@ _STRIP = 10
 """Frames of the picture of what a model makes of a video."""
 _ASSESSED = 10
 """The model is assessed on one part of so many."""
+
+_ROWS = (-0.5, 0.0, 0.5, 1.0)
+_OTHER_CAMERA = 1.4
+"""Sizes at these rows that differ by such a factor are seen by another camera."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +130,10 @@ class TrackConfig:
     """Frames for which a lost object is remembered: what is found anew where it would be by now takes up its
     identity, see `TrackLinker`. With 0 all that is found anew is another object, as it is to AIR.
     """
+    perspective: Literal["trained", "video", "none"] = "trained"
+    """How large windows are in whole frames, see `network.perspective`: as it was found in training, as it is
+    in this video, of another camera, or the same everywhere.
+    """
     particles: int = 10
     """Posterior samples of each video, 20 frames at a time; the one of greatest weight is taken."""
     animation: Animation = "auto"
@@ -164,6 +177,9 @@ def programs_for(
         DataError: if the video cannot be read.
         UsageError: if the model cannot have so many slots.
     """
+    wanted_network = _with_perspective(options, config)
+    changed = wanted_network != config.network
+    config = replace(config, network=wanted_network)
     trained, slots = config.network.image_shape, config.network.max_count
     assert trained is not None  # a trained model has one
     whole = trained
@@ -171,10 +187,52 @@ def programs_for(
         whole = (trained[0], *open_as_trained(config.data, options.video, None).size)
     more = whole != trained and config.prior.price is not None  # there is more room
     wanted = options.max_count or slots + more
-    if (whole, wanted) == (trained, slots):
+    if (whole, wanted) == (trained, slots) and not changed:
         return config, programs
     with usage_errors():
         return refitted(config, programs, whole, wanted)
+
+
+def _with_perspective(options: TrackConfig, config: SQAIRConfig) -> NetworkConfig:
+    """The network with the perspective that is asked for; says so if that of training is another one."""
+    network, given = config.network, options.perspective
+    if network.discovery != "evidence" or config.prior.object_size is None or options.resize:
+        if given != "trained":
+            raise UsageError(
+                "`perspective` is for models whose `network.discovery` is evidence, and frames as they are"
+            )
+        return network
+    if given == "none":
+        return replace(network, perspective=None)
+    known = network.perspective
+    if given == "trained" and (known is None or user_path(config.data.source) == user_path(options.video)):
+        return network
+    frames = look.read_raw(config.data, str(options.video), 1).seen(config.data.frame_recipe())
+    try:
+        seen = perspective_of(frames)
+    except MissingPackageError:
+        if given == "video":
+            raise
+        return network
+    found = None if seen is None else plane(seen, config.prior.object_size[0])
+    if given == "video":
+        print(f"perspective: {found or 'none is found'} in {options.video}")
+        return replace(network, perspective=found)
+    if known is not None and found is not None and _apart(known, found) > _OTHER_CAMERA:
+        print(
+            f"warning: in {options.video} sizes of objects depend on where they are as on a plane {found}, "
+            f"and windows do as with the camera of training, {known}; if this is another: "
+            "`--perspective video`"
+        )
+    return network
+
+
+def _apart(first: tuple[float, float], second: tuple[float, float]) -> float:
+    """By what factor sizes in frames of two perspectives differ, at most."""
+    sizes = [
+        [max(1e-3, (row - horizon) / (unit - horizon)) for row in _ROWS] for horizon, unit in (first, second)
+    ]
+    return max(max(a / b, b / a) for a, b in zip(*sizes, strict=True))
 
 
 def track_objects(

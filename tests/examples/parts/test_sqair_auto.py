@@ -42,7 +42,8 @@ def test_sizes_by_place_are_for_whole_frames_of_a_model_of_crops(
     assert config.network.perspective is not None
     horizon, row = config.network.perspective
     assert horizon == pytest.approx(-20 / 15, rel=0.1)
-    height = config.prior.object_size[0] if config.prior.object_size else 0.0
+    height, width = config.prior.object_size or (0.0, 0.0)
+    assert width == pytest.approx(height / 2, rel=0.05)
     assert 20 + 15 * row == pytest.approx(height / 1.1, abs=0.6)
     assert spoken[0].startswith(f"auto: network.perspective: ({horizon}, {row}) (in whole frames objects are")
     # The trained model sees crops, and knows of no place; that of whole frames does.

@@ -50,3 +50,41 @@ def test_a_model_that_learned_its_number_of_slots_keeps_it(tmp_path: Path):
     assert programs_for(options(tmp_path, 40, 64), config, programs)[0].network.max_count == 2
     with pytest.raises(UsageError, match="other slots"):
         programs_for(options(tmp_path, 24, 24, max_count=3), config, programs)
+
+
+def cameras(tmp_path: Path, **changes) -> tuple[SQAIRConfig, TrackConfig]:
+    """A model of a camera whose horizon is at -1.5, and a video of one whose horizon is at -4 / 3."""
+    video = np.zeros((240, 160, 160), np.uint8)
+    for t, frame in enumerate(video):
+        row, column = 80 + 50 * np.sin(t / 9), 80 + 60 * np.sin(t / 31)
+        high = 20 + 15 * (row / 80 - 1)
+        top, left = round(row - high / 2), round(column - high / 4)
+        frame[top : top + round(high), left : left + round(high / 2)] = 200
+    np.savez(tmp_path / "plane.npz", video=video)
+    config = replace(CONFIG, network=replace(NETWORK, perspective=(-1.5, -1.4)))
+    return config, TrackConfig(Path("checkpoint.pt"), tmp_path / "plane.npz", **changes)
+
+
+def test_the_perspective_of_another_camera_is_noticed(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    pytest.importorskip("scipy", reason="needs SciPy: pip install 'whatwhere[metrics]'")
+    config, options = cameras(tmp_path)
+    kept, _ = programs_for(options, config, programs_of(config))
+    assert kept.network.perspective == (-1.5, -1.4)
+    assert "warning: sizes of objects in" in capsys.readouterr().out
+    own = replace(config, data=replace(config.data, source=str(options.video)))
+    programs_for(options, own, programs_of(own))
+    assert not capsys.readouterr().out
+
+
+def test_the_perspective_may_be_that_of_the_video_or_none(tmp_path: Path):
+    pytest.importorskip("scipy", reason="needs SciPy: pip install 'whatwhere[metrics]'")
+    config, options = cameras(tmp_path, perspective="video")
+    found, programs = programs_for(options, config, programs_of(config))
+    assert found.network.perspective is not None
+    horizon, row = found.network.perspective
+    assert horizon == pytest.approx(-4 / 3, rel=0.1)
+    assert 20 + 15 * row == pytest.approx(8 / 1.1, abs=0.6)
+    assert programs.model.decoder.windows.horizon == horizon
+    assert programs_for(replace(options, perspective="none"), config, programs)[0].network.perspective is None
+    with pytest.raises(UsageError, match="`perspective` is for models whose"):
+        programs_for(replace(options, resize=True), config, programs)
