@@ -52,6 +52,7 @@ from whatwhere.inference.evaluation import (
     TrackLinker,
     Tracks,
     infer_parts,
+    object_statistics,
     perspective_of,
     scored_tracks,
 )
@@ -123,8 +124,9 @@ class TrackConfig:
     resize: bool = False
     """Resize frames to what the model was trained on, and make them grey where it was trained on grey."""
     max_count: int | None = None
-    """Most objects in a frame, where an object has a price (`prior.price`); by default as many as in
-    training, and one more in frames of another size, which models take whose `network.discovery` is evidence.
+    """Most objects in a frame, where an object has a price (`prior.price`). By default as in training; frames
+    of another size, which models take whose `network.discovery` is evidence, have at least one more, and two
+    more than there are bright regions in any of some frames of the video.
     """
     patience: int = 15
     """Frames for which a lost object is remembered: what is found anew where it would be by now takes up its
@@ -185,8 +187,8 @@ def programs_for(
     whole = trained
     if config.network.discovery == "evidence" and not options.resize:
         whole = (trained[0], *open_as_trained(config.data, options.video, None).size)
-    more = whole != trained and config.prior.price is not None  # there is more room
-    wanted = options.max_count or slots + more
+    more_room = whole != trained and config.prior.price is not None
+    wanted = options.max_count or (_slots_for(options, config, slots) if more_room else slots)
     if (whole, wanted) == (trained, slots) and not changed:
         return config, programs
     with usage_errors():
@@ -207,9 +209,8 @@ def _with_perspective(options: TrackConfig, config: SQAIRConfig) -> NetworkConfi
     known = network.perspective
     if given == "trained" and (known is None or user_path(config.data.source) == user_path(options.video)):
         return network
-    frames = look.read_raw(config.data, str(options.video), 1).seen(config.data.frame_recipe())
     try:
-        seen = perspective_of(frames)
+        seen = perspective_of(_some_frames(options, config))
     except MissingPackageError:
         if given == "video":
             raise
@@ -225,6 +226,22 @@ def _with_perspective(options: TrackConfig, config: SQAIRConfig) -> NetworkConfi
             "`--perspective video`"
         )
     return network
+
+
+def _slots_for(options: TrackConfig, config: SQAIRConfig, slots: int) -> int:
+    """How many slots whole frames may need of a model of parts of them that has so many."""
+    try:
+        most = object_statistics(_some_frames(options, config)).most
+    except MissingPackageError:
+        most = 0
+    wanted = max(slots + 1, most + 2)
+    print(f"slots:     {wanted} (at most {most} objects at once in some frames; `--max-count` for others)")
+    return wanted
+
+
+def _some_frames(options: TrackConfig, config: SQAIRConfig) -> Tensor:
+    """Frames of the video as the model is to see them, `(B, 1, C, H, W)`."""
+    return look.read_raw(config.data, str(options.video), 1).seen(config.data.frame_recipe())
 
 
 def _apart(first: tuple[float, float], second: tuple[float, float]) -> float:

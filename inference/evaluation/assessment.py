@@ -159,7 +159,7 @@ class Assessment(NamedTuple):
         if self.full_frames > _FULL:
             yield (
                 f"all {self.slots} slots are used in {self.full_frames:.0%} of the frames: there may be more "
-                "objects than can be found; give it more (`--network.max-count`)"
+                "objects than can be found; give it more (`--network.max-count`, or `--max-count` of `track`)"
             )
 
 

@@ -52,6 +52,21 @@ def test_a_model_that_learned_its_number_of_slots_keeps_it(tmp_path: Path):
         programs_for(options(tmp_path, 24, 24, max_count=3), config, programs)
 
 
+@pytest.mark.parametrize(("objects", "slots"), [(0, 3), (1, 3), (6, 8)])
+def test_whole_frames_have_slots_for_what_is_in_them(
+    objects: int, slots: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    pytest.importorskip("scipy", reason="needs SciPy: pip install 'whatwhere[metrics]'")
+    video = np.zeros((20, 40, 64), np.uint8)
+    for k in range(objects):
+        video[:, 10:20, 4 + 10 * k : 10 + 10 * k] = 200
+    np.savez(tmp_path / "clip.npz", video=video)
+    given = TrackConfig(Path("checkpoint.pt"), tmp_path / "clip.npz")
+    config, programs = programs_for(given, CONFIG, programs_of(CONFIG))
+    assert config.network.max_count == programs.guide.discovery.max_count == slots
+    assert f"slots:     {slots} (at most {objects} objects at once" in capsys.readouterr().out
+
+
 def cameras(tmp_path: Path, **changes) -> tuple[SQAIRConfig, TrackConfig]:
     """A model of a camera whose horizon is at -1.5, and a video of one whose horizon is at -4 / 3."""
     video = np.zeros((240, 160, 160), np.uint8)
@@ -70,10 +85,10 @@ def test_the_perspective_of_another_camera_is_noticed(tmp_path: Path, capsys: py
     config, options = cameras(tmp_path)
     kept, _ = programs_for(options, config, programs_of(config))
     assert kept.network.perspective == (-1.5, -1.4)
-    assert "warning: sizes of objects in" in capsys.readouterr().out
+    assert f"warning: in {options.video} sizes of objects depend on" in capsys.readouterr().out
     own = replace(config, data=replace(config.data, source=str(options.video)))
     programs_for(options, own, programs_of(own))
-    assert not capsys.readouterr().out
+    assert "warning" not in capsys.readouterr().out
 
 
 def test_the_perspective_may_be_that_of_the_video_or_none(tmp_path: Path):
