@@ -9,12 +9,10 @@ that was learned to tell the object from what is around it, and follows both (`r
     surface = (ncc(X, first) + filter(X)) / 2
     shift = argmax (surface - penalty |d|^2),   |d| <= 1 in units of the reach
     score = ncc(X, first)(shift),   seen = (score + 3 filter(X)(shift)) / 4
-    trust = sigmoid(20 max(score - share usual, seen - familiar))
-    usual <- usual + rate' trust (score - usual)
+    trust = sigmoid(20 max(score - threshold, seen - familiar))
     filter <- filter + rate trust (filter learned there - filter)
 
-What turns or bends looks less and less like it did at first; so its score is compared with that which it has
-had lately, of which another thing in its place has less. And the filter has followed it, and tells better
+What turns or bends looks less and less like it did at first, but the filter has followed it, and tells better
 whether it is there: of objects pasted in videos, some of them away for a while, `seen` is higher with one
 that is there than with one that is away in 98.7 % of pairs, the score in 96.1 %. Where both are low for some
 frames the object counts as lost: it is looked for at places around the last one in turn, and taken up again
@@ -50,8 +48,6 @@ _ROUND = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1), (1, -1), (
 _CONTEXT = 1.2
 """What a filter sees around a box, on both sides together, in sides of a square as large."""
 _REGULARISATION = 0.01
-_USUAL_RATE = 0.2
-"""Of the running mean of the score."""
 _CORRELATION = 0.25
 """Part of the score in `seen`; that of the filter's answer is the rest."""
 _STEEPNESS = 20.0
@@ -77,8 +73,6 @@ class Memory(NamedTuple):
     """Weights of the surroundings for it, `(B, 1, N, N)`."""
     stride: Tensor
     """Pixels from sample to sample at the first size, `(B, 1)`."""
-    usual: Tensor
-    """The score lately, where it was trusted, `(B, 1)`; 1 at first."""
     doubtful: Tensor
     """Frames in a row whose score was too low, `(B,)`, integers; of a lost object they go round with
     the places where it is looked for."""
@@ -114,7 +108,7 @@ class GlimpseEvidence(nn.Module):
         reach: greatest shift, in samples; a square as large as the box has 10.
         penalty: of a shift as far as the reach.
         rate: of the filter's running mean.
-        share: of the usual score, that places have which are half trusted.
+        threshold: score of places that are half trusted.
         familiar: the same of a quarter of the score and three of the filter's answer; one of both is enough.
         retake: score of places that are half trusted where the object was lost, and for its size.
         elsewhere: the same of places further away, at which lost objects are looked for.
@@ -137,7 +131,7 @@ class GlimpseEvidence(nn.Module):
         reach: int = 9,
         penalty: float = 0.15,
         rate: float = 0.05,
-        share: float = 0.35,
+        threshold: float = 0.4,
         familiar: float = 0.15,
         retake: float = 0.5,
         elsewhere: float = 0.8,
@@ -148,7 +142,7 @@ class GlimpseEvidence(nn.Module):
             raise ValueError(f"`samples` must be at least 3 and `reach` positive, got {samples} and {reach}")
         self.samples, self.reach = samples, reach
         self.penalty, self.rate, self.sigma = penalty, rate, sigma
-        self.share, self.familiar, self.retake = share, familiar, retake
+        self.threshold, self.familiar, self.retake = threshold, familiar, retake
         side, extent = 2 * reach + 1, self.extent
         row, column = torch.arange(side).repeat_interleave(side), torch.arange(side).repeat(side)
         places = torch.stack([column, row], dim=-1) - reach
@@ -213,7 +207,7 @@ class GlimpseEvidence(nn.Module):
         region = self._surroundings(frame, middles(box), stride)
         learned = RidgeFilter.learned(torch.fft.rfft2(region * taper), self._label)
         doubtful = torch.zeros_like(box[:, 0], dtype=torch.long)
-        return Memory(first, down, across, sizes, learned, taper, stride, torch.ones_like(stride), doubtful)
+        return Memory(first, down, across, sizes, learned, taper, stride, doubtful)
 
     def first_numbers(self, like: Tensor) -> Tensor:
         """Those of a first glimpse, which is where it was said to be, `(B, 10)`."""
@@ -268,8 +262,7 @@ class GlimpseEvidence(nn.Module):
             numbers=torch.cat(numbers, dim=-1),
         )
         learned = memory.filter.towards(there, self.rate * found.trust)
-        usual = memory.usual.lerp(score, _USUAL_RATE * trust)
-        return found, memory._replace(filter=learned, usual=usual, doubtful=doubtful)
+        return found, memory._replace(filter=learned, doubtful=doubtful)
 
     def _looks(self, frame: Tensor, middle: Tensor, stride: Tensor, samples: int) -> Tensor:
         """Looks of squares of samples, `(..., B, F, samples, samples)`."""
@@ -296,8 +289,7 @@ class GlimpseEvidence(nn.Module):
 
     def _excess(self, score: Tensor, answer: Tensor, memory: Memory) -> Tensor:
         """How far what is at the best place is above what is half trusted, `(B, 1)`."""
-        seen = answer.lerp(score, _CORRELATION)
-        known = torch.maximum(score - self.share * memory.usual, seen - self.familiar)
+        known = torch.maximum(score - self.threshold, answer.lerp(score, _CORRELATION) - self.familiar)
         lost = (memory.doubtful >= _PATIENCE)[:, None]
         return torch.where(lost, score - self._needed[memory.doubtful], known)
 
