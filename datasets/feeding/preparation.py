@@ -94,10 +94,10 @@ class Preparation:
         Raises:
             DataError: if the picture of the background cannot be read, or has another shape.
         """
-        return self._settled(sample, self._ground_of_sample(sample)) if self._open else self
+        return self.of(sample, range(len(sample))).preparation if self.unsettled else self
 
     @property
-    def _open(self) -> bool:
+    def unsettled(self) -> bool:
         """Whether there is anything to find out about a video."""
         levels = self.normalise and (self.black is None or self.white is None)
         return self.changes and (self.polarity == "auto" or levels)
@@ -123,8 +123,8 @@ class Preparation:
 
     def contrast(self, sample: Bytes) -> float:
         """How many standard deviations of the ground's noise are from black to white in frames of a video."""
-        ground = self._ground_of_sample(sample)
-        settled = self._settled(sample, ground) if self._open else self
+        prepared = self.of(sample, range(len(sample)))
+        settled, ground = prepared.preparation, _ground_at(prepared.ground, np.arange(len(sample)))
         noise = _middle_and_noise(settled._signed(sample, ground))[1]
         return ((255.0 if settled.white is None else settled.white) - (settled.black or 0.0)) / noise
 
@@ -139,28 +139,20 @@ class Preparation:
             DataError: as `settled`.
             ValueError: if a running ground is not told the places, or of others than the sample's.
         """
-        if self.background != "running":
-            settled = self.settled(sample)
-            return PreparedVideo(settled, self._fixed_ground(sample))
-        if places is None or len(places) != len(sample):
+        if self.background == "running" and (places is None or len(places) != len(sample)):
             given = "none" if places is None else len(places)
             raise ValueError(f"a running ground needs the `places` of {len(sample)} frames, got {given}")
-        ground = RunningGround.of(sample, np.asarray(places))
-        return PreparedVideo(
-            self._settled(sample, ground.at(np.asarray(places))) if self._open else self, ground
-        )
+        numbers = np.arange(len(sample)) if places is None else np.asarray(places)
+        ground = self._ground(sample, numbers)
+        settled = self._settled(sample, _ground_at(ground, numbers)) if self.unsettled else self
+        return PreparedVideo(settled, ground)
 
-    def _ground_of_sample(self, sample: Bytes) -> Floats | None:
-        """The ground of the frames of a sample, of all or of each."""
-        if self.background == "running":
-            numbers = np.arange(len(sample))
-            return RunningGround.of(sample, numbers).at(numbers)
-        return self._fixed_ground(sample)
-
-    def _fixed_ground(self, sample: Bytes) -> Floats | None:
-        """The ground `(C, H, W)` of a video; None where every frame has its own."""
+    def _ground(self, sample: Bytes, numbers: npt.NDArray[np.integer]) -> Floats | RunningGround | None:
+        """The ground of a video, `(C, H, W)` or as it changes; None where every frame has its own."""
         if self.background in ("none", "local"):
             return None
+        if self.background == "running":
+            return RunningGround.of(sample, numbers)
         if self.background == "median":
             return np.median(sample, axis=0).astype(np.float32)
         if self.background == "first":

@@ -119,7 +119,7 @@ def settled(data: Config, source: str) -> Config:
     Raises:
         DataError: if they cannot be read.
     """
-    if not data.prepare.changes:
+    if not data.prepare.unsettled:
         return data
     recipe = replace(data.frame_recipe(), prepare=Preparation())
     frames = open_fitted(source, recipe)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import chain, islice
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
@@ -58,6 +59,7 @@ from whatwhere.inference.evaluation import (
 )
 from whatwhere.inference.pictures import overlay_pictures, save_picture
 from whatwhere.inference.training import check_device
+from whatwhere.models.components import PerspectiveWindows
 
 _PART = 20
 """Frames of a video that are in memory at a time."""
@@ -179,7 +181,10 @@ def programs_for(
         DataError: if the video cannot be read.
         UsageError: if the model cannot have so many slots.
     """
-    wanted_network = _with_perspective(options, config)
+    recipe = config.data.frame_recipe()
+    # They take seconds to read, and mostly nobody asks for them.
+    some_frames = cache(lambda: look.read_raw(config.data, str(options.video), 1).seen(recipe))
+    wanted_network = _with_perspective(options, config, some_frames)
     changed = wanted_network != config.network
     config = replace(config, network=wanted_network)
     trained, slots = config.network.image_shape, config.network.max_count
@@ -188,14 +193,16 @@ def programs_for(
     if config.network.discovery == "evidence" and not options.resize:
         whole = (trained[0], *open_as_trained(config.data, options.video, None).size)
     more_room = whole != trained and config.prior.price is not None
-    wanted = options.max_count or (_slots_for(options, config, slots) if more_room else slots)
+    wanted = options.max_count or (_slots_for(some_frames, slots) if more_room else slots)
     if (whole, wanted) == (trained, slots) and not changed:
         return config, programs
     with usage_errors():
         return refitted(config, programs, whole, wanted)
 
 
-def _with_perspective(options: TrackConfig, config: SQAIRConfig) -> NetworkConfig:
+def _with_perspective(
+    options: TrackConfig, config: SQAIRConfig, some_frames: Callable[[], Tensor]
+) -> NetworkConfig:
     """The network with the perspective that is asked for; says so if that of training is another one."""
     network, given = config.network, options.perspective
     if network.discovery != "evidence" or config.prior.object_size is None or options.resize:
@@ -210,7 +217,7 @@ def _with_perspective(options: TrackConfig, config: SQAIRConfig) -> NetworkConfi
     if given == "trained" and (known is None or user_path(config.data.source) == user_path(options.video)):
         return network
     try:
-        seen = perspective_of(_some_frames(options, config))
+        seen = perspective_of(some_frames())
     except MissingPackageError:
         if given == "video":
             raise
@@ -228,10 +235,10 @@ def _with_perspective(options: TrackConfig, config: SQAIRConfig) -> NetworkConfi
     return network
 
 
-def _slots_for(options: TrackConfig, config: SQAIRConfig, slots: int) -> int:
+def _slots_for(some_frames: Callable[[], Tensor], slots: int) -> int:
     """How many slots whole frames may need of a model of parts of them that has so many."""
     try:
-        most = object_statistics(_some_frames(options, config)).most
+        most = object_statistics(some_frames()).most
     except MissingPackageError:
         most = 0
     wanted = max(slots + 1, most + 2)
@@ -239,17 +246,11 @@ def _slots_for(options: TrackConfig, config: SQAIRConfig, slots: int) -> int:
     return wanted
 
 
-def _some_frames(options: TrackConfig, config: SQAIRConfig) -> Tensor:
-    """Frames of the video as the model is to see them, `(B, 1, C, H, W)`."""
-    return look.read_raw(config.data, str(options.video), 1).seen(config.data.frame_recipe())
-
-
 def _apart(first: tuple[float, float], second: tuple[float, float]) -> float:
     """By what factor sizes in frames of two perspectives differ, at most."""
-    sizes = [
-        [max(1e-3, (row - horizon) / (unit - horizon)) for row in _ROWS] for horizon, unit in (first, second)
-    ]
-    return max(max(a / b, b / a) for a, b in zip(*sizes, strict=True))
+    windows = (PerspectiveWindows(horizon=horizon, row=row) for horizon, row in (first, second))
+    sizes, others = (each.growth(torch.tensor(_ROWS)) for each in windows)
+    return float((sizes / others).log().abs().max().exp())
 
 
 def track_objects(
