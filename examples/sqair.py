@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,8 @@ from whatwhere.examples.common.video_models import (
     Split,
     VideoSource,
     batches_of,
+    camera_image,
+    camera_size,
     frames_to_go_on_from,
     mean_frame,
     median_frame,
@@ -163,10 +165,11 @@ def prepare(
     if data is None:
         config, data = chosen(config, process.is_main)
     config = with_image_shape(config, data.train.shape[2:], data.test.shape[2:])
+    if config.network.background == "camera":
+        config = replace(config, network=replace(config.network, camera=camera_size(data.train)))
     torch.manual_seed(config.training.seed)
     with usage_errors():
-        first = median_frame if config.network.behind else mean_frame
-        programs = programs_of(config, first(data.train, config.frames))
+        programs = programs_of(config, first_image(config, data.train))
     if config.initial is not None:
         load_checkpoint(config.initial).restore_modules(programs._asdict())
     model, guide = programs
@@ -201,6 +204,14 @@ def prepare(
         # In the first frame nothing is propagated.
         find_unused_parameters=config.first_frames == 1 or config.model == "air",
     )
+
+
+def first_image(config: SQAIRConfig, data: VideoSource) -> Tensor:
+    """What the mean image, or what is behind the objects, starts from."""
+    if config.network.background == "camera":
+        return camera_image(data, config.frames)
+    first = median_frame if config.network.behind else mean_frame
+    return first(data, config.frames)
 
 
 def train(config: SQAIRConfig, process: Process) -> int:
@@ -285,7 +296,7 @@ def assess_held_out(
 ) -> Assessment:
     """How good the model is on some held-out videos, beside what its checkpoint knows of training."""
     model, guide = programs
-    assessor = Assessor(model)
+    assessor = Assessor(model, guide)
     size = min(_ASSESSED, options.videos, len(data))
     for batch in batches_of(data, size, options.frames or config.frames, device):
         found = infer_video(model, guide, batch.video)

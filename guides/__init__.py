@@ -5,7 +5,13 @@ May import `models`. The guide of a new model is a file here.
 """
 
 from .air import AIRBaseline, AIRGuide
-from .background import BackgroundGuide, BackgroundVAEGuide, Behind, StaticBackgroundGuide
+from .background import (
+    BackgroundGuide,
+    BackgroundVAEGuide,
+    Behind,
+    CameraBackgroundGuide,
+    StaticBackgroundGuide,
+)
 from .discovery import Discovery
 from .evidence_air import EvidenceAIRGuide
 from .evidence_discovery import EvidenceDiscovery
@@ -32,6 +38,7 @@ __all__ = [
     "Looks",
     "BackgroundGuide",
     "BackgroundVAEGuide",
+    "CameraBackgroundGuide",
     "Behind",
     "SlotDiscovery",
     "StaticBackgroundGuide",

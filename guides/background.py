@@ -1,6 +1,6 @@
 """What is behind the objects of a video, inferred: the guide's side of `models.background`.
 
-The background is inferred before the objects, and from the frame alone. Objects are added to it, so what they
+The background is inferred before the objects, and from the video alone. Objects are added to it, so what they
 have to explain is the frame without it; their part of the guide sees nothing else.
 """
 
@@ -10,10 +10,12 @@ from typing import Any, NamedTuple, Protocol
 
 import pyro
 import pyro.distributions as dist
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..models.background import BackgroundVAE, StaticBackground
+from ..models.background import BackgroundVAE, CameraBackground, StaticBackground
+from ..models.components.contrast import contrast
 from ..models.components.networks import LocScale, initialise
 from ..models.priors.discovery import MIN_SCALE
 
@@ -21,8 +23,10 @@ from ..models.priors.discovery import MIN_SCALE
 class Behind(NamedTuple):
     """What is seen of the background of videos."""
 
-    images: Tensor
-    """What objects are looked for in front of, `(B, T, C, H, W)`; no gradient is taken through it."""
+    objects: Tensor
+    """What is in front of it, where objects are looked for, `(B, T, C', H, W)`; no gradient of the background
+    is taken through it.
+    """
     codes: Any = ()
     """What the statements need."""
 
@@ -52,9 +56,9 @@ class StaticBackgroundGuide(nn.Module):
         self.background = background
 
     def look(self, video: Tensor) -> Behind:
-        """The image, in every frame."""
+        """Frames without the image."""
         image, _ = self.background.step(0, ())
-        return Behind(image.detach().expand_as(video))
+        return Behind(video - image.detach())
 
     def start(self, batch_size: int) -> tuple[()]:
         """Nothing is carried."""
@@ -63,6 +67,59 @@ class StaticBackgroundGuide(nn.Module):
     def step(self, t: int, codes: Any, state: tuple[()]) -> tuple[()]:
         """There is no statement."""
         return state
+
+
+class CameraBackgroundGuide(nn.Module):
+    """Finds the part of a camera's image to which the mean of a video's frames has the least squared error.
+
+    Of all places at once, by the Fourier transform. A view is known for sure, as good as always: q has one.
+
+    Args:
+        background: the model's.
+    """
+
+    def __init__(self, background: CameraBackground) -> None:
+        super().__init__()
+        self.background = background
+
+    @torch.no_grad()
+    def look(self, video: Tensor) -> Behind:
+        """Contrasts of the frames to their part of the image, `(B, T, 2 C, H, W)`, and the views, `(B,)`."""
+        view = self.views(video.mean(1))
+        return Behind(contrast(video, self.background.part(view).unsqueeze(-4)), view)
+
+    def views(self, images: Tensor) -> Tensor:
+        """Where images `(B, C, H, W)` fit best, `(B,)`."""
+        if self.background.views == 1:
+            return torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        whole = self.background.image()
+        middle = whole.mean()
+        whole, images = whole - middle, images - middle
+        # The squared error of a place is |image|^2 + |part|^2 - 2 <image, part>; the first is that of all.
+        size = images.shape[-2:]
+        energy = whole.square().sum(0, keepdim=True)
+        for side in ((size[0], 1), (1, size[1])):
+            energy = F.avg_pool2d(energy, side, 1, divisor_override=1)
+        directions = [images, images.flip(-1)] if self.background.mirror else [images]
+        errors = [energy - 2 * _correlation(whole, each) for each in directions]
+        return torch.stack(errors, dim=1).flatten(1).argmin(-1)
+
+    def start(self, batch_size: int) -> tuple[()]:
+        """Nothing is carried."""
+        return ()
+
+    def step(self, t: int, codes: Tensor, state: tuple[()]) -> tuple[()]:
+        """The statement of the first frame, `background/view/0`."""
+        if t == 0 and self.background.views > 1:
+            pyro.sample("background/view/0", dist.Delta(codes))
+        return state
+
+
+def _correlation(whole: Tensor, images: Tensor) -> Tensor:
+    """Products of images `(B, C, H, W)` with parts of one `(C, H', W')`: `(B, H' - H + 1, W' - W + 1)`."""
+    spectra = torch.fft.rfft2(whole) * torch.fft.rfft2(images, s=whole.shape[-2:]).conj()
+    height, width = (w - side + 1 for w, side in zip(whole.shape[-2:], images.shape[-2:], strict=True))
+    return torch.fft.irfft2(spectra.sum(1), s=whole.shape[-2:])[..., :height, :width]
 
 
 class BackgroundVAEGuide(nn.Module):
@@ -82,10 +139,10 @@ class BackgroundVAEGuide(nn.Module):
         initialise(self.features, self.readout)
 
     def look(self, video: Tensor) -> Behind:
-        """Parameters of the codes `(B, T, Z)`, and the images of their means."""
+        """Parameters of the codes `(B, T, Z)`, and frames without the images of their means."""
         loc, raw_scale = self.readout(self.features(video)).chunk(2, dim=-1)
         codes = LocScale(loc, F.softplus(raw_scale) + MIN_SCALE)
-        return Behind(self.background.image(loc.detach()).detach(), codes)
+        return Behind(video - self.background.image(loc.detach()).detach(), codes)
 
     def start(self, batch_size: int) -> tuple[()]:
         """Nothing is carried."""

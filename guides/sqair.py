@@ -112,8 +112,8 @@ class SQAIRGuide(StatedOnce):
         codes: Any = ()
         background: Any = ()
         if self.background is not None:
-            behind, codes = self.background.look(video)
-            video, background = video - behind, self.background.start(batch_size)
+            video, codes = self.background.look(video)
+            background = self.background.start(batch_size)
         features = self.discovery.features(video)  # each frame once, whatever the number of particles
         memory = self.propagation.initial_memory
         slots = empty_slots(count, self.discovery.sizes, memory, batch_size)

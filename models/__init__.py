@@ -5,7 +5,7 @@ A new model is a file here, its inference half one of the same name in `guides`.
 """
 
 from .air import AIR, Scene, Slots, sum_present
-from .background import Background, BackgroundState, BackgroundVAE, StaticBackground
+from .background import Background, BackgroundState, BackgroundVAE, CameraBackground, StaticBackground
 from .correlation_filter import CorrelationFilterTracker, FilterTracks
 from .discovery import ChainDiscovery, DiscoveryPrior, appear
 from .glimpse_clouds import (
@@ -55,6 +55,7 @@ __all__ = [
     "Background",
     "BackgroundState",
     "BackgroundVAE",
+    "CameraBackground",
     "ChainDiscovery",
     "DiscoveryPrior",
     "GridDiscovery",

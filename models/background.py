@@ -28,7 +28,10 @@ _FIRST_CHANGES = 0.1
 
 
 class Background(Protocol):
-    """The model's side; the guide's is `guides.background.BackgroundGuide`."""
+    """The model's side; the guide's is `guides.background.BackgroundGuide`.
+
+    It has `image_shape`, channels, height and width of frames, if they are not the decoder's.
+    """
 
     def start(self, batch_size: int) -> Any:
         """The state before the first of B videos: tensors `(B, .)` in any nesting, or nothing, `()`.
@@ -64,6 +67,72 @@ class StaticBackground(nn.Module):
     def step(self, t: int, state: tuple[()]) -> tuple[Tensor, tuple[()]]:
         """The image, `(C, H, W)`."""
         return self.logits.sigmoid(), state
+
+
+class CameraBackground(nn.Module):
+    r"""An image that is learned, of a camera that stands still, of which each video shows a part.
+
+    Which part is the statement `background/view/0`, one number, uniform over all places where a frame fits
+    into the image, and over both directions if videos may be mirrored:
+
+    $$ view = (m (H' - H + 1) + y) (W' - W + 1) + x, $$
+
+    with top y, left x, and m = 1 where left and right are exchanged. Of frames as large as the image there is
+    one view, and no statement.
+
+    Objects are drawn as contrasts to it, see `components.contrast`: they may be darker.
+
+    Args:
+        image: `(C, H', W')`, grey values in [0, 1], to start from; see `StaticBackground`.
+        size: height and width of frames, H and W.
+        mirror: whether videos may be mirrored.
+
+    Raises:
+        ValueError: if frames are larger than the image.
+    """
+
+    def __init__(self, image: Tensor, size: tuple[int, int], mirror: bool = False) -> None:
+        super().__init__()
+        channels, *whole = image.shape
+        if size[0] > whole[0] or size[1] > whole[1]:
+            raise ValueError(f"frames must be no larger than the camera's image, {tuple(whole)}, got {size}")
+        self.logits = nn.Parameter(_logits(image))
+        self.image_shape = (channels, *size)
+        self.places = whole[0] - size[0] + 1, whole[1] - size[1] + 1
+        self.mirror = mirror and self.places != (1, 1)
+        self.views = self.places[0] * self.places[1] * (1 + self.mirror)
+
+    def start(self, batch_size: int) -> Tensor:
+        """The first view, of all that there may be, `(B,)`."""
+        return torch.zeros(batch_size, dtype=torch.int64, device=self.logits.device)
+
+    def step(self, t: int, state: Tensor) -> tuple[Tensor, Tensor]:
+        """The statement of the first frame, the part of the image `(..., C, H, W)`, and the view."""
+        if t == 0 and self.views > 1:
+            everywhere = self.logits.new_zeros(self.views)
+            state = pyro.sample("background/view/0", dist.Categorical(logits=everywhere))
+        return self.part(state), state
+
+    def image(self) -> Tensor:
+        """All of it, `(C, H', W')`."""
+        return self.logits.sigmoid()
+
+    def part(self, view: Tensor) -> Tensor:
+        """What is seen in some views, `(...)`: `(..., C, H, W)`."""
+        if self.views == 1:
+            return self.image()
+        _, height, width = self.image_shape
+        mirrored, top, left = self.corner(view)
+        rows = top.unsqueeze(-1) + torch.arange(height, device=view.device)
+        columns = torch.arange(width, device=view.device)
+        columns = torch.where(mirrored.unsqueeze(-1), columns.flip(0), columns) + left.unsqueeze(-1)
+        seen = self.image()[:, rows.unsqueeze(-1), columns.unsqueeze(-2)]  # (C, ..., H, W)
+        return seen.movedim(0, -3)
+
+    def corner(self, view: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Whether views are mirrored, and their top and left, each `(...)`."""
+        place = view % (self.places[0] * self.places[1])
+        return view >= self.places[0] * self.places[1], place // self.places[1], place % self.places[1]
 
 
 class BackgroundState(NamedTuple):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import checks
+from .components.contrast import in_front
 from .components.layers import EPSILON, Composite, soft_over
 from .components.windows import SquashedWindows
 from .object_decoder import ObjectDecoder
@@ -63,12 +64,14 @@ class LayeredDecoder(ObjectDecoder):
             z_where: places.
             z_what: appearances.
             z_depth: depths, `(..., N, 1)`.
-            behind: the background, `(..., C, H, W)`; black by default.
+            behind: the background, `(..., C, H, W)`, black by default; with half as many channels as colours
+            these
+                are contrasts to it, see `components.contrast`.
         """
         premultiplied, coverage, (weights, covered) = self._layers(z_pres, z_where, z_what, z_depth)
         shares = weights / (coverage + EPSILON)
         canvas = (shares.unsqueeze(-3) * premultiplied).sum(-4)
-        return canvas if behind is None else canvas + (1 - covered).unsqueeze(-3) * behind
+        return canvas if behind is None else in_front(canvas, behind, covered)
 
     def segments(self, slots: Any) -> Tensor:
         """The slot whose object has the greatest part in each pixel, `(..., H, W)`, int64.

@@ -25,6 +25,7 @@ from .. import checks
 from .background import Background
 from .components.active_set import ActiveSet, Rows
 from .components.attention import clip_straight_through, paste_matrices
+from .components.contrast import in_front
 from .components.frames import Frames
 from .components.inputs import require_pixels
 from .components.likelihood import GaussianImage, pixel_scale
@@ -143,7 +144,9 @@ class SceneDecoder(ObjectDecoder):
             z_pres: presence, `(..., N)`.
             z_where: places.
             z_what: appearances.
-            behind: the background, `(..., C, H, W)`, to which objects are added.
+            behind: the background, `(..., C, H, W)`, to which objects are added; or, if glimpses have twice
+            its
+                channels, to which they are contrasts, see `components.contrast`.
         """
         glimpses = self.where_present(self.glimpses, z_pres, z_what)
         height, width = self.mean_image.shape[-2:]
@@ -160,7 +163,7 @@ class SceneDecoder(ObjectDecoder):
             covered = (20 * occupancy - 10).sigmoid().unsqueeze(-3)
             canvas = canvas + covered * self.mean_image
         if behind is not None:
-            canvas = canvas + behind
+            canvas = in_front(canvas, behind)
         return clip_straight_through(canvas, 0.0, 1.0) if self.clamp else canvas
 
     def glimpses(self, z_what: Tensor) -> Tensor:
@@ -197,7 +200,7 @@ def sizes_of_videos(
 
     Args:
         model: its name, for messages.
-        mean_image: the model's, `(C, H, W)`.
+        mean_image: an image as the model's, `(C, H, W)`.
         video: `(B, T, C, H, W)` in [0, 1], or nothing.
         batch_size: B, where there is no video.
         frames: T, where there is no video.
@@ -296,6 +299,7 @@ class SQAIR(ActiveSet, StatedOnce):
         """The same, frame by frame; the state is a `State`."""
         self.state_parameters()
         mean_image = self.decoder.mean_image
+        mean_image = mean_image.new_empty(getattr(self.background, "image_shape", mean_image.shape))
         batch_size, frames = sizes_of_videos("SQAIR", mean_image, video, batch_size, frames)
         memory = self.propagation_prior.initial_memory
         total = torch.zeros(batch_size, dtype=torch.int64, device=memory.device)

@@ -19,7 +19,8 @@ from ..storage.video import Indices, VideoBatch, VideoData, as_indices, to_batch
 from ..streams import stream
 from .frames import Bytes, Frames, Reading, Size
 
-Cut = Literal["random", "activity", "tiles"]
+Cut = Literal["random", "activity", "motion", "tiles"]
+Floats = npt.NDArray[np.float64]
 Objects = Mapping[int, Mapping[str, npt.NDArray[np.float64]]]
 
 MEMORY = 2**28
@@ -29,6 +30,7 @@ _MIXED = 24  # pieces that windows are drawn from at a time
 _PIECE = 64  # frames at which a piece's windows begin, at most
 _MOST_CUTS = 16  # of one window's frames
 _LEAST_VISIBLE = 0.3  # of an object's area, where less is inside it does not count
+_FOR_STILL = 8  # frames of a piece whose median is what stands still
 _ELSEWHERE = 0.25  # share of the cuts around activity that are from anywhere
 
 
@@ -49,8 +51,8 @@ class WindowRecipe:
     crop: Size | None = None
     """Height and width of what is cut out of the frames of a window; by default they are whole."""
     cut: Cut = "random"
-    """Where: anywhere; so that something bright is in it (three of four times); or tiles that together are
-    the whole frame.
+    """Where: anywhere; so that something bright is in it (`activity`, three of four times), or something that
+    is not there in most frames around (`motion`, likewise); or tiles that together are the whole frame.
     """
     cuts: int | None = None
     """How many are cut out of one window, if they are not tiles; by default as many as have the area of the
@@ -114,6 +116,8 @@ class VideoWindows:
         self, stretches: Sequence[Stretch], recipe: WindowRecipe, seed: int = 0, purpose: str = "windows"
     ) -> None:
         self.recipe, self.seed, self.purpose = recipe, seed, purpose
+        self.stretches = tuple(stretches)
+        """The parts of videos."""
         first = stretches[0].video
         for video in (stretch.video for stretch in stretches):
             if (video.channels, video.size) != (first.channels, first.size):
@@ -146,7 +150,7 @@ class VideoWindows:
         self.labelled = all(stretch.objects is not None for stretch in stretches)
         """Whether there are boxes."""
         self._slots = max((self._most(stretch) for stretch in stretches), default=0) if self.labelled else 0
-        self._cache: OrderedDict[int, Bytes] = OrderedDict()
+        self._cache: OrderedDict[int, tuple[Bytes, Floats]] = OrderedDict()
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -200,8 +204,9 @@ class VideoWindows:
     def _window(self, number: int, place: int, cut: int, index: int) -> _Window:
         piece, recipe = self._pieces[number], self.recipe
         start, rng = piece.starts[place], stream(self.purpose, self.seed, index)
-        pixels = self._piece(number)[start - piece.starts[0] :][: recipe.span : recipe.every]
-        top, left = self._corner(pixels, cut, rng)
+        frames, still = self._piece(number)
+        pixels = frames[start - piece.starts[0] :][: recipe.span : recipe.every]
+        top, left = self._corner(pixels, still, cut, rng)
         height, width = self.shape[3:]
         pixels = pixels[..., top : top + height, left : left + width]
         mirrored = recipe.mirror and rng.random() < 0.5
@@ -213,16 +218,18 @@ class VideoWindows:
         name = f"{video.path.name}@{start}-{start + recipe.span}"
         return _Window(pixels, piece.stretch, start, (left, top), mirrored, region, name)
 
-    def _corner(self, pixels: Bytes, cut: int, rng: np.random.Generator) -> tuple[int, int]:
-        """Top and left of what is cut out."""
+    def _corner(self, pixels: Bytes, still: Floats, cut: int, rng: np.random.Generator) -> tuple[int, int]:
+        """Top and left of what is cut out of frames; `still` is what they look like where nothing happens."""
         whole, size = pixels.shape[-2:], self.shape[3:]
         if self.recipe.crop is None:
             return 0, 0
         if self.recipe.cut == "tiles":
             return _tiles((whole[0], whole[1]), self.recipe.crop)[cut]
         room = whole[0] - size[0], whole[1] - size[1]
-        if self.recipe.cut == "activity" and rng.random() > _ELSEWHERE:
-            ink = pixels[len(pixels) // 2].astype(np.float64).sum(0).cumsum()
+        if self.recipe.cut != "random" and rng.random() > _ELSEWHERE:
+            bright = pixels[len(pixels) // 2] - still
+            # Of what moves it is squared, or noise has most of it.
+            ink = (bright if self.recipe.cut == "activity" else bright**2).sum(0).cumsum()
             if ink[-1] > 0:
                 target = np.searchsorted(ink, rng.random() * ink[-1], side="right")
                 place = divmod(int(target), whole[1])
@@ -243,8 +250,8 @@ class VideoWindows:
                 labels["visible"][row, t, slot] = visible
                 labels["count"][row, t] += 1
 
-    def _piece(self, number: int) -> Bytes:
-        """All frames of the windows of a piece."""
+    def _piece(self, number: int) -> tuple[Bytes, Floats]:
+        """All frames of the windows of a piece, and what is in most of them, if anybody asks for it."""
         if number in self._cache:
             self._cache.move_to_end(number)
             return self._cache[number]
@@ -253,10 +260,13 @@ class VideoWindows:
         frames = stretch.video.window(first, stop)
         if len(frames) < stop - first:
             raise DataError(f"{stretch.video.path}: has no frame {first + len(frames)}.")
-        self._cache[number] = frames
+        still = np.zeros(frames.shape[1:])
+        if self.recipe.crop is not None and self.recipe.cut == "motion":
+            still = np.median(frames[:: max(1, len(frames) // _FOR_STILL)], axis=0)
+        self._cache[number] = frames, still
         if len(self._cache) > self.mixed + 2:
             self._cache.popitem(last=False)
-        return frames
+        return frames, still
 
     def _starts(self, stretches: Sequence[Stretch], frame_bytes: int) -> Iterator[list[range]]:
         """The frames at which windows begin, in pieces that are read at once."""
@@ -307,11 +317,16 @@ def visible_objects(
     Yields:
         name, box in the pixels of the part, and the share of its area that is inside.
     """
-    for name, box in sorted(objects.items()):
-        low, high = (np.clip(at - corner, 0, size[::-1]) for at in (box[:2], box[:2] + box[2:]))
-        visible = float(np.prod(high - low) / np.prod(box[2:]))
-        if visible >= _LEAST_VISIBLE:
-            yield name, np.concatenate([low, high - low]).astype(np.float32), min(1.0, visible)
+    if not objects:
+        return
+    names = sorted(objects)
+    boxes = np.stack([objects[name] for name in names])
+    ends = np.stack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]])
+    low, high = np.clip(ends - corner, 0, size[::-1])
+    shares = np.prod(high - low, axis=-1) / np.prod(boxes[:, 2:], axis=-1)
+    inside = np.concatenate([low, high - low], axis=-1).astype(np.float32)
+    for number in np.flatnonzero(shares >= _LEAST_VISIBLE).tolist():
+        yield names[number], inside[number], min(1.0, float(shares[number]))
 
 
 def held_in_time(

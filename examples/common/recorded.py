@@ -69,7 +69,9 @@ class RecordedConfig:
     crop: tuple[int, int] | None = None
     """Height and width of what is cut out of frames, after they are resized; by default they are whole."""
     cut: Cut = "activity"
-    """Where that is: `random`; three of four times around something bright (`activity`); or `tiles`."""
+    """Where that is: `random`; three of four times around something bright (`activity`), or something that
+    moves (`motion`); or `tiles`.
+    """
     mirror: bool = False
     """Exchange left and right in half of the windows."""
     boxes: str | None = source_field(None)

@@ -27,6 +27,7 @@ from whatwhere.datasets import (
     load_clips,
     moving_digit_videos,
     present,
+    sample_frames,
     spmot_videos,
     visible_count,
 )
@@ -241,6 +242,28 @@ def median_frame(data: VideoSource, frames: int) -> Tensor:
     """The median `(C, H, W)` of some training frames, in which what moves is not."""
     rows = np.unique(np.linspace(0, len(data) - 1, _FOR_MEAN).astype(int))
     return torch.cat([data.batch([row]).video[0, :frames] for row in rows.tolist()]).median(0).values
+
+
+def camera_size(data: VideoSource) -> tuple[int, int]:
+    """Height and width of the frames of a camera, of which videos may show parts.
+
+    Raises:
+        DataError: if the videos are parts of the frames of several.
+    """
+    if not isinstance(data, VideoWindows):
+        height, width = data.shape[3:]
+        return height, width
+    if len(data.stretches) > 1 and data.recipe.crop is not None:
+        raise DataError(f"expected one video, of one camera, got {len(data.stretches)}")
+    return data.stretches[0].video.size
+
+
+def camera_image(data: VideoSource, frames: int) -> Tensor:
+    """The median over time of the whole frames `(C, H, W)` that videos are parts of."""
+    if not isinstance(data, VideoWindows):
+        return median_frame(data, frames)
+    video, _, stop, _ = data.stretches[0]
+    return torch.from_numpy(np.median(sample_frames(video, stop), axis=0)).float() / 255
 
 
 def batches_of(

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from whatwhere.datasets import Preparation
 from whatwhere.examples.common import look
 from whatwhere.examples.common.video_models import GENERATED, Split, load_data
 from whatwhere.examples.parts.sqair_config import PRESETS, SQAIRConfig
@@ -16,9 +17,44 @@ _ROOM = 1.1
 
 
 def chosen(config: SQAIRConfig, speak: bool) -> tuple[SQAIRConfig, Split]:
-    """The configuration with what a look at the videos tells, and the videos, see `look.chosen`."""
-    return look.chosen(
+    """The configuration with what a look at the videos tells, and the videos, see `look.chosen`.
+
+    A model that knows the camera's image sees frames as they are; objects are looked for as if it did not.
+    """
+    found, split = look.chosen(
         config, speak, GENERATED, lambda config: load_data(config.data, config.frames), _fitted
+    )
+    if not (config.auto and config.network.background == "camera"):
+        return found, split
+    found = in_front_of_camera(found)
+    if speak:
+        print(
+            f"auto: network.background: camera, so frames are not prepared; prior.likelihood_scale is "
+            f"{found.prior.likelihood_scale} of theirs"
+        )
+    return found, load_data(found.data, found.frames)
+
+
+def in_front_of_camera(config: SQAIRConfig) -> SQAIRConfig:
+    """A configuration for differences to a ground, made one for frames as they are.
+
+    Raises:
+        ValueError: if what was prepared is not the difference to an image of a camera that stands still.
+    """
+    data, prior = config.data, config.prior
+    prepare = data.prepare
+    if prepare.background != "median":
+        raise ValueError(
+            "`network.background` camera is for a camera that stands still, in the same light: the ground of "
+            f"the video was found to be {prepare.background!r}"
+        )
+    share = ((255.0 if prepare.white is None else prepare.white) - (prepare.black or 0.0)) / 255
+    scale = round(prior.likelihood_scale * share, 4)
+    cut = "motion" if data.cut == "activity" else data.cut
+    return replace(
+        config,
+        data=replace(data, prepare=Preparation(), cut=cut),
+        prior=replace(prior, likelihood_scale=scale),
     )
 
 

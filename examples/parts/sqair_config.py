@@ -55,11 +55,15 @@ class NetworkConfig:
     """
     clamp: bool = False
     """Whether the canvas is clamped to [0, 1], where frames are."""
-    background: Literal["learned", "fixed", "none", "static", "vae"] = "learned"
+    background: Literal["learned", "fixed", "none", "static", "vae", "camera"] = "learned"
     """The mean image where objects are, which starts as that of the training frames: learned, kept, or left
     out. Or what is behind all of the frame, to which objects are added: an image of the camera (`static`),
-    which starts as the median over time, or one that changes by ten numbers a frame (`vae`).
+    which starts as the median over time, or one that changes by ten numbers a frame (`vae`); or, of frames
+    that are parts of a camera's (`camera`), that part of its image which fits best, and objects are brighter
+    or darker than it.
     """
+    camera: tuple[int, int] | None = None
+    """Height and width of that camera's image; by default those of the training video's frames."""
     layers: bool = False
     """Whether objects hide each other, in an order of depths `z_depth` that is inferred, and hide what is
     behind them, see `models.LayeredDecoder`; otherwise they are added.
@@ -145,7 +149,7 @@ class NetworkConfig:
     """
 
     def __post_init__(self) -> None:
-        checks.at_least(2, self, "measured_in")
+        checks.at_least(2, self, "measured_in", "camera")
         checks.literals(self)
         checks.positive(self, "image_shape", "max_count", "what_size", "glimpse_size", "search", "cells")
         checks.positive(self, "hidden", "narrow", "presence_hidden", "what_hidden")
@@ -188,7 +192,13 @@ class NetworkConfig:
     @property
     def behind(self) -> bool:
         """Whether objects are added to a background of the whole frame."""
-        return self.background in ("static", "vae")
+        return self.background in ("static", "vae", "camera")
+
+    @property
+    def channels(self) -> int:
+        """Channels of what objects are looked for in, and of their glimpses."""
+        assert self.image_shape is not None  # as wherever programs are made
+        return self.image_shape[0] * (2 if self.background == "camera" else 1)
 
 
 @dataclass(frozen=True)
@@ -321,10 +331,17 @@ class SQAIRConfig(VideoModelConfig):
             )
         if self.network.discovery == "grid" and self.warm_start.share > 0:
             raise ValueError("`warm_start` sums out objects one after the other, which a grid has not")
-        if self.network.behind and (self.model == "air" or self.warm_start.share > 0):
+        behind = self.network.background
+        if self.network.behind and self.model == "air":
+            raise ValueError("`network.background` static, vae or camera is for SQAIR: AIR has none")
+        if behind in ("static", "vae") and self.warm_start.share > 0:
             raise ValueError(
                 "`network.background` static or vae is for SQAIR without `warm_start`: what learns from "
                 "single frames knows no background"
+            )
+        if behind == "camera" and (self.network.discovery == "grid" or self.warm_start.held.share > 0):
+            raise ValueError(
+                "`network.background` camera is neither for `network.discovery` grid nor for the stage `held`"
             )
         if self.network.layers and self.warm_start.held.share > 0:
             raise ValueError("`network.layers` is not for the stage `held`, which does not know of depths")

@@ -15,7 +15,9 @@ from whatwhere.examples.common.user_code import call_named
 from whatwhere.examples.parts.sqair_config import NetworkConfig, PriorConfig, SQAIRConfig
 from whatwhere.examples.parts.sqair_grid import grid_of_guide, grid_of_model
 from whatwhere.guides import (
+    BackgroundGuide,
     BackgroundVAEGuide,
+    CameraBackgroundGuide,
     Discovery,
     EvidenceDiscovery,
     ExplainingDiscovery,
@@ -32,7 +34,7 @@ from whatwhere.guides import (
     TrackingPropagation,
     WhatEncoder,
 )
-from whatwhere.models.background import BackgroundVAE, StaticBackground
+from whatwhere.models.background import Background, BackgroundVAE, CameraBackground, StaticBackground
 from whatwhere.models.components.active_set import ActiveSet, use_active_set
 from whatwhere.models.components.cells import Cells
 from whatwhere.models.components.messages import Messages
@@ -148,13 +150,16 @@ def fitted_to(
     if image_shape != network.image_shape:
         reasons += [
             ("frames of another size", f"{field} is not {value!r}")
-            for field, value, given in (
-                ("network.discovery", "evidence", network.discovery),
-                ("network.background", "none", network.background),
-                ("prior.where", "fixed", prior.where),
+            for field, (value, *others), given in (
+                ("network.discovery", ("evidence",), network.discovery),
+                ("network.background", ("none", "camera"), network.background),
+                ("prior.where", ("fixed",), prior.where),
             )
-            if given != value
+            if given not in (value, *others)
         ]
+    whole = network.camera if network.background == "camera" else None
+    if whole is not None and any(new > old for new, old in zip(image_shape[1:], whole, strict=True)):
+        reasons.append((f"frames of {image_shape[1:]}", f"those of the camera that it knows have {whole}"))
     if image_shape[0] != network.image_shape[0]:
         reasons.append(("frames of other channels", f"glimpses have {network.image_shape[0]}"))
     if changed.max_count != network.max_count and prior.price is None:
@@ -214,13 +219,17 @@ def build(
         raise ValueError("`network.image_shape` is not known")
     image_shape, hidden = network.image_shape, network.hidden
     what = network.what_size
-    glimpse_shape = (image_shape[0], network.glimpse_size, network.glimpse_size)
-    encoders = _encoders(network, glimpse_shape, image_shape)
+    glimpse_shape = (network.channels, network.glimpse_size, network.glimpse_size)
+    seen_shape = (network.channels, *image_shape[1:])
+    encoders = _encoders(network, glimpse_shape, seen_shape)
     what_encoder = WhatEncoder(encoders.glimpse, network.what_hidden or hidden, what)
     latent_encoder = LatentEncoder(what, hidden)
     windows = _windows(network, image_shape)
-    mean_image = torch.zeros(image_shape) if mean_image is None else mean_image
+    if mean_image is None:
+        mean_image = torch.zeros(image_shape[0], *(network.camera or image_shape[1:]))
     background, background_guide = _background(network, mean_image)
+    if network.background == "camera":
+        mean_image = torch.zeros(seen_shape)
     depth = {"z_depth": NormalPrior.standard(1)} if network.layers else {}
     going_on: PropagationPrior = _propagation_prior(network, prior)
     if network.layers:
@@ -302,17 +311,17 @@ def _further(network: NetworkConfig, model: SQAIR) -> FurtherLatents | None:
 
 def _of_decoder(network: NetworkConfig) -> Literal["learned", "fixed", "none"]:
     """What the decoder draws of a background."""
-    if network.background == "static" or network.background == "vae":
-        return "none"
-    return network.background
+    return network.background if network.background in ("learned", "fixed") else "none"
 
 
-def _background(
-    network: NetworkConfig, image: Tensor
-) -> tuple[StaticBackground | BackgroundVAE | None, StaticBackgroundGuide | BackgroundVAEGuide | None]:
+def _background(network: NetworkConfig, image: Tensor) -> tuple[Background | None, BackgroundGuide | None]:
     """What is behind the objects, of the model and of the guide, starting from an image `(C, H, W)`."""
     if not network.behind:
         return None, None
+    if network.background == "camera":
+        assert network.image_shape is not None
+        camera = CameraBackground(image, network.image_shape[1:], mirror=True)
+        return camera, CameraBackgroundGuide(camera)
     if network.background == "static":
         static = StaticBackground(image)
         return static, StaticBackgroundGuide(static)

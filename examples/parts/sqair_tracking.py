@@ -16,7 +16,7 @@ from torch import Tensor
 
 from whatwhere import checks
 from whatwhere.checks import MissingPackageError
-from whatwhere.datasets import Frames, count_videos, frame_names, own_frames, video_name
+from whatwhere.datasets import Frames, Preparation, count_videos, frame_names, own_frames, video_name
 from whatwhere.examples.common import look
 from whatwhere.examples.common.assessment import print_assessment, warn_of_unknown
 from whatwhere.examples.common.films import Animation, require_rate, write_film
@@ -182,6 +182,8 @@ def programs_for(
         UsageError: if the model cannot have so many slots.
     """
     recipe = config.data.frame_recipe()
+    if config.network.background == "camera":
+        recipe = replace(recipe, prepare=Preparation("median", "both", normalise=True))
     # They take seconds to read, and mostly nobody asks for them.
     some_frames = cache(lambda: look.read_raw(config.data, str(options.video), 1).seen(recipe))
     wanted_network = _with_perspective(options, config, some_frames)
@@ -368,7 +370,7 @@ class _Followed:
         self.first = 0 if self.options.range is None else self.options.range[0]
         self._found: list[Tracks] = []
         self.frame_name = frame_names(self.options.video, self.number)
-        self.assessor = Assessor(self.programs.model)
+        self.assessor = Assessor(*self.programs)
         patience = self.options.patience if isinstance(self.programs, Programs) else 0
         self._linker = TrackLinker(patience)
 

@@ -113,7 +113,10 @@ class WarmStart:
         objective = single.objective()
 
         def evaluate(step: int) -> dict[str, float]:
-            return monitored(single.model, single.guide, objective, self._held_out(frames=1))
+            held_out = (
+                videos._replace(video=self._objects(videos.video)) for videos in self._held_out(frames=1)
+            )
+            return monitored(single.model, single.guide, objective, held_out)
 
         slow = options.looks_rate * options.learning_rate
         rates: dict[str, float] = {}
@@ -224,11 +227,20 @@ class WarmStart:
         return schedule.shard(self.process.rank, self.process.world_size)
 
     def single_frames(self, name: str, videos: Tensor, step: int) -> Tensor:
-        """A frame of each of some videos, at a time that is a function of the step, `(B, C, H, W)`."""
+        """A frame of each of some videos, at a time that is a function of the step, `(B, C, H, W)`.
+
+        Where there is a background it is what is in front of it.
+        """
         video = self.data.train.batch(videos).video[:, : self.config.frames]
         generator = torch.Generator().manual_seed(hash_seed("times", self.config.training.seed, name, step))
         times = torch.randint(video.shape[1], (len(video),), generator=generator)
-        return video[torch.arange(len(video)), times].to(self.process.device)
+        video = self._objects(video.to(self.process.device))
+        return video[torch.arange(len(video), device=video.device), times.to(video.device)]
+
+    def _objects(self, video: Tensor) -> Tensor:
+        """What is in front of the background of videos `(B, T, C, H, W)`, if there is one."""
+        background = getattr(self.programs.guide, "background", None)
+        return video if background is None else background.look(video).objects
 
     def _held_out(self, frames: int) -> Iterator[Any]:
         size = min(self.config.monitor_videos, len(self.data.test))
@@ -269,7 +281,9 @@ class SingleFrames(NamedTuple):
             guide.discovery.context_size,
             config.prior.likelihood_scale,
         )
-        return cls(single, SequenceAIRGuide(guide.discovery.plain(), guide.image_shape), counts)
+        return cls(
+            single, SequenceAIRGuide(guide.discovery.plain(), (*model.decoder.mean_image.shape,)), counts
+        )
 
     def objective(self) -> nn.Module:
         """Their ELBO, the number of objects summed out."""
@@ -376,7 +390,9 @@ class _Places(_Frozen):
 
     def __init__(self, warm: WarmStart, name: str, options: LooksConfig) -> None:
         super().__init__(warm, name, options)
-        self.discovery = SequenceAIRGuide(self.guide.discovery.plain(), self.guide.image_shape)
+        self.discovery = SequenceAIRGuide(
+            self.guide.discovery.plain(), (*warm.programs.model.decoder.mean_image.shape,)
+        )
 
     @cached_property
     def found(self) -> tuple[Tensor, ...]:

@@ -168,10 +168,11 @@ class Assessor:
 
     Args:
         model: its statements of presence are called `z_pres`.
+        guide: infers what is behind the objects, if that is a part of the model.
     """
 
-    def __init__(self, model: Any) -> None:
-        self.model = model
+    def __init__(self, model: Any, guide: Any = None) -> None:
+        self.model, self.guide = model, guide
         self._bounds: list[Tensor] = []
         self._empty: list[Tensor] = []
         self._counts: list[Tensor] = []
@@ -186,13 +187,13 @@ class Assessor:
             bound: on the log-probability of each, `(B,)`.
             present: where objects were found, `(B, [T,] N)`.
         """
-        frames, length = frames_of(data), _per_datum(data)
+        frames, length = frames_of(objects_in(data, self.guide)), _per_datum(data)
         self._bounds.append(bound.detach().cpu().double() / length)
-        self._empty.append(empty_scene_bound(self.model, data).cpu().double() / length)
+        self._empty.append(empty_scene_bound(self.model, data, self.guide).cpu().double() / length)
         self.count(present)
         chosen = torch.linspace(0, len(frames) - 1, min(_LOOKED_AT, len(frames))).round().long()
         self._looks.append(frame_look(frames[chosen.to(frames.device)].cpu()))
-        self._pixels = frames[0].numel()
+        self._pixels = frames_of(data)[0].numel()
 
     def count(self, present: Tensor) -> None:
         """Take a part into account of which only the objects are looked at."""
@@ -202,7 +203,7 @@ class Assessor:
     @classmethod
     def joined(cls, parts: Sequence[Assessor]) -> Assessor:
         """What several have collected, at least one."""
-        whole = cls(parts[0].model)
+        whole = cls(parts[0].model, parts[0].guide)
         for part in parts:
             whole._bounds += part._bounds
             whole._empty += part._empty
@@ -237,12 +238,13 @@ def watched_metrics(model: Any, guide: Any, held_out: Tensor, training: Tensor) 
         held_out: some images `(B, C, H, W)`, or videos `(B, T, C, H, W)`.
         training: some of those that are trained on, of the same length.
     """
-    frames = frames_of(held_out)
+    frames = frames_of(objects_in(held_out, guide))
     chosen = torch.linspace(0, len(frames) - 1, min(_WATCHED, len(frames))).round().long()
     look = frame_look(frames[chosen.to(frames.device)].cpu())
     bound = log_marginal(model, guide, training, num_particles=1).mean()
     values = {
-        "empty_bound_per_frame": empty_scene_bound(model, held_out).mean().item() / _per_datum(held_out),
+        "empty_bound_per_frame": empty_scene_bound(model, held_out, guide).mean().item()
+        / _per_datum(held_out),
         "train_bound_per_frame": bound.item() / _per_datum(training),
         **{f"frame_{name}": value for name, value in look._asdict().items()},
     }
@@ -255,6 +257,12 @@ def no_better_than_empty(metrics: Mapping[str, float]) -> str:
     if not bound <= empty:
         return ""
     return f"frames are explained no better than if they were empty: {bound:.1f} <= {empty:.1f} nats a frame"
+
+
+def objects_in(data: Tensor, guide: Any) -> Tensor:
+    """What a guide looks for objects in: images or videos, or what is in front of their background."""
+    background = getattr(guide, "background", None)
+    return data if background is None else background.look(data).objects
 
 
 def frames_of(data: Tensor) -> Tensor:

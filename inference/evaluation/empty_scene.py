@@ -8,7 +8,7 @@ from torch import Tensor
 from ..local_parameters import local_parameters
 from ..objectives.base import Program
 from ..objectives.layout import Layout, Site
-from ..objectives.log_weights import run_program, score_model
+from ..objectives.log_weights import run_program, score_guide, score_model
 from ..objectives.reinforce import Reinforce
 from ..objectives.sites import random_sites
 
@@ -16,32 +16,56 @@ __all__ = ["empty_scene_bound"]
 
 
 @torch.no_grad()
-def empty_scene_bound(model: Program, data: Tensor) -> Tensor:
+def empty_scene_bound(model: Program, data: Tensor, guide: Program | None = None) -> Tensor:
     """The log-probability of data and of no object being there, log p(x, nothing): a bound on log p(x).
 
-    No guide is needed: where nothing is, there is nothing else to draw. What is behind, if it is a random
-    variable, is drawn from its prior: then its density does not count, and the bound holds on average.
+    Where nothing is, there is nothing else to draw. What is behind, if it is a random variable, is drawn from
+    its prior, or as the guide says: the density of the prior over that of what it is drawn from counts, and
+    the bound holds on average.
 
     Args:
         model: one whose statements of presence are called `z_pres`, as `z_pres/0` or `discovery/z_pres/4/2`,
-            and which masks what depends on them.
+            and which masks what depends on them; those of the background are called `background/...`.
         data: its argument: B images or videos.
+        guide: infers the background of the data, if the model has one.
 
     Returns:
         `(B,)`, in nats.
     """
     plates = Reinforce()
     layout = Layout(1, plates.batch_plate, plates.max_plate_nesting)
+    behind: dict[str, Site] = {}
+    if guide is not None and getattr(model, "background", None) is not None:
+        with local_parameters(guide):
+            inferred = run_program(guide, layout, (data,), {})
+        behind = {site["name"]: site for site in random_sites(inferred) if _of_background(site)}
+
+    def choose(site: Site) -> Tensor | None:
+        known = behind.get(site["name"])
+        return _absent(site) if known is None else known["value"]
+
     with local_parameters(model):
-        trace = run_program(model, layout, (data,), {}, _absent)
-    decisive = [site for site in random_sites(trace) if site["is_observed"] or _says_presence(site)]
-    total = score_model(decisive, layout).total("latent", "observed")
+        trace = run_program(model, layout, (data,), {}, choose)
+    counts = [
+        site
+        for site in random_sites(trace)
+        if site["is_observed"] or _says_presence(site) or site["name"] in behind
+    ]
+    total = score_model(counts, layout).total("latent", "observed")
     assert total is not None  # a model has statements
+    if behind:
+        proposed = score_guide(list(behind.values()), layout).total("path", "score")
+        assert proposed is not None
+        total = total - proposed
     return total[0]
 
 
 def _says_presence(site: Site) -> bool:
     return "z_pres" in site["name"].split("/")
+
+
+def _of_background(site: Site) -> bool:
+    return bool(site["name"].startswith("background/"))
 
 
 def _absent(site: Site) -> Tensor | None:

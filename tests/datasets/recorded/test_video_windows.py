@@ -134,6 +134,23 @@ def test_activity_is_in_three_of_four_cuts(tmp_path: Path) -> None:
     assert shares["random"] < 0.12
 
 
+def test_motion_is_in_three_of_four_cuts(tmp_path: Path) -> None:
+    """A grey spot moves over stripes, in noise of sixteen times its sum, but a tenth of its energy."""
+    rng = np.random.default_rng(0)
+    pixels = np.zeros((40, 40, 60), np.uint8) + np.where(np.arange(60) % 2, 200, 50).astype(np.uint8)
+    pixels = pixels + rng.integers(0, 2, pixels.shape).astype(np.uint8)
+    for t in range(40):
+        pixels[t, 30, 10 + t] = 125
+    np.savez(tmp_path / "spot.npz", video=pixels)
+    video = open_frames(tmp_path / "spot.npz")
+    shares = {}
+    for cut in ("random", "activity", "motion"):
+        found = windows(video, 0, 40, None, frames=1, crop=(8, 10), cut=cut)
+        shares[cut] = (found.subset(range(len(found))).video == 125).any((1, 2, 3, 4)).mean()
+    assert 0.6 < shares["motion"] < 0.8
+    assert max(shares["random"], shares["activity"]) < 0.12
+
+
 def test_windows_are_a_pure_function_of_their_number(video: Frames) -> None:
     found = windows(video, frames=2, crop=(9, 9), mirror=True)
     rows = [7, 150, 7, 3, 99]

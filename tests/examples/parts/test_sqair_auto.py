@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from whatwhere.examples.parts.sqair_auto import chosen
+from whatwhere.datasets import Preparation
+from whatwhere.examples.parts.sqair_auto import chosen, in_front_of_camera
 from whatwhere.examples.parts.sqair_config import NetworkConfig
 from whatwhere.examples.parts.sqair_programs import build, fitted_to
 from whatwhere.examples.sqair import PRESETS
@@ -59,3 +60,39 @@ def test_sizes_by_place_are_for_whole_frames_of_a_model_of_crops(
 def test_the_horizon_must_be_above_the_row_of_a_usual_size():
     with pytest.raises(ValueError, match=r"`perspective` must be a horizon and a row below it.*\(0.5, 0.1\)"):
         NetworkConfig(discovery="evidence", perspective=(0.5, 0.1))
+
+
+def test_in_front_of_a_camera_frames_are_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """The deviation of pixels is that of differences, in grey values; windows are cut around what moves."""
+    video = np.zeros((240, 96, 96), np.uint8) + np.linspace(60, 160, 96).astype(np.uint8)
+    for t, frame in enumerate(video):
+        row, column = round(48 + 30 * np.sin(t / 9)), round(48 + 30 * np.sin(t / 31))
+        frame[row - 8 : row + 8, column - 5 : column + 5] = 230
+    np.savez(tmp_path / "street.npz", video=video)
+    preset = PRESETS["video"]
+    data = replace(preset.data, source=str(tmp_path / "street.npz"), crop=(48, 48))
+    settings = replace(preset, auto=True, data=data)
+    usual, _ = chosen(settings, False)
+    camera = replace(settings, network=replace(settings.network, background="camera"))
+    config, split = chosen(camera, True)
+    assert usual.data.prepare.background == "median"
+    assert not config.data.prepare.changes
+    assert config.data.cut == "motion"
+    white, black = usual.data.prepare.white, usual.data.prepare.black
+    assert white is not None
+    assert black is not None
+    expected = usual.prior.likelihood_scale * (white - black) / 255
+    assert config.prior.likelihood_scale == pytest.approx(expected, abs=1e-4)
+    assert replace(config.prior, likelihood_scale=usual.prior.likelihood_scale) == usual.prior
+    assert replace(config.network, background="none") == usual.network
+    assert split.train.batch([0]).video.min() > 0.2
+    assert f"prior.likelihood_scale is {config.prior.likelihood_scale}" in capsys.readouterr().out
+
+
+def test_a_camera_is_not_for_a_ground_that_changes():
+    prepare = Preparation("local", "both", normalise=True, black=3.0, white=90.0)
+    config = replace(PRESETS["video"], data=replace(PRESETS["video"].data, prepare=prepare))
+    with pytest.raises(
+        ValueError, match="in the same light: the ground of the video was found to be 'local'"
+    ):
+        in_front_of_camera(config)

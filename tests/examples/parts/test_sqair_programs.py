@@ -1,11 +1,12 @@
 """A trained model for frames of another size, or with other slots."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
-from whatwhere.examples.parts.sqair_config import PRESETS, SQAIRConfig
+from whatwhere.examples.parts.sqair_config import PRESETS, HeldConfig, SQAIRConfig, WarmStartConfig
 from whatwhere.examples.parts.sqair_programs import fitted_to, programs_of, refitted
 from whatwhere.guides import SequenceAIRGuide
 from whatwhere.models import SequenceAIR
@@ -45,6 +46,40 @@ def test_all_parameters_of_a_model_of_crops_are_those_of_one_of_whole_frames(mod
     assert frames[0].z_pres.shape == (2, 4)
     # From there on to a third size: what places are measured in stays.
     assert refitted(fitted, large, (1, 30, 30))[0].network.measured_in == (24, 20)
+
+
+def test_a_model_of_parts_of_a_cameras_frames_is_one_of_no_larger_ones():
+    config = replace(SMALL, network=replace(SMALL.network, background="camera", camera=(40, 61)))
+    fitted, large = refitted(config, programs_of(config), (1, 40, 61))
+    assert large.model.background.image().shape == (1, 40, 61)
+    assert fitted.network.image_shape == (1, 40, 61)
+    with pytest.raises(ValueError, match=r"frames of \(41, 50\): those of the camera .* have \(40, 61\)"):
+        fitted_to(config, (1, 41, 50))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": "air"}, "static, vae or camera is for SQAIR: AIR has none"),
+        (
+            {
+                "network": {"discovery": "grid", "relook": 0.0, "least": None, "larger": None},
+                "warm_start": WarmStartConfig(),
+            },
+            "neither for .* grid",
+        ),
+        ({"warm_start": {"held": HeldConfig(share=0.1)}}, "nor for the stage `held`"),
+        ({"network": {"background": "static"}}, "static or vae is for SQAIR without `warm_start`"),
+    ],
+)
+def test_where_a_camera_is_of_no_use(options: dict[str, Any], message: str):
+    config = replace(SMALL, network=replace(SMALL.network, background="camera"))
+    parts = {
+        name: replace(getattr(config, name), **value) if isinstance(value, dict) else value
+        for name, value in options.items()
+    }
+    with pytest.raises(ValueError, match=message):
+        replace(config, **parts)
 
 
 def test_objects_are_searched_for_as_far_as_is_said():
