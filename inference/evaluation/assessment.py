@@ -260,9 +260,15 @@ def no_better_than_empty(metrics: Mapping[str, float]) -> str:
 
 
 def objects_in(data: Tensor, guide: Any) -> Tensor:
-    """What a guide looks for objects in: images or videos, or what is in front of their background."""
+    """What a guide looks for objects in: images or videos, or how far they are from their background."""
     background = getattr(guide, "background", None)
-    return data if background is None else background.look(data).objects
+    if background is None:
+        return data
+    objects: Tensor = background.look(data).objects
+    if objects.shape[-3] == data.shape[-3]:
+        return objects.abs()
+    brighter, darker = objects.chunk(2, dim=-3)
+    return brighter + darker
 
 
 def frames_of(data: Tensor) -> Tensor:

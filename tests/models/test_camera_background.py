@@ -12,7 +12,8 @@ from torch import Tensor
 from whatwhere.examples.parts.sqair_programs import refitted
 from whatwhere.examples.sqair import NetworkConfig, PriorConfig, Programs, SQAIRConfig, build
 from whatwhere.guides import CameraBackgroundGuide
-from whatwhere.inference.evaluation import empty_scene_bound, infer_parts
+from whatwhere.inference.evaluation import empty_scene_bound, infer_parts, watched_metrics
+from whatwhere.inference.evaluation.assessment import objects_in
 from whatwhere.inference.objectives import FIVO, VIMCO
 from whatwhere.models import SQAIR, CameraBackground
 from whatwhere.models.components.active_set import use_active_set
@@ -198,6 +199,20 @@ def test_an_empty_scene_is_worth_its_part_and_its_view():
     whole = refitted_to_parts(model, views)
     expected = torch.stack([empty_scene_bound(part, video[i : i + 1])[0] for i, part in enumerate(whole)])
     torch.testing.assert_close(found, expected - math.log(56))
+
+
+def test_frames_of_another_camera_are_far_from_its_image():
+    """What is watched of frames is how far they are from the background, on either side."""
+    programs = varied()
+    video, views = seen(programs, 3)
+    parts = programs.model.background.part(views).unsqueeze(1)
+    torch.testing.assert_close(objects_in(video, programs.guide), (video - parts).abs())
+    own, other = (
+        watched_metrics(*programs, each, video)["frame_background"]
+        for each in (parts.expand_as(video).detach(), torch.rand_like(video))
+    )
+    assert own < 1e-6
+    assert other > 0.15
 
 
 def refitted_to_parts(model: SQAIR, views: Tensor) -> list[SQAIR]:
