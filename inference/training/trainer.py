@@ -81,9 +81,9 @@ class Trainer:
             resumption; `config` by default.
         schedule: factor of the learning rates of all parameter groups.
         on_step: called with the step before each one, for example `schedules.Annealed`.
-        evaluate: called with the number of steps taken, every `evaluate_every` steps, in all processes,
-            without gradients and in evaluation mode; returns named numbers, which are averaged over
-            processes.
+        evaluate: called with the number of steps taken, every `evaluate_every` steps, and at the end if it
+            has not been before, in all processes, without gradients and in evaluation mode; returns named
+            numbers, which are averaged over processes.
         modules: what checkpoints hold, by name; by default the objective's direct sub-modules, for example
             `model` and `guide`, or, where it has state of its own, itself under the name `objective`.
         process: this process's place among several, see `distributed.join_processes`.
@@ -265,6 +265,8 @@ class Trainer:
                 if interrupted or out_of_time:
                     reason = "interrupted" if interrupted else "out of time"
                     break
+            if reason == "completed" and self.config.evaluate_every is not None and not self.metrics:
+                self._evaluate_now()  # what nobody has watched is not known afterwards
             self._save()
             self._require_best()
             stopped_by = signals.received if reason == "interrupted" else None
@@ -332,12 +334,16 @@ class Trainer:
             self._write("train", {**means, **learning_rates(self.optimizer), "skipped": skipped})
             if skipped:
                 shown["skipped"] = skipped
-        if self._evaluate is not None and _every(self.config.evaluate_every, self.step):
+        if _every(self.config.evaluate_every, self.step):
+            self._evaluate_now()
+        if shown:
+            bar.set_postfix({**shown, **self.metrics}, refresh=False)
+
+    def _evaluate_now(self) -> None:
+        if self._evaluate is not None:
             self.metrics = self._run_evaluation(self._evaluate)
             self._write("evaluation", self.metrics)
             self._save_if_best()
-        if shown:
-            bar.set_postfix({**shown, **self.metrics}, refresh=False)
 
     def _run_evaluation(self, evaluate: Callable[[int], Mapping[str, float]]) -> dict[str, float]:
         training = [module for module in self.objective.modules() if module.training]

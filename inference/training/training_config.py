@@ -41,7 +41,7 @@ class TrainingConfig:
     it.
     """
     evaluate_every: int | None = runtime_field(None)
-    """Steps between two evaluations."""
+    """Steps between two evaluations; a run that takes fewer is evaluated when it is completed."""
     checkpoint_every: int | None = runtime_field(1000)
     """Steps between two checkpoints; one is written in any case when the run ends."""
     checkpoint_minutes: float | None = runtime_field(None)

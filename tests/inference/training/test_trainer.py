@@ -237,6 +237,29 @@ def test_evaluation_disturbs_nothing():
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize(("every", "expected"), [(3, [3, 6]), (7, [7]), (8, [7]), (None, [])])
+def test_a_run_of_few_steps_is_evaluated_at_its_end(
+    tmp_path: Path, every: int | None, expected: list[int]
+) -> None:
+    objective = Quadratic()
+    asked: list[int] = []
+
+    def evaluate(step: int) -> dict[str, float]:
+        asked.append(step)
+        return {"score": float(step)}
+
+    options = config(7, evaluate_every=every)
+    Trainer(objective, adam(objective), batches, options, folder=tmp_path, evaluate=evaluate).run()
+    assert asked == expected
+    assert load_checkpoint(tmp_path / "checkpoint.pt").metrics == (
+        {"score": float(expected[-1])} if expected else {}
+    )
+    again = Trainer(objective, adam(objective), batches, options, folder=tmp_path, evaluate=evaluate)
+    again.resume()
+    again.run()
+    assert asked == expected
+
+
 def test_best_parameters_are_kept_across_a_resumption(tmp_path):
     quality = {1: 1.0, 2: 5.0, 3: math.nan, 4: 5.0, 5: 7.0}
     for steps, best in ((1, 1), (3, 2), (4, 2), (5, 5)):
