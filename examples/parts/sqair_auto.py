@@ -21,10 +21,15 @@ def chosen(config: SQAIRConfig, speak: bool) -> tuple[SQAIRConfig, Split]:
 
     A model that knows the camera's image sees frames as they are; objects are looked for as if it did not.
     """
+    knows_camera = config.network.background == "camera"
     found, split = look.chosen(
-        config, speak, GENERATED, lambda config: load_data(config.data, config.frames), _fitted
+        config,
+        speak and (config.auto or not knows_camera),  # a look is for objects on black
+        GENERATED,
+        lambda config: load_data(config.data, config.frames),
+        _fitted,
     )
-    if not (config.auto and config.network.background == "camera"):
+    if not (config.auto and knows_camera):
         return found, split
     found = in_front_of_camera(found)
     if speak:

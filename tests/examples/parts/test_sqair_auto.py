@@ -87,6 +87,9 @@ def test_in_front_of_a_camera_frames_are_as_they_are(tmp_path: Path, capsys: pyt
     assert replace(config.network, background="none") == usual.network
     assert split.train.batch([0]).video.min() > 0.2
     assert f"prior.likelihood_scale is {config.prior.likelihood_scale}" in capsys.readouterr().out
+    # Chosen by hand, nobody says that the ground is to be taken away.
+    assert chosen(replace(config, auto=False), True)[0].data == config.data
+    assert not capsys.readouterr().out
 
 
 def test_a_camera_is_not_for_a_ground_that_changes():
