@@ -254,7 +254,7 @@ def test_every_term_of_the_guide_equals_the_loop(hold: float, training: bool, re
     trace.compute_log_prob()
     sites = [name for name in trace.nodes if "/z_" in name]
     values: dict[str, Tensor] = {name: trace.nodes[name]["value"].detach() for name in sites}
-    seen = video if guide.background is None else video - guide.background.look(video).images
+    seen = video if guide.background is None else guide.background.look(video).objects
     kept = sum(values[f"propagation/z_pres/2/{i}"].sum() for i in range(COUNT))
     assert 0 < kept < sum(values[f"propagation/z_pres/1/{i}"].sum() for i in range(COUNT)) + 24
     for b in range(len(video)):

@@ -203,5 +203,5 @@ def test_a_pixel_belongs_to_whom_it_is_most_of():
 def test_what_does_not_go_together_is_refused():
     with pytest.raises(ValueError, match="draw no mean image"):
         NetworkConfig(layers=True)
-    with pytest.raises(ValueError, match="without `warm_start`"):
+    with pytest.raises(ValueError, match="is for SQAIR: AIR has none"):
         SQAIRConfig(model="air", network=NETWORK)
