@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..models.background import BackgroundVAE, CameraBackground, StaticBackground
 from ..models.components.contrast import contrast
+from ..models.components.correlation import fast_length
 from ..models.components.networks import LocScale, initialise
 from ..models.priors.discovery import MIN_SCALE
 
@@ -117,9 +118,11 @@ class CameraBackgroundGuide(nn.Module):
 
 def _correlation(whole: Tensor, images: Tensor) -> Tensor:
     """Products of images `(B, C, H, W)` with parts of one `(C, H', W')`: `(B, H' - H + 1, W' - W + 1)`."""
-    spectra = torch.fft.rfft2(whole) * torch.fft.rfft2(images, s=whole.shape[-2:]).conj()
-    height, width = (w - side + 1 for w, side in zip(whole.shape[-2:], images.shape[-2:], strict=True))
-    return torch.fft.irfft2(spectra.sum(1), s=whole.shape[-2:])[..., :height, :width]
+    height, width = whole.shape[-2:]
+    size = fast_length(height), fast_length(width)
+    spectra = torch.fft.rfft2(whole, s=size) * torch.fft.rfft2(images, s=size).conj()
+    down, across = images.shape[-2:]
+    return torch.fft.irfft2(spectra.sum(1), s=size)[..., : height - down + 1, : width - across + 1]
 
 
 class BackgroundVAEGuide(nn.Module):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from ...models.components.frames import Frames
 from ..local_parameters import local_parameters
 from ..objectives.base import Program
 from ..objectives.layout import Layout, Site
@@ -35,10 +38,11 @@ def empty_scene_bound(model: Program, data: Tensor, guide: Program | None = None
     plates = Reinforce()
     layout = Layout(1, plates.batch_plate, plates.max_plate_nesting)
     behind: dict[str, Site] = {}
-    if guide is not None and getattr(model, "background", None) is not None:
-        with local_parameters(guide):
-            inferred = run_program(guide, layout, (data,), {})
-        behind = {site["name"]: site for site in random_sites(inferred) if _of_background(site)}
+    background = getattr(guide, "background", None)
+    if background is not None:
+        with local_parameters(background):
+            inferred = run_program(_background_of, layout, (background, data), {})
+        behind = {site["name"]: site for site in random_sites(inferred)}
 
     def choose(site: Site) -> Tensor | None:
         known = behind.get(site["name"])
@@ -64,8 +68,14 @@ def _says_presence(site: Site) -> bool:
     return "z_pres" in site["name"].split("/")
 
 
-def _of_background(site: Site) -> bool:
-    return bool(site["name"].startswith("background/"))
+def _background_of(guide: Any, video: Tensor) -> None:
+    """The statements of a background's guide alone, without those of objects."""
+    _, codes = guide.look(video)
+    steps = (
+        lambda state, t=t: (None, guide.step(t, codes, state))  # the state is the background's
+        for t in range(video.shape[1])
+    )
+    Frames.of_data(len(video), guide.start(len(video)), steps).run()
 
 
 def _absent(site: Site) -> Tensor | None:

@@ -97,7 +97,7 @@ def normalised_cross_correlation(images: Tensor, templates: Tensor, weights: Ten
         raise ValueError(
             f"`templates` of {down} x {across} cells are larger than images of {height} x {width}"
         )
-    size = _fast_length(height), _fast_length(width)
+    size = fast_length(height), fast_length(width)
     seen = torch.cat([images, images.square().sum(dim=-3, keepdim=True)], dim=-3)
     kernels, cells = (torch.fft.rfft2(each, s=size).conj() for each in template_kernels(templates, weights))
     spectra = torch.fft.rfft2(seen, s=size)
@@ -121,10 +121,10 @@ def _deviation(means: Tensor) -> Tensor:
 
 
 @cache
-def _fast_length(length: int) -> int:
+def fast_length(length: int) -> int:
     """The least number from `length` on without prime factors above 5: transforms of others are slow."""
     rest = length
     for factor in (2, 3, 5):
         while rest % factor == 0:
             rest //= factor
-    return length if rest == 1 else _fast_length(length + 1)
+    return length if rest == 1 else fast_length(length + 1)
