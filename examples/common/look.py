@@ -58,6 +58,7 @@ _LEAST_CROP, _MOST_CROP = 48, 64  # pixels
 _WORTH = 1100.0  # nats that an object's pixels are worth: 25 to 40 times what its place and looks cost
 _PRICE = 0.09  # of that, for an object more: what a picture leaves of an object is worth less
 _MARGIN = 1  # pixels around an object
+_ONE = math.sqrt(2)  # times the size of one object are as far from it as from that of two
 _LEAST_SEARCH = 8  # samples
 
 
@@ -93,6 +94,8 @@ class Settings(NamedTuple):
     """Height and width of the window of an object, pixels."""
     size_scale: float
     """Standard deviation of the logarithms of sizes, about."""
+    size_limits: tuple[float, float]
+    """Least and greatest size of a window over that: nearer to one object than to half of one, or two."""
     glimpse_size: int
     """Side of the glimpse, in samples."""
     likelihood_scale: float
@@ -339,6 +342,9 @@ def settings_of(found: ObjectStatistics, shape: float | None = None) -> Settings
             f"95 % of the objects that stand alone are up to {found.height.high:.0f} pixels high; and "
             f"{_MARGIN} more; and as wide as most are for their height, {shape:.0%} of it"
         )
+    least = 1.0
+    if shape is None:
+        least = min(each.low / each.high for each in (found.height, found.width))
     ratio = math.sqrt(found.energy.high / found.energy.low)  # an object that turns has other sides
     spread = min(0.3, max(0.1, 0.3 * math.log(ratio) / math.log(2)))
     glimpse = min(20, max(16, round(max(size))))
@@ -346,6 +352,7 @@ def settings_of(found: ObjectStatistics, shape: float | None = None) -> Settings
     return Settings(
         (round(size[0], 1), round(size[1], 1)),
         round(spread, 2),
+        (round(least / _ONE, 2), round(_ONE, 2)),
         glimpse,
         float(f"{scale:.3g}"),
         _PRICE * _WORTH,
@@ -354,6 +361,7 @@ def settings_of(found: ObjectStatistics, shape: float | None = None) -> Settings
         (
             known,
             f"sizes differ by a factor of {ratio:.1f}",
+            "of that size: nearer to one object than to half of one, or to two",
             "about as many samples as pixels, from 16 to 20",
             f"a typical object, of energy {found.energy.median:.1f}, is worth {_WORTH:.0f} nats",
             f"{_PRICE:.0%} of what an object is worth",

@@ -337,10 +337,10 @@ def held_out_videos(
     if options.data is not None:
         generated = options.data in GENERATED
         source = replace(source, source=options.data, test_source=None if generated else options.data)
-    split = load_data(source, options.frames or frames)
-    videos = split.test
     if options.data is None and source.source not in GENERATED:
-        require_recorded(options.checkpoint, **records_of(source, *split))
+        # Of the frames of training: windows of others are others.
+        require_recorded(options.checkpoint, **records_of(source, *load_data(source, frames)))
+    videos = load_data(source, options.frames or frames).test
     require_shape(options.data or source.source, videos.shape[2:], image_shape)
     if not options.first:
         return videos

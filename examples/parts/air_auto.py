@@ -37,7 +37,7 @@ def _fitted(config: AIRConfig, split: Split) -> tuple[AIRConfig, list[str]]:
         count_ratio=math.exp(-choice.price),
         final_count_ratio=None,
     )
-    size, spread, glimpse, scale, price, slots, *_ = choice.reasons
+    size, spread, _, glimpse, scale, price, slots, *_ = choice.reasons
     return replace(config, network=network, prior=prior), [
         f"prior.inverse_scale: {prior.inverse_scale} ({size}; images have {height} x {width})",
         f"prior.inverse_scale_std: {prior.inverse_scale_std} ({spread})",

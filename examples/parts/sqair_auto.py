@@ -65,11 +65,11 @@ def in_front_of_camera(config: SQAIRConfig) -> SQAIRConfig:
 
 def _fitted(config: SQAIRConfig, split: Split) -> tuple[SQAIRConfig, list[str]]:
     """The settings of network and priors for objects such as are in the training videos."""
-    frames, seen, shape = _whole_frames(config), None, None
+    frames, seen, shape, room = _whole_frames(config), None, None, 1.0
     if frames is not None:
         seen = perspective_of(frames)
         if seen is not None or config.network.perspective is not None:
-            shape = object_statistics(frames).shape.median
+            shape, room = object_statistics(frames).shape.median, _ROOM
     choice = look.settings_of(look.look_at(split.train).statistics, shape)
     bases = (SQAIRConfig(), *PRESETS.values())
     network = look.fitted_to_default(
@@ -77,9 +77,10 @@ def _fitted(config: SQAIRConfig, split: Split) -> tuple[SQAIRConfig, list[str]]:
         [base.network for base in bases],
         max_count=choice.slots,
         glimpse_size=choice.glimpse_size,
+        size_limits=tuple(round(limit / room, 2) for limit in choice.size_limits),
         **({} if choice.search is None else {"search": choice.search}),
     )
-    size, spread, glimpse, scale, price, slots, search = choice.reasons
+    size, spread, limits, glimpse, scale, price, slots, search = choice.reasons
     prior = look.fitted_to_default(
         config.prior,
         [base.prior for base in bases],
@@ -100,6 +101,7 @@ def _fitted(config: SQAIRConfig, split: Split) -> tuple[SQAIRConfig, list[str]]:
     return replace(config, network=network, prior=prior), [
         f"prior.object_size: {prior.object_size} ({size})",
         f"prior.size_scale: {prior.size_scale} ({spread})",
+        f"network.size_limits: {network.size_limits} ({limits})",
         f"network.glimpse_size: {network.glimpse_size} ({glimpse})",
         f"prior.likelihood_scale: {prior.likelihood_scale} ({scale})",
         f"prior.price: {prior.price} ({price})",

@@ -134,6 +134,10 @@ class NetworkConfig:
     evaluated: for what is nearer to the camera than anything in training. By default there is none, nor
     where `perspective` says how large an object is.
     """
+    size_limits: tuple[float, float] | None = None
+    """Least and greatest size of a window over `prior.object_size`, see `models.components.SquashedWindows`:
+    so that objects that stay side by side are not one of twice the width. By default there are none.
+    """
     perspective: tuple[float, float] | None = None
     """Of whole frames of a camera that stands still, for a model of parts of them: heights in the frame, from
     -1 at the top to 1, of the horizon and of the row where objects have the size of training; they are the
@@ -172,6 +176,9 @@ class NetworkConfig:
             if getattr(self, name) is not None and self.discovery != "evidence":
                 raise ValueError(f'`{name}` is for `discovery` "evidence", got {self.discovery!r}')
         checks.within("(1, 2]", self, "larger")
+        checks.positive(self, "size_limits")
+        if self.size_limits is not None and not self.size_limits[0] < 1 < self.size_limits[1]:
+            raise FieldError("size_limits", "must be a number below 1 and one above it", self.size_limits)
         checks.finite(self, "perspective")
         if self.perspective is not None and not self.perspective[0] < self.perspective[1]:
             raise FieldError(

@@ -224,7 +224,7 @@ def build(
     encoders = _encoders(network, glimpse_shape, seen_shape)
     what_encoder = WhatEncoder(encoders.glimpse, network.what_hidden or hidden, what)
     latent_encoder = LatentEncoder(what, hidden)
-    windows = _windows(network, image_shape)
+    windows = _windows(network, prior)
     if mean_image is None:
         mean_image = torch.zeros(image_shape[0], *(network.camera or image_shape[1:]))
     background, background_guide = _background(network, mean_image)
@@ -509,13 +509,27 @@ def _decoder(network: NetworkConfig, glimpse_shape: tuple[int, int, int]) -> nn.
     return LinearGlimpseDecoder(network.what_size, glimpse_shape, network.what_hidden or network.hidden)
 
 
-def _windows(network: NetworkConfig, image_shape: tuple[int, int, int]) -> SquashedWindows:
+def _windows(network: NetworkConfig, prior: PriorConfig) -> SquashedWindows:
+    """What `z_where` means."""
+    windows, least, most = _measure(network), 0.0, math.inf
+    if network.size_limits is not None:
+        least, most = network.size_limits
+    if network.perspective is not None:
+        if network.measured_in is None:
+            least = 0.0  # parts of frames can be from where objects are smallest
+        else:
+            horizon, row = network.perspective
+            windows = PerspectiveWindows(windows.reach, windows.unit, horizon=horizon, row=row)
+    x, y = (1 / (1 + math.exp(-logit)) for logit in size_logits(network, prior))
+    return replace(windows, least=(least * x, least * y), most=(min(most * x, 1.0), min(most * y, 1.0)))
+
+
+def _measure(network: NetworkConfig) -> SquashedWindows:
+    """Windows of any size, in whose units places are measured."""
+    assert network.image_shape is not None  # as wherever programs are made
     if network.measured_in is None:
         return SquashedWindows(network.reach)
-    windows = SquashedWindows.measured_in(network.measured_in, image_shape[1:], network.reach)
-    if network.perspective is None:
-        return windows
-    return PerspectiveWindows(windows.reach, windows.unit, *network.perspective)
+    return SquashedWindows.measured_in(network.measured_in, network.image_shape[1:], network.reach)
 
 
 def size_logits(network: NetworkConfig, prior: PriorConfig) -> tuple[float, float]:
@@ -568,8 +582,7 @@ def fixed_where_prior(
         scale: their standard deviation.
         shift_scale: that of the shifts, relative to the frame.
     """
-    assert network.image_shape is not None  # as wherever programs are made
-    x, y = (shift_scale / unit for unit in _windows(network, network.image_shape).unit)
+    x, y = (shift_scale / unit for unit in _measure(network).unit)
     return FixedWherePrior(size_logit, scale, (x, y))
 
 
@@ -584,8 +597,7 @@ def _propagation_prior(
                 f'`prior.propagation` "{prior.propagation}" predicts no looks: set `network.looks` to '
                 '"static" or "sticky", got "redrawn"'
             )
-        assert network.image_shape is not None  # as wherever programs are made
-        x, y = (_OUT_OF_SIGHT / unit for unit in _windows(network, network.image_shape).unit)
+        x, y = (_OUT_OF_SIGHT / unit for unit in _measure(network).unit)
         going_on = MotionPrior(
             network.hidden,
             prior.stay_logit,

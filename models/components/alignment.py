@@ -107,7 +107,7 @@ def align(
         steps: number of steps.
     """
     size = template.shape[-2], template.shape[-1]
-    basis = _basis(template)
+    basis, where = _basis(template), windows.within(where)
     for step in range(steps + 1):
         coords = windows(where)
         seen = crop(observed, coords, size)
@@ -126,7 +126,7 @@ def align(
         if step < steps:
             pitch = coords[:, :2] * coords.new_tensor([2 / (size[1] - 1), 2 / (size[0] - 1)])
             most = torch.cat([torch.full_like(pitch, MOST_SIZE), MOST_SAMPLES * pitch / slope[:, 2:]], dim=-1)
-            where = where + equations.solve().clamp(-most, most)
+            where = windows.within(where + equations.solve().clamp(-most, most))
     return Aligned(where, equations.matrix, seen, area)
 
 

@@ -30,17 +30,30 @@ class SquashedWindows:
 
     With the units u, `z_where` is measured in a frame of another size than the image's: in a larger image the
     same change of `z_where` moves an object by as many pixels. So a model of crops is one of whole frames.
+
+    Sizes can be limited: `s = u min(max(sigmoid(a), least), most)`. A window as wide as two objects draws two
+    that stay side by side for the price of one, whatever a normal prior of sizes says of it: twice the size
+    costs few nats. One of at most the root of two is nearer to one object than to two.
     """
 
     reach: float = 1.0
     """Greatest distance of a centre from the middle of the image, whose border is at 1."""
     unit: tuple[float, float] = (1.0, 1.0)
     """Width and height of the frame in which `z_where` is measured, over those of the image."""
+    least: tuple[float, float] = (0.0, 0.0)
+    """Least width and height of a window over those of that frame."""
+    most: tuple[float, float] = (1.0, 1.0)
+    """Greatest ones."""
 
     def __post_init__(self) -> None:
         if not self.reach > 0:
             raise ValueError(f"`reach` must be positive, got {self.reach}")
         checks.positive(unit=self.unit)
+        if not all(0 <= least < most <= 1 for least, most in zip(self.least, self.most, strict=True)):
+            raise ValueError(
+                f"`least` must be at least 0 and less than `most`, which is at most 1, got {self.least} "
+                f"and {self.most}"
+            )
 
     @classmethod
     def measured_in(cls, frame: Size, image: Size, reach: float = 1.0) -> SquashedWindows:
@@ -57,17 +70,30 @@ class SquashedWindows:
 
     def __call__(self, z_where: Tensor) -> Tensor:
         """Coords `(s_x, s_y, t_x, t_y)`, see `attention`, of `(..., 4)`."""
-        if self.unit == (1.0, 1.0):
+        if self.unit == (1.0, 1.0) and not self._limited:
             return sqair_squash(z_where, self.reach)
-        unit = z_where.new_tensor(self.unit)
-        size = clip_straight_through(unit * z_where[..., :2].sigmoid(), MIN_SCALE)
+        unit, share = z_where.new_tensor(self.unit), z_where[..., :2].sigmoid()
+        if self._limited:
+            share = share.clamp(share.new_tensor(self.least), share.new_tensor(self.most))
+        size = clip_straight_through(unit * share, MIN_SCALE)
         return torch.cat([size, self.reach * (unit * z_where[..., 2:] / self.reach).tanh()], dim=-1)
 
     def inverse(self, coords: Tensor) -> Tensor:
         """`z_where` of coords `(..., 4)`; those that no finite one has are moved within what one has."""
         size = (coords[..., :2] / coords.new_tensor(self.unit)).clamp(1e-4, 1 - 1e-4).logit()
         shifts = [self.inverse_shift(coords[..., 2 + axis], axis) for axis in (0, 1)]
-        return torch.cat([size, torch.stack(shifts, dim=-1)], dim=-1)
+        return self.within(torch.cat([size, torch.stack(shifts, dim=-1)], dim=-1))
+
+    def within(self, z_where: Tensor) -> Tensor:
+        """The nearest `z_where` `(..., 4)` whose size is not beyond its limits."""
+        if not self._limited:
+            return z_where
+        least, most = (z_where.new_tensor(limit).logit() for limit in (self.least, self.most))
+        return torch.cat([z_where[..., :2].clamp(least, most), z_where[..., 2:]], dim=-1)
+
+    @property
+    def _limited(self) -> bool:
+        return self.least != (0.0, 0.0) or self.most != (1.0, 1.0)
 
     def growth(self, height: Tensor) -> Tensor:
         """How many times as large as its `z_where` says a window is whose middle is so high, `t_y`: 1."""
@@ -83,7 +109,7 @@ class SquashedWindows:
         return (shift / self.reach).clamp(-0.95, 0.95).atanh() * (self.reach / self.unit[axis])
 
     def slope(self, coords: Tensor) -> Tensor:
-        """Derivative of the coords `(..., 4)` in `z_where`, component by component."""
+        """Derivative of the coords `(..., 4)` in `z_where`, each by its own; at limits, within them."""
         unit = coords.new_tensor(self.unit)
         size, shift = coords[..., :2], coords[..., 2:] / self.reach
         return torch.cat([size * (1 - size / unit), unit * (1 - shift.square())], dim=-1)

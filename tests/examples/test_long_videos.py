@@ -114,6 +114,13 @@ def test_sqair_learns_from_the_file_and_finds_in_the_users_pixels(
     rows = list(csv.DictReader((tmp_path / "tracks" / "tracks.csv").read_text().splitlines()))
     assert all(float(row["left"]) + float(row["width"]) <= 2 * SIDE for row in rows)
     assert sqair.main(["train", *options, *output, "--resume"]) == 0
+    # Held-out windows of another length are of the same videos; other frames are others.
+    evaluate = ["evaluate", "--checkpoint", str(tmp_path / "run" / "checkpoint.pt"), "--frames=2"]
+    assert sqair.main([*evaluate, "--videos=2", "--particles=1", "--iwae-particles=2"]) == 0
+    for path in (street / "img").glob("*.png"):
+        Image.open(path).point(lambda value: 255 - value).save(path)
+    assert sqair.main(evaluate) == 2
+    assert "was trained with other data" in capsys.readouterr().err
 
 
 def test_auto_fits_a_model_to_the_objects_of_a_video(
@@ -126,6 +133,8 @@ def test_auto_fits_a_model_to_the_objects_of_a_video(
     assert all(8 <= side <= 13 for side in config.prior.object_size)
     assert config.network.max_count == 3
     assert 0.1 < config.prior.likelihood_scale < 0.3
+    assert config.network.size_limits is not None  # objects are of one size
+    assert config.network.size_limits == pytest.approx((0.5**0.5, 2**0.5), abs=0.1)
     said = capsys.readouterr().out
     assert said.count("auto: ") >= 7
     assert "network.max_count: 3 (at most 2 at once, and one more)" in said

@@ -94,6 +94,27 @@ def test_windows_of_expected_objects_have_as_many_pixels_in_any_frame():
     assert height * 39 == pytest.approx(8 / 24 * 23)
 
 
+@pytest.mark.parametrize("perspective", [None, (-2.0, 0.0)])
+def test_limits_of_sizes_are_those_of_expected_objects_in_any_frame(
+    perspective: tuple[float, float] | None,
+):
+    network = replace(SMALL.network, size_limits=(0.8, 1.5), perspective=perspective)
+    config = replace(SMALL, network=network)
+    parts = programs_of(config)
+    whole = refitted(config, parts, (1, 40, 61))[1]
+    smallest, largest = torch.tensor([[-9.0, -9.0, 0.0, 0.0], [9.0, 9.0, 0.0, 0.0]])
+    expected = torch.tensor([5.0, 8.0])
+    for programs, frame in ((parts, (20, 24)), (whole, (20 * 60 / 19, 24 * 39 / 23))):
+        windows = programs.model.decoder.windows
+        assert windows is not None
+        least, most = (windows(z_where)[:2] * torch.tensor(frame) for z_where in (smallest, largest))
+        torch.testing.assert_close(most, 1.5 * expected, rtol=1e-4, atol=0)
+        if perspective is not None and programs is parts:
+            assert (least < 0.1 * expected).all()  # a part may be from where objects are smallest
+        else:
+            torch.testing.assert_close(least, 0.8 * expected, rtol=1e-4, atol=0)
+
+
 @pytest.mark.parametrize(
     ("part", "field", "value", "message"),
     [

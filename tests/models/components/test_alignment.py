@@ -117,3 +117,15 @@ def test_samples_outside_the_image_do_not_count():
     slope = WINDOWS.slope(truth)[:, 2:]
     sharp = found.curvature.diagonal(dim1=1, dim2=2)[:, 2:] / slope.square()
     assert (sharp[0] < 0.8 * sharp[1]).all()
+
+
+def test_sizes_stay_within_their_limits_and_come_back_from_them():
+    windows = SquashedWindows(2.0, least=(0.3, 0.3), most=(0.4, 0.5))
+    truth = torch.tensor([[0.5, 0.36, 0.1, -0.2], [0.35, 0.45, -0.3, 0.1]]).double()
+    observed, template = seen_at(truth)
+    start = WINDOWS.inverse(torch.tensor([[0.35, 0.4, 0.12, -0.18], [0.9, 0.2, -0.3, 0.1]]).double())
+    found = align(observed, template, start, flat_prior(start), windows, SCALE, steps=20)
+    sizes = WINDOWS(found.where)[:, :2]
+    expected = torch.tensor([[0.4, 0.36], [0.35, 0.45]]).double()
+    torch.testing.assert_close(sizes, expected, rtol=0, atol=0.02)
+    assert float(sizes[0, 0]) == pytest.approx(0.4)

@@ -51,6 +51,37 @@ def test_a_shift_that_no_place_has_is_moved_within():
     assert SquashedWindows(1.0).inverse(torch.tensor([0.5, 0.5, 3.0, -3.0])).isfinite().all()
 
 
+def test_sizes_end_at_their_limits_in_any_frame_and_perspective():
+    limits = {"least": (0.2, 0.3), "most": (0.4, 0.6)}
+    plain, seen = SquashedWindows(2.0, (0.5, 0.3)), {"horizon": -1.5, "row": 0.25}
+    for windows, free in (
+        (SquashedWindows(2.0, (0.5, 0.3), **limits), plain),
+        (PerspectiveWindows(2.0, (0.5, 0.3), **limits, **seen), PerspectiveWindows(2.0, (0.5, 0.3), **seen)),
+    ):
+        z_where = torch.tensor([[-3.0, 4.0, 0.7, -1.0], [-1.0, 0.1, -0.2, 2.5]], dtype=torch.double)
+        nearest = z_where.clone()
+        nearest[0, :2] = torch.tensor([0.2, 0.6], dtype=torch.double).logit()
+        torch.testing.assert_close(windows.within(z_where), nearest)
+        torch.testing.assert_close(windows(z_where), free(nearest))
+        torch.testing.assert_close(windows.inverse(free(z_where)), nearest)
+        torch.testing.assert_close(windows.inverse(windows(z_where)), nearest)
+
+
+def test_a_size_beyond_its_limits_has_no_gradient_and_one_within_them_has_that_of_its_slope():
+    windows = SquashedWindows(unit=(0.5, 0.3), least=(0.2, 0.3), most=(0.4, 0.6))
+    z_where = torch.tensor([-3.0, 0.1, 0.7, -1.0]).double()
+    jacobian = torch.autograd.functional.jacobian(windows, z_where)
+    slope = windows.slope(windows(z_where))
+    torch.testing.assert_close(jacobian, torch.diag(slope * torch.tensor([0.0, 1, 1, 1])))
+    assert slope[0] > 0  # by which alignment comes back
+
+
+@pytest.mark.parametrize("limits", [{"least": (0.2, 0.5), "most": (0.4, 0.5)}, {"most": (1.0, 1.1)}])
+def test_limits_of_sizes_must_be_in_order(limits: dict[str, tuple[float, float]]):
+    with pytest.raises(ValueError, match=r"`least` must be at least 0 and less than `most`, which is at mos"):
+        SquashedWindows(**limits)
+
+
 def test_a_reach_must_be_positive():
     with pytest.raises(ValueError, match=r"`reach` must be positive, got 0"):
         SquashedWindows(0.0)
