@@ -27,6 +27,7 @@ from __future__ import annotations
 import argparse
 import ast
 import dataclasses
+import difflib
 import inspect
 import itertools
 import re
@@ -252,6 +253,23 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._negative_number_matcher = _NEGATIVE_NUMBER
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            meant = " or ".join(dict.fromkeys(name for word in unknown for name in self._like(word)))
+            hint = f"; did you mean {meant}?" if meant else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return found
+
+    def _like(self, word: str) -> list[str]:
+        """Options that a word may stand for: written most alike, in whatever section they are."""
+        if not word.startswith("--"):
+            return []
+        last = {name: name[2:].rpartition(".")[2] for name in self._option_string_actions if name[1] == "-"}
+        wanted = word[2:].partition("=")[0].rpartition(".")[2]
+        close = difflib.get_close_matches(wanted, sorted(set(last.values())), 1)
+        return [name for name, own in last.items() if own in close]
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message} (--help lists the options)\n")

@@ -129,7 +129,12 @@ def test_preset_gives_defaults_that_explicit_options_override_wherever_they_stan
         ("--count 1 --layers 3 x", "option --layers: expected int, got 'x'"),
         ("--count 1 --size 3", "argument --size: expected 2 arguments"),
         ("--count 1 --loop.steps none", "option --loop.steps: expected int, got 'none'"),
-        ("--count 1 --step 3", "unrecognized arguments: --step 3"),
+        ("--count 1 --step 3", "unrecognized arguments: --step 3; did you mean --loop.steps? (--help"),
+        ("--count 1 --xyz 3", "unrecognized arguments: --xyz 3 (--help"),
+        ("--count 1 --steps=3", "unrecognized arguments: --steps=3; did you mean --loop.steps? (--help"),
+        ("--count 1 --lop.rate 3", "arguments: --lop.rate 3; did you mean --rate or --loop.rate? (--help"),
+        ("--cuont 1 --count 1", "unrecognized arguments: --cuont 1; did you mean --count? (--help"),
+        ("--count 1 -3 -x", "unrecognized arguments: -3 -x (--help"),
         ("--count 1 --preset big", "argument --preset: invalid choice: 'big'"),
     ],
 )
