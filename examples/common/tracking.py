@@ -16,6 +16,7 @@ from torch import Tensor
 from whatwhere import checks
 from whatwhere.checks import FieldError
 from whatwhere.datasets import DataError, Frames, frame_names, open_frames, own_frames, video_name
+from whatwhere.datasets.recorded.target_clips import fraction_inside
 from whatwhere.examples.common.films import Animation, require_rate, write_film
 from whatwhere.examples.common.program import UsageError, usage_errors
 from whatwhere.examples.common.results import (
@@ -109,6 +110,7 @@ def track_clip(options: TrackConfig, model: Any, device: torch.device, needs_box
     if first_box is not None:
         with usage_errors():
             require_first_boxes(first_box[None], 1, model.image_size)
+        _warn_of_box(options, frames)
         first_box = first_box.to(device)[None]
     path = options.output / "tracks"
     name = frame_names(options.video)
@@ -133,6 +135,19 @@ def track_clip(options: TrackConfig, model: Any, device: torch.device, needs_box
     print(f"boxes:     {table_path(path, options.format)}")
     print_summary(summary)
     return 0
+
+
+def _warn_of_box(options: TrackConfig, frames: Frames) -> None:
+    """Says so if most of the box that was given is outside, as if it were two corners."""
+    if options.box is None:
+        return
+    share = float(fraction_inside(np.array(options.box), frames.stored_size))
+    if share < 0.5:
+        height, width = frames.stored_size
+        print(
+            f"warning: only {share:.0%} of the box {options.box}, that is left, top, width and height, is "
+            f"inside frames of {height} x {width} pixels"
+        )
 
 
 def open_clip(options: TrackConfig, model: Any) -> Frames:
