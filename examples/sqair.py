@@ -24,6 +24,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from whatwhere.checks import FieldError
 from whatwhere.examples.common.assessment import known_of, print_assessment
 from whatwhere.examples.common.program import (
     Command,
@@ -166,7 +167,10 @@ def prepare(
         config, data = chosen(config, process.is_main)
     config = with_image_shape(config, data.train.shape[2:], data.test.shape[2:])
     if config.network.background == "camera":
-        config = replace(config, network=replace(config.network, camera=camera_size(data.train)))
+        size = camera_size(data.train)
+        if config.network.camera not in (None, size):
+            raise FieldError("network.camera", f"must be that of the videos, {size}", config.network.camera)
+        config = replace(config, network=replace(config.network, camera=size))
     torch.manual_seed(config.training.seed)
     with usage_errors():
         programs = programs_of(config, first_image(config, data.train))

@@ -20,6 +20,10 @@ from ..models.components.correlation import fast_length
 from ..models.components.networks import LocScale, initialise
 from ..models.priors.discovery import MIN_SCALE
 
+_FAR = 3.0
+"""Times the median deviation beyond which a pixel shows an object."""
+_GREY_LEVEL = 1 / 255
+
 
 class Behind(NamedTuple):
     """What is seen of the background of videos."""
@@ -73,7 +77,9 @@ class StaticBackgroundGuide(nn.Module):
 class CameraBackgroundGuide(nn.Module):
     """Finds the part of a camera's image to which the mean of a video's frames has the least squared error.
 
-    Of all places at once, by the Fourier transform. A view is known for sure, as good as always: q has one.
+    Of all places at once, by the Fourier transform; and again without the pixels that are far from what they
+    should be there, since an object that stands still pulls where the image has little texture. A view is
+    known for sure, as good as always: q has one.
 
     Args:
         background: the model's.
@@ -93,16 +99,22 @@ class CameraBackgroundGuide(nn.Module):
         """Where images `(B, C, H, W)` fit best, `(B,)`."""
         if self.background.views == 1:
             return torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        first = self._nearest(images, torch.ones_like(images[:1, :1]))
+        off = (images - self.background.part(first)).abs().mean(1, keepdim=True)
+        usual = off.flatten(1).median(-1).values[:, None, None, None]
+        return self._nearest(images, (off <= _FAR * usual + _GREY_LEVEL).to(images.dtype))
+
+    def _nearest(self, images: Tensor, weights: Tensor) -> Tensor:
+        """The view of least squared error, of pixels with weights `(B, 1, H, W)`, or `(1, 1, H, W)`."""
         whole = self.background.image()
         middle = whole.mean()
-        whole, images = whole - middle, images - middle
+        whole, images = whole - middle, (images - middle) * weights
         # The squared error of a place is |image|^2 + |part|^2 - 2 <image, part>; the first is that of all.
-        size = images.shape[-2:]
         energy = whole.square().sum(0, keepdim=True)
-        for side in ((size[0], 1), (1, size[1])):
-            energy = F.avg_pool2d(energy, side, 1, divisor_override=1)
-        directions = [images, images.flip(-1)] if self.background.mirror else [images]
-        errors = [energy - 2 * _correlation(whole, each) for each in directions]
+        ways = [(images, weights)]
+        if self.background.mirror:
+            ways.append((images.flip(-1), weights.flip(-1)))
+        errors = [_correlation(energy, weight) - 2 * _correlation(whole, each) for each, weight in ways]
         return torch.stack(errors, dim=1).flatten(1).argmin(-1)
 
     def start(self, batch_size: int) -> tuple[()]:

@@ -77,8 +77,8 @@ class CameraBackground(nn.Module):
 
     $$ view = (m (H' - H + 1) + y) (W' - W + 1) + x, $$
 
-    with top y, left x, and m = 1 where left and right are exchanged. Of frames as large as the image there is
-    one view, and no statement.
+    with top y, left x, and m = 1 where left and right are exchanged. Frames as large as the image, if they
+    are not mirrored, have one view, and no statement.
 
     Objects are drawn as contrasts to it, see `components.contrast`: they may be darker.
 
@@ -99,7 +99,7 @@ class CameraBackground(nn.Module):
         self.logits = nn.Parameter(_logits(image))
         self.image_shape = (channels, *size)
         self.places = whole[0] - size[0] + 1, whole[1] - size[1] + 1
-        self.mirror = mirror and self.places != (1, 1)
+        self.mirror = mirror
         self.views = self.places[0] * self.places[1] * (1 + self.mirror)
 
     def start(self, batch_size: int) -> Tensor:

@@ -35,6 +35,7 @@ from whatwhere.examples.common.data_records import records_of, require_recorded
 from whatwhere.examples.common.recorded import (
     RecordedConfig,
     are_clips,
+    held_out_windows,
     open_as_trained,
     settled,
     window_split,
@@ -50,6 +51,7 @@ GENERATED = ("glyphs", "mnist", "spmot", *BALLS)
 """Names of generated videos."""
 
 _FOR_MEAN = 32
+_OTHER_GROUND = 25.0  # of 255 grey values, between the grounds of two cameras
 
 VideoSource = GeneratedVideos | VideoData | VideoStore | VideoWindows
 
@@ -248,22 +250,35 @@ def camera_size(data: VideoSource) -> tuple[int, int]:
     """Height and width of the frames of a camera, of which videos may show parts.
 
     Raises:
-        DataError: if the videos are parts of the frames of several.
+        DataError: if frames are of different sizes.
     """
     if not isinstance(data, VideoWindows):
         height, width = data.shape[3:]
         return height, width
-    if len(data.stretches) > 1 and data.recipe.crop is not None:
-        raise DataError(f"expected one video, of one camera, got {len(data.stretches)}")
-    return data.stretches[0].video.size
+    sizes = {stretch.video.size for stretch in data.stretches}
+    if len(sizes) > 1:
+        raise DataError(f"expected videos of one camera, got frames of {sorted(sizes)} (height, width)")
+    return sizes.pop()
 
 
 def camera_image(data: VideoSource, frames: int) -> Tensor:
-    """The median over time of the whole frames `(C, H, W)` that videos are parts of."""
+    """The median over time of the whole frames `(C, H, W)` that videos are parts of.
+
+    Raises:
+        DataError: if several videos have different ones.
+    """
     if not isinstance(data, VideoWindows):
         return median_frame(data, frames)
-    video, _, stop, _ = data.stretches[0]
-    return torch.from_numpy(np.median(sample_frames(video, stop), axis=0)).float() / 255
+    samples = [sample_frames(video, stop) for video, _, stop, _ in data.stretches]
+    grounds = [np.median(sample, axis=0) for sample in samples]
+    for stretch, ground in zip(data.stretches, grounds, strict=True):
+        apart = float(np.abs(ground - grounds[0]).mean())
+        if apart > _OTHER_GROUND:
+            raise DataError(
+                f"expected videos of one camera, but the grounds of {data.stretches[0].video.path} and "
+                f"{stretch.video.path} differ by {apart:.0f} of 255 grey values"
+            )
+    return torch.from_numpy(np.median(np.concatenate(samples), axis=0)).float() / 255
 
 
 def batches_of(
@@ -339,8 +354,17 @@ def held_out_videos(
         source = replace(source, source=options.data, test_source=None if generated else options.data)
     if options.data is None and source.source not in GENERATED:
         # Of the frames of training: windows of others are others.
-        require_recorded(options.checkpoint, **records_of(source, *load_data(source, frames)))
-    videos = load_data(source, options.frames or frames).test
+        split = load_data(source, frames)
+        require_recorded(options.checkpoint, **records_of(source, *split))
+        videos = split.test
+        if options.frames not in (None, frames):
+            # Longer windows must not reach into what was trained on.
+            if isinstance(videos, VideoWindows):
+                videos = held_out_windows(source, videos.stretches, options.frames)
+            else:
+                videos = load_data(source, options.frames).test
+    else:
+        videos = load_data(source, options.frames or frames).test
     require_shape(options.data or source.source, videos.shape[2:], image_shape)
     if not options.first:
         return videos

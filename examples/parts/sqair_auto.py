@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from whatwhere.checks import FieldError
 from whatwhere.datasets import Preparation
 from whatwhere.examples.common import look
 from whatwhere.examples.common.video_models import GENERATED, Split, load_data
@@ -31,7 +32,8 @@ def chosen(config: SQAIRConfig, speak: bool) -> tuple[SQAIRConfig, Split]:
     )
     if not (config.auto and knows_camera):
         return found, split
-    found = in_front_of_camera(found)
+    own = found.prior.likelihood_scale == config.prior.likelihood_scale
+    found = in_front_of_camera(found, own)
     if speak:
         print(
             f"auto: network.background: camera, so frames are not prepared; prior.likelihood_scale is "
@@ -40,21 +42,27 @@ def chosen(config: SQAIRConfig, speak: bool) -> tuple[SQAIRConfig, Split]:
     return found, load_data(found.data, found.frames)
 
 
-def in_front_of_camera(config: SQAIRConfig) -> SQAIRConfig:
+def in_front_of_camera(config: SQAIRConfig, own_scale: bool = False) -> SQAIRConfig:
     """A configuration for differences to a ground, made one for frames as they are.
 
+    Args:
+        config: of differences.
+        own_scale: whether its likelihood scale is a user's, of frames as they are.
+
     Raises:
-        ValueError: if what was prepared is not the difference to an image of a camera that stands still.
+        FieldError: if what was prepared is not the difference to an image of a camera that stands still.
     """
     data, prior = config.data, config.prior
     prepare = data.prepare
-    if prepare.background != "median":
-        raise ValueError(
-            "`network.background` camera is for a camera that stands still, in the same light: the ground of "
-            f"the video was found to be {prepare.background!r}"
+    if prepare.background not in ("none", "median"):
+        raise FieldError(
+            "network.background",
+            "must be another than camera where the light changes or the camera moves (the ground that "
+            f"objects stand out from is {prepare.background!r})",
+            config.network.background,
         )
     share = ((255.0 if prepare.white is None else prepare.white) - (prepare.black or 0.0)) / 255
-    scale = round(prior.likelihood_scale * share, 4)
+    scale = prior.likelihood_scale if own_scale else round(prior.likelihood_scale * share, 4)
     cut = "motion" if data.cut == "activity" else data.cut
     return replace(
         config,

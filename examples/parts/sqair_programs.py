@@ -118,11 +118,17 @@ def _users(config: SQAIRConfig, image: Tensor | None) -> Programs | AIRPrograms:
     """What a user's function makes; it runs, so its name must be from the command line."""
     assert config.build is not None
     assert config.network.image_shape is not None  # as wherever programs are made
-    image = torch.zeros(config.network.image_shape) if image is None else image
+    image = _black(config.network) if image is None else image
     made = call_named(config.build, config, image)
     if not isinstance(made, tuple) or len(made) != 2 or not all(isinstance(x, nn.Module) for x in made):
         raise UsageError(f"`{config.build}` must return a model and a guide, two modules, got {made!r:.80}")
     return Programs(*made) if config.model == "sqair" else AIRPrograms(*made)
+
+
+def _black(network: NetworkConfig) -> Tensor:
+    """What the mean image, or that of the camera, starts from where a checkpoint has it."""
+    assert network.image_shape is not None  # as wherever programs are made
+    return torch.zeros(network.image_shape[0], *(network.camera or network.image_shape[1:]))
 
 
 def fitted_to(
@@ -226,7 +232,7 @@ def build(
     latent_encoder = LatentEncoder(what, hidden)
     windows = _windows(network, prior)
     if mean_image is None:
-        mean_image = torch.zeros(image_shape[0], *(network.camera or image_shape[1:]))
+        mean_image = _black(network)
     background, background_guide = _background(network, mean_image)
     if network.background == "camera":
         mean_image = torch.zeros(seen_shape)
@@ -320,7 +326,8 @@ def _background(network: NetworkConfig, image: Tensor) -> tuple[Background | Non
         return None, None
     if network.background == "camera":
         assert network.image_shape is not None
-        camera = CameraBackground(image, network.image_shape[1:], mirror=True)
+        # Training windows may be mirrored; frames that the model was fitted to afterwards are not.
+        camera = CameraBackground(image, network.image_shape[1:], mirror=network.measured_in is None)
         return camera, CameraBackgroundGuide(camera)
     if network.background == "static":
         static = StaticBackground(image)

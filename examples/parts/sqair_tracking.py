@@ -72,6 +72,9 @@ _ROWS = (-0.5, 0.0, 0.5, 1.0)
 _OTHER_CAMERA = 1.4
 """Sizes at these rows that differ by such a factor are seen by another camera."""
 
+_SMALLEST = 0.1
+"""Least size where none is known."""
+
 
 @dataclass(frozen=True)
 class TrackConfig:
@@ -214,7 +217,7 @@ def _with_perspective(
             )
         return network
     if given == "none":
-        return replace(network, perspective=None)
+        return _without_perspective(network)
     known = network.perspective
     if given == "trained" and (known is None or user_path(config.data.source) == user_path(options.video)):
         return network
@@ -227,7 +230,7 @@ def _with_perspective(
     found = None if seen is None else plane(seen, config.prior.object_size[0])
     if given == "video":
         print(f"perspective: {found or 'none is found'} in {options.video}")
-        return replace(network, perspective=found)
+        return _without_perspective(network) if found is None else replace(network, perspective=found)
     if known is not None and found is not None and _apart(known, found) > _OTHER_CAMERA:
         print(
             f"warning: in {options.video} sizes of objects depend on where they are as on a plane {found}, "
@@ -235,6 +238,14 @@ def _with_perspective(
             "`--perspective video`"
         )
     return network
+
+
+def _without_perspective(network: NetworkConfig) -> NetworkConfig:
+    """The network where sizes mean nothing: what is far away can be as small as it likes."""
+    limits = network.size_limits
+    if network.perspective is not None and limits is not None:
+        limits = _SMALLEST, limits[1]
+    return replace(network, perspective=None, size_limits=limits)
 
 
 def _slots_for(some_frames: Callable[[], Tensor], slots: int) -> int:

@@ -52,6 +52,12 @@ class NormalEquations(NamedTuple):
         step: Tensor = torch.linalg.solve_ex(self.matrix, self.right.unsqueeze(-1))[0]
         return step.squeeze(-1)
 
+    def without(self, fixed: Tensor) -> NormalEquations:
+        """The same where some components `(R, D)`, 0 or 1, do not change."""
+        free = 1 - fixed
+        matrix = self.matrix * free.unsqueeze(-1) * free.unsqueeze(-2) + torch.diag_embed(fixed)
+        return NormalEquations(matrix, self.right * free)
+
 
 def normal_equations(
     jacobian: Tensor, residual: Tensor, weight: Tensor, precision: Tensor, where: Tensor, prior: LocScale
@@ -126,7 +132,12 @@ def align(
         if step < steps:
             pitch = coords[:, :2] * coords.new_tensor([2 / (size[1] - 1), 2 / (size[0] - 1)])
             most = torch.cat([torch.full_like(pitch, MOST_SIZE), MOST_SAMPLES * pitch / slope[:, 2:]], dim=-1)
-            where = windows.within(where + equations.solve().clamp(-most, most))
+            step_to = where + equations.solve()
+            if windows.limited:
+                # A size at its limit that would go beyond stays, and the others go where they fit best then.
+                stays = (windows.within(step_to) == where) & (step_to != where)
+                step_to = where + equations.without(stays.to(where.dtype)).solve()
+            where = windows.within(where + (step_to - where).clamp(-most, most))
     return Aligned(where, equations.matrix, seen, area)
 
 

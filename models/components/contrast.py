@@ -23,6 +23,14 @@ def contrast(images: Tensor, behind: Tensor) -> Tensor:
     return torch.cat([signed.relu(), (-signed).relu()], dim=-3)
 
 
+def difference(drawn: Tensor, channels: int) -> Tensor:
+    """What colours, or a contrast, add to an image of so many channels, `(..., C, H, W)`."""
+    if drawn.shape[-3] != 2 * channels:
+        return drawn
+    brighter, darker = drawn.chunk(2, dim=-3)
+    return brighter - darker
+
+
 def in_front(drawn: Tensor, behind: Tensor, covered: Tensor | None = None) -> Tensor:
     """An image of which something is drawn in front of a background.
 
@@ -36,6 +44,5 @@ def in_front(drawn: Tensor, behind: Tensor, covered: Tensor | None = None) -> Te
         `(..., C, H, W)`.
     """
     if drawn.shape[-3] == 2 * behind.shape[-3]:
-        brighter, darker = drawn.chunk(2, dim=-3)
-        return behind + (brighter - darker)
+        return behind + difference(drawn, behind.shape[-3])
     return drawn + (behind if covered is None else (1 - covered).unsqueeze(-3) * behind)

@@ -70,10 +70,10 @@ class SquashedWindows:
 
     def __call__(self, z_where: Tensor) -> Tensor:
         """Coords `(s_x, s_y, t_x, t_y)`, see `attention`, of `(..., 4)`."""
-        if self.unit == (1.0, 1.0) and not self._limited:
+        if self.unit == (1.0, 1.0) and not self.limited:
             return sqair_squash(z_where, self.reach)
         unit, share = z_where.new_tensor(self.unit), z_where[..., :2].sigmoid()
-        if self._limited:
+        if self.limited:
             share = share.clamp(share.new_tensor(self.least), share.new_tensor(self.most))
         size = clip_straight_through(unit * share, MIN_SCALE)
         return torch.cat([size, self.reach * (unit * z_where[..., 2:] / self.reach).tanh()], dim=-1)
@@ -86,13 +86,14 @@ class SquashedWindows:
 
     def within(self, z_where: Tensor) -> Tensor:
         """The nearest `z_where` `(..., 4)` whose size is not beyond its limits."""
-        if not self._limited:
+        if not self.limited:
             return z_where
         least, most = (z_where.new_tensor(limit).logit() for limit in (self.least, self.most))
         return torch.cat([z_where[..., :2].clamp(least, most), z_where[..., 2:]], dim=-1)
 
     @property
-    def _limited(self) -> bool:
+    def limited(self) -> bool:
+        """Whether sizes have limits."""
         return self.least != (0.0, 0.0) or self.most != (1.0, 1.0)
 
     def growth(self, height: Tensor) -> Tensor:

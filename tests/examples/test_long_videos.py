@@ -117,6 +117,9 @@ def test_sqair_learns_from_the_file_and_finds_in_the_users_pixels(
     # Held-out windows of another length are of the same videos; other frames are others.
     evaluate = ["evaluate", "--checkpoint", str(tmp_path / "run" / "checkpoint.pt"), "--frames=2"]
     assert sqair.main([*evaluate, "--videos=2", "--particles=1", "--iwae-particles=2"]) == 0
+    # Six frames were held out: a longer window would be of what was trained on.
+    assert sqair.main([*evaluate[:-1], "--frames=7"]) != 0
+    assert "a window takes 7 frames, but there are 6 in a row" in capsys.readouterr().err
     for path in (street / "img").glob("*.png"):
         Image.open(path).point(lambda value: 255 - value).save(path)
     assert sqair.main(evaluate) == 2

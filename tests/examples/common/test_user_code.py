@@ -12,6 +12,8 @@ from whatwhere.checks import FieldError
 from whatwhere.examples import minimal_trainer
 from whatwhere.examples.common.program import UsageError
 from whatwhere.examples.common.user_code import call_named, check_name
+from whatwhere.examples.parts.sqair_config import NetworkConfig
+from whatwhere.examples.parts.sqair_programs import programs_of
 from whatwhere.examples.sqair import EXAMPLE, SQAIRConfig, main
 from whatwhere.inference.training import load_checkpoint
 
@@ -32,6 +34,7 @@ SMALL = [
 MODULE = '''
 from pathlib import Path
 
+from torch import nn
 from whatwhere.examples.parts.sqair_programs import build
 from whatwhere.models.priors import RecurrentPropagationPrior
 
@@ -59,6 +62,10 @@ def make(config, image):
 
 def other(config, image):
     return make(config, image)
+
+
+def shapes(config, image):
+    return nn.Linear(*image.shape[1:]), nn.Identity()
 
 
 def wrong(config, image):
@@ -104,6 +111,14 @@ def test_it_is_trained_and_its_checkpoint_says_by_what(trained: Path):
     checkpoint = load_checkpoint(trained)
     assert checkpoint.configuration["build"] == "users_model:make"
     assert any(key.startswith("propagation_prior.mine") for key in checkpoint.modules["model"])
+
+
+def test_the_image_it_is_given_is_that_of_the_whole_camera():
+    network = NetworkConfig(
+        image_shape=(1, 24, 20), background="camera", camera=(40, 61), discovery="evidence"
+    )
+    model, _ = programs_of(SQAIRConfig(build="users_model:shapes", network=network))
+    assert tuple(model.weight.shape) == (61, 40)
 
 
 @pytest.mark.filterwarnings("ignore:.*not what the model knows")

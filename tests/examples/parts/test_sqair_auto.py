@@ -5,8 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
-from whatwhere.datasets import Preparation
+from whatwhere.checks import FieldError
+from whatwhere.datasets import DataError, Preparation
+from whatwhere.examples.common.video_models import camera_image, camera_size, load_data
 from whatwhere.examples.parts.sqair_auto import chosen, in_front_of_camera
 from whatwhere.examples.parts.sqair_config import NetworkConfig
 from whatwhere.examples.parts.sqair_programs import build, fitted_to
@@ -87,6 +91,8 @@ def test_in_front_of_a_camera_frames_are_as_they_are(tmp_path: Path, capsys: pyt
     assert replace(config.network, background="none") == usual.network
     assert split.train.batch([0]).video.min() > 0.2
     assert f"prior.likelihood_scale is {config.prior.likelihood_scale}" in capsys.readouterr().out
+    own = replace(camera, prior=replace(camera.prior, likelihood_scale=0.17))
+    assert chosen(own, False)[0].prior.likelihood_scale == 0.17
     # Chosen by hand, nobody says that the ground is to be taken away.
     assert chosen(replace(config, auto=False), True)[0].data == config.data
     assert not capsys.readouterr().out
@@ -95,7 +101,29 @@ def test_in_front_of_a_camera_frames_are_as_they_are(tmp_path: Path, capsys: pyt
 def test_a_camera_is_not_for_a_ground_that_changes():
     prepare = Preparation("local", "both", normalise=True, black=3.0, white=90.0)
     config = replace(PRESETS["video"], data=replace(PRESETS["video"].data, prepare=prepare))
-    with pytest.raises(
-        ValueError, match="in the same light: the ground of the video was found to be 'local'"
-    ):
+    with pytest.raises(FieldError, match=r"`network.background` must be another than camera .* is 'local'"):
         in_front_of_camera(config)
+    even = replace(config, data=replace(config.data, prepare=replace(prepare, background="none")))
+    assert not in_front_of_camera(even).data.prepare.changes
+
+
+def test_the_image_of_a_camera_is_of_all_its_videos_and_of_no_other_camera(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    ground = rng.integers(60, 160, (20, 24))
+
+    def write(name: str, frames: np.ndarray) -> None:
+        (tmp_path / name).mkdir(exist_ok=True)
+        for t, frame in enumerate(frames):
+            Image.fromarray(frame.astype(np.uint8)).save(tmp_path / name / f"{t:02d}.png")
+
+    frames = ground + rng.integers(-2, 3, (12, 20, 24))
+    write("a", frames)
+    write("b", frames + 4)
+    config = replace(PRESETS["video"].data, source=str(tmp_path), crop=(12, 12))
+    train, _ = load_data(config, 3)
+    assert camera_size(train) == (20, 24)
+    middle = torch.from_numpy(ground + 2.0)[None].float() / 255
+    torch.testing.assert_close(camera_image(train, 3), middle, rtol=0, atol=4 / 255)
+    write("b", 255 - frames)
+    with pytest.raises(DataError, match=r"one camera, but the grounds of .*a and .*b differ by \d+ of 255"):
+        camera_image(load_data(config, 3)[0], 3)

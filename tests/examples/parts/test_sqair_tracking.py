@@ -94,12 +94,17 @@ def test_the_perspective_of_another_camera_is_noticed(tmp_path: Path, capsys: py
 def test_the_perspective_may_be_that_of_the_video_or_none(tmp_path: Path):
     pytest.importorskip("scipy", reason="needs SciPy: pip install 'whatwhere[metrics]'")
     config, options = cameras(tmp_path, perspective="video")
+    config = replace(config, network=replace(config.network, size_limits=(0.7, 1.3)))
     found, programs = programs_for(options, config, programs_of(config))
     assert found.network.perspective is not None
     horizon, row = found.network.perspective
     assert horizon == pytest.approx(-4 / 3, rel=0.1)
     assert 20 + 15 * row == pytest.approx(8 / 1.1, abs=0.6)
     assert programs.model.decoder.windows.horizon == horizon
-    assert programs_for(replace(options, perspective="none"), config, programs)[0].network.perspective is None
+    plain, _ = programs_for(replace(options, perspective="none"), config, programs)
+    assert plain.network.perspective is None
+    # Where sizes mean nothing, what is far away may be small.
+    assert found.network.size_limits == (0.7, 1.3)
+    assert plain.network.size_limits == (0.1, 1.3)
     with pytest.raises(UsageError, match="`perspective` is for models whose"):
         programs_for(replace(options, resize=True), config, programs)

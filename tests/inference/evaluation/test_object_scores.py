@@ -27,6 +27,19 @@ def test_scores_are_shares_of_what_is_left_unexplained():
     assert explained_shares(better, objects.sum(1), objects, boxes)[0, 1].item() == pytest.approx(1 - 1 / 9)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_contrasts_are_added_to_what_is_behind_them(channels: int):
+    """Of one object that is darker than the ground: as it is, half as dark, drawn as nothing."""
+    image, objects, boxes = scene()
+    darker = 0.4 * objects[:, :1].expand(-1, -1, channels, -1, -1)
+    image = 0.5 - darker[:, 0]
+    for share, expected in ((1.0, 1.0), (0.5, 0.75), (0.0, 0.0)):
+        drawn = torch.cat([torch.zeros_like(darker), share * darker], dim=2)
+        canvas = 0.5 - share * darker[:, 0]
+        found = explained_shares(image, canvas, drawn, boxes[:, :1])
+        assert found.item() == pytest.approx(expected, abs=1e-6)
+
+
 def test_pixels_outside_of_a_box_do_not_count():
     image, objects, boxes = scene()
     image[..., 0, :] = 1

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from whatwhere.models.components.alignment import align, normal_equations
+from whatwhere.models.components.attention import crop
 from whatwhere.models.components.networks import LocScale
 from whatwhere.models.components.template_matching import observe
 from whatwhere.models.components.windows import SquashedWindows
@@ -117,6 +118,25 @@ def test_samples_outside_the_image_do_not_count():
     slope = WINDOWS.slope(truth)[:, 2:]
     sharp = found.curvature.diagonal(dim1=1, dim2=2)[:, 2:] / slope.square()
     assert (sharp[0] < 0.8 * sharp[1]).all()
+
+
+def test_what_would_be_larger_than_it_may_is_where_it_fits_best_then():
+    """A picture that lies on one side of its window pulls it to the other, if the window is to grow."""
+    windows = SquashedWindows(2.0, most=(0.25, 0.5))
+    middle, sides = torch.tensor([[0.45, 0.1]]).double(), torch.tensor([[0.5, 0.8]]).double()
+    size, shift = torch.tensor([[0.35, 0.3]]).double(), torch.tensor([[0.1, -0.05]]).double()
+    image = blob(shift + size * middle, size * sides, SIDE)
+    observed, template = observe(image, torch.zeros_like(image), hides=True), blob(middle, sides, GLIMPSE)
+    start = windows.inverse(torch.tensor([[0.24, 0.3, 0.12, -0.05]]).double())
+    found = windows(align(observed, template, start, flat_prior(start), windows, SCALE, steps=30).where)
+    assert found[0, 0] == pytest.approx(0.25)
+
+    def error(x: float) -> float:
+        coords = torch.cat([found[:, :2], torch.tensor([[x]]).double(), found[:, 3:]], dim=-1)
+        return float((crop(observed, coords, (GLIMPSE, GLIMPSE))[:, :1] - template).square().sum())
+
+    best = min(np.linspace(-0.1, 0.3, 401), key=error)
+    assert float(found[0, 2]) == pytest.approx(best, abs=0.01)
 
 
 def test_sizes_stay_within_their_limits_and_come_back_from_them():
