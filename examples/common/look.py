@@ -342,9 +342,7 @@ def settings_of(found: ObjectStatistics, shape: float | None = None) -> Settings
             f"95 % of the objects that stand alone are up to {found.height.high:.0f} pixels high; and "
             f"{_MARGIN} more; and as wide as most are for their height, {shape:.0%} of it"
         )
-    least = 1.0
-    if shape is None:
-        least = min(each.low / each.high for each in (found.height, found.width))
+    least = min(each.low / each.high for each in (found.height, found.width))
     ratio = math.sqrt(found.energy.high / found.energy.low)  # an object that turns has other sides
     spread = min(0.3, max(0.1, 0.3 * math.log(ratio) / math.log(2)))
     glimpse = min(20, max(16, round(max(size))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from torch import Tensor
@@ -15,6 +16,8 @@ from whatwhere.inference.evaluation import Perspective, object_statistics, persp
 
 _ROOM = 1.1
 """Side of a window over that of the object that it is expected around, where perspective tells its size."""
+_SIGMAS, _LEAST_DEVIATION = 3.0, 0.05
+"""Standard deviations that objects differ from the size of their place, and the least that is believed."""
 
 
 def chosen(config: SQAIRConfig, speak: bool) -> tuple[SQAIRConfig, Split]:
@@ -73,22 +76,25 @@ def in_front_of_camera(config: SQAIRConfig, own_scale: bool = False) -> SQAIRCon
 
 def _fitted(config: SQAIRConfig, split: Split) -> tuple[SQAIRConfig, list[str]]:
     """The settings of network and priors for objects such as are in the training videos."""
-    frames, seen, shape, room = _whole_frames(config), None, None, 1.0
+    frames, seen, shape = _whole_frames(config), None, None
     if frames is not None:
         seen = perspective_of(frames)
         if seen is not None or config.network.perspective is not None:
-            shape, room = object_statistics(frames).shape.median, _ROOM
+            shape = object_statistics(frames).shape.median
     choice = look.settings_of(look.look_at(split.train).statistics, shape)
+    size, spread, limits, glimpse, scale, price, slots, search = choice.reasons
+    size_limits = choice.size_limits
+    if seen is not None:
+        size_limits, limits = _limits(seen, size_limits[1])
     bases = (SQAIRConfig(), *PRESETS.values())
     network = look.fitted_to_default(
         config.network,
         [base.network for base in bases],
         max_count=choice.slots,
         glimpse_size=choice.glimpse_size,
-        size_limits=tuple(round(limit / room, 2) for limit in choice.size_limits),
+        size_limits=size_limits,
         **({} if choice.search is None else {"search": choice.search}),
     )
-    size, spread, limits, glimpse, scale, price, slots, search = choice.reasons
     prior = look.fitted_to_default(
         config.prior,
         [base.prior for base in bases],
@@ -122,6 +128,15 @@ def _fitted(config: SQAIRConfig, split: Split) -> tuple[SQAIRConfig, list[str]]:
 def plane(seen: Perspective, height: float) -> tuple[float, float]:
     """The horizon, and the row where windows are as high as expected: `network.perspective`."""
     return round(seen.horizon, 2), round(seen.row(height / _ROOM), 2)
+
+
+def _limits(seen: Perspective, most: float) -> tuple[tuple[float, float], str]:
+    """Sizes of windows in a perspective, over the expected one: hardly an object is beyond; and why."""
+    deviation = max(seen.deviation, _LEAST_DEVIATION)
+    least, most = math.exp(-_SIGMAS * deviation), min(math.exp(_SIGMAS * deviation), most)
+    return (round(least / _ROOM, 2), round(most / _ROOM, 2)), (
+        f"of what it is where an object stands; heights differ from that by {seen.deviation:.0%}"
+    )
 
 
 def _whole_frames(config: SQAIRConfig) -> Tensor | None:

@@ -522,11 +522,14 @@ def _windows(network: NetworkConfig, prior: PriorConfig) -> SquashedWindows:
     if network.size_limits is not None:
         least, most = network.size_limits
     if network.perspective is not None:
+        horizon, row = network.perspective
+        seen = PerspectiveWindows(windows.reach, windows.unit, horizon=horizon, row=row)
         if network.measured_in is None:
-            least = 0.0  # parts of frames can be from where objects are smallest
+            # Parts of frames can be from the upper border, where objects are smallest, or from the lower one.
+            smallest, largest = seen.growth(torch.tensor([-1.0, 1.0])).tolist()
+            least, most = least * smallest, most * largest
         else:
-            horizon, row = network.perspective
-            windows = PerspectiveWindows(windows.reach, windows.unit, horizon=horizon, row=row)
+            windows = seen
     x, y = (1 / (1 + math.exp(-logit)) for logit in size_logits(network, prior))
     return replace(windows, least=(least * x, least * y), most=(min(most * x, 1.0), min(most * y, 1.0)))
 

@@ -31,6 +31,7 @@ _SHAPE = 1.25  # and whose sides are in another proportion than the median objec
 _FEWEST, _LINE = 30, 400  # objects that a line is drawn through
 _APART = 0.1  # half frames, of two that tell a slope
 _EXPLAINED = 0.6  # of how sizes differ, what perspective leaves at most
+_NORMAL = 1.4826  # standard deviations of a normal, of its median absolute deviation
 _FAST = 3.0  # sizes that an object moves at most from one frame to the next
 
 
@@ -83,6 +84,8 @@ class Perspective(NamedTuple):
     """By how many pixels one at the lower border is larger, positive."""
     unexplained: float
     """Median deviation of the logarithms of heights from it, over that from their median."""
+    deviation: float
+    """Standard deviation of these logarithms from it, 1.48 times the median one, as of a normal."""
 
     @property
     def horizon(self) -> float:
@@ -132,7 +135,8 @@ def perspective_of(video: Tensor, threshold: float = 0.08) -> Perspective | None
         return None
     left, all_of_it = (np.median(np.abs(np.log(height / typical))) for typical in (line, np.median(height)))
     unexplained = float(left / max(all_of_it, 1e-9))
-    return Perspective(middle, slope, unexplained) if unexplained < _EXPLAINED else None
+    deviation = float(_NORMAL * left)
+    return Perspective(middle, slope, unexplained, deviation) if unexplained < _EXPLAINED else None
 
 
 def object_statistics(video: Tensor, threshold: float = 0.25) -> ObjectStatistics:

@@ -1,5 +1,6 @@
 """What `--auto` chooses for SQAIR beside what a look tells of any model."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,6 +51,9 @@ def test_sizes_by_place_are_for_whole_frames_of_a_model_of_crops(
     height, width = config.prior.object_size or (0.0, 0.0)
     assert width == pytest.approx(height / 2, rel=0.05)
     assert 20 + 15 * row == pytest.approx(height / 1.1, abs=0.6)
+    assert config.network.size_limits == pytest.approx(
+        (math.exp(-0.15) / 1.1, math.exp(0.15) / 1.1), abs=0.006
+    )
     assert spoken[0].startswith(f"auto: network.perspective: ({horizon}, {row}) (in whole frames objects are")
     # The trained model sees crops, and knows of no place; that of whole frames does.
     shape = (1, *split.train.shape[-2:])

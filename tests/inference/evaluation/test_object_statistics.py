@@ -102,6 +102,16 @@ def test_on_a_plane_heights_tell_the_horizon() -> None:
     assert found.unexplained < 0.1
 
 
+def test_the_deviation_is_that_of_logarithms_of_heights() -> None:
+    rng = np.random.default_rng(0)
+    frames = [
+        plane(40 * factor, 30 * factor, 200)[n] for n, factor in enumerate(np.exp(rng.normal(0, 0.1, 200)))
+    ]
+    found = perspective_of(torch.stack(frames))
+    assert found is not None
+    assert found.deviation == pytest.approx(0.1, rel=0.2)
+
+
 def test_pairs_and_halves_do_not_move_the_horizon() -> None:
     """Every fourth object is cut in half, every fifth has another one below."""
     video = plane(40.0, 30.0, 60)
