@@ -12,8 +12,9 @@ the template's, which is computed once, is Baker and Matthews, 2004), a step sol
 $$ (J J^T / \sigma^2 + \Lambda) \, \Delta z = -(J r / \sigma^2 + \Lambda (z - m)), \quad \Lambda = diag(1 /
 \tau^2), $$
 
-in which the prior is one more observation. The matrix on the left is the curvature of E at its minimum, so
-`N(z, (J J^T / sigma^2 + Lambda)^-1)` is the Laplace approximation of the posterior.
+in which the prior is one more observation. Sizes that have limits stay within them: one that is at its limit
+and would go beyond is left out of the equations. The matrix on the left is the curvature of E at its minimum,
+so `N(z, (J J^T / sigma^2 + Lambda)^-1)` is the Laplace approximation of the posterior.
 """
 
 from __future__ import annotations
@@ -132,12 +133,12 @@ def align(
         if step < steps:
             pitch = coords[:, :2] * coords.new_tensor([2 / (size[1] - 1), 2 / (size[0] - 1)])
             most = torch.cat([torch.full_like(pitch, MOST_SIZE), MOST_SAMPLES * pitch / slope[:, 2:]], dim=-1)
-            step_to = where + equations.solve()
+            move = equations.solve()
             if windows.limited:
-                # A size at its limit that would go beyond stays, and the others go where they fit best then.
-                stays = (windows.within(step_to) == where) & (step_to != where)
-                step_to = where + equations.without(stays.to(where.dtype)).solve()
-            where = windows.within(where + (step_to - where).clamp(-most, most))
+                # A size at its limit that would go beyond stays, and the rest goes where it fits best then.
+                beyond = (windows.within(where + move) == where) & (move != 0)
+                move = equations.without(beyond.to(where.dtype)).solve()
+            where = windows.within(where + move.clamp(-most, most))
     return Aligned(where, equations.matrix, seen, area)
 
 
