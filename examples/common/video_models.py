@@ -221,10 +221,14 @@ def _generated(config: DataConfig, split: Literal["train", "test"], frames: int)
 def _load(source: str, frames: int) -> VideoSource:
     path = existing_path(source, GENERATED)
     data = VideoStore(path) if path.suffix in (".h5", ".hdf5") else load_clips(path)
+    _require_frames(source, data, frames)
+    return data
+
+
+def _require_frames(source: str, data: VideoSource, frames: int) -> None:
     shape = data.shape
     if shape[1] < frames:
         raise DataError(f"`{source}` has videos of {shape[1]} frames, fewer than the {frames} asked for")
-    return data
 
 
 def with_levels(config: DataConfig) -> DataConfig:
@@ -270,15 +274,17 @@ def camera_image(data: VideoSource, frames: int) -> Tensor:
     if not isinstance(data, VideoWindows):
         return median_frame(data, frames)
     samples = [sample_frames(video, stop) for video, _, stop, _ in data.stretches]
-    grounds = [np.median(sample, axis=0) for sample in samples]
-    for stretch, ground in zip(data.stretches, grounds, strict=True):
-        apart = float(np.abs(ground - grounds[0]).mean())
+    first = ground = np.median(samples[0], axis=0)
+    for stretch, sample in zip(data.stretches[1:], samples[1:], strict=True):
+        apart = float(np.abs(np.median(sample, axis=0) - first).mean())
         if apart > _OTHER_GROUND:
             raise DataError(
                 f"expected videos of one camera, but the grounds of {data.stretches[0].video.path} and "
                 f"{stretch.video.path} differ by {apart:.0f} of 255 grey values"
             )
-    return torch.from_numpy(np.median(np.concatenate(samples), axis=0)).float() / 255
+    if len(samples) > 1:
+        ground = np.median(np.concatenate(samples), axis=0)
+    return torch.from_numpy(ground).float() / 255
 
 
 def batches_of(
@@ -358,11 +364,11 @@ def held_out_videos(
         require_recorded(options.checkpoint, **records_of(source, *split))
         videos = split.test
         if options.frames not in (None, frames):
-            # Longer windows must not reach into what was trained on.
+            # Longer windows must not reach into what was trained on; clips have the length that they have.
             if isinstance(videos, VideoWindows):
                 videos = held_out_windows(source, videos.stretches, options.frames)
             else:
-                videos = load_data(source, options.frames).test
+                _require_frames(source.test_source or source.source, videos, options.frames)
     else:
         videos = load_data(source, options.frames or frames).test
     require_shape(options.data or source.source, videos.shape[2:], image_shape)

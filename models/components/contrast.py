@@ -43,6 +43,7 @@ def in_front(drawn: Tensor, behind: Tensor, covered: Tensor | None = None) -> Te
     Returns:
         `(..., C, H, W)`.
     """
-    if drawn.shape[-3] == 2 * behind.shape[-3]:
-        return behind + difference(drawn, behind.shape[-3])
-    return drawn + (behind if covered is None else (1 - covered).unsqueeze(-3) * behind)
+    channels = behind.shape[-3]
+    if covered is None or drawn.shape[-3] != channels:  # a contrast hides nothing
+        return behind + difference(drawn, channels)
+    return drawn + (1 - covered).unsqueeze(-3) * behind
