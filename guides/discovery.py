@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .. import checks
 from ..models.components.attention import Size
+from ..models.components.constants import constant
 from ..models.components.networks import LocScale, fill_output_bias, initialise, mlp
 from ..models.components.recurrent import VanillaRNN
 from ..models.components.slots import Slots, TrackedSlots, concatenate, stack_slots
@@ -165,7 +166,7 @@ class Discovery(SlotDiscovery):
     def _of_bounded_size(self, place: Tensor) -> Tensor:
         if self.size_range is None:
             return place
-        middle = place.new_tensor(self.size_logit)
+        middle = constant(self.size_logit, place)
         size = place[..., :2].clamp(middle - self.size_range, middle + self.size_range)
         return torch.cat([size, place[..., 2:]], dim=-1)
 

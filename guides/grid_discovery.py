@@ -11,6 +11,7 @@ from .. import checks
 from ..models.components.attention import Size
 from ..models.components.boxes import coords_to_boxes, iou
 from ..models.components.cells import Cells, Chosen
+from ..models.components.constants import constant
 from ..models.components.networks import LocScale, fill_output_bias, initialise, mlp
 from ..models.components.presence_vectors import BudgetedBernoulli
 from ..models.components.slots import Slots, TrackedSlots, slots_of, slots_present
@@ -70,7 +71,7 @@ class ObjectMap(nn.Module):
         """Features of the cells, `(..., K, M)`, of slots `(..., N, .)`; absent ones count for nothing."""
         said = self.network(torch.cat([slots.z_what, slots.z_where], dim=-1))
         away = self.cells.centres(said) - self.cells.windows(slots.z_where)[..., 2:].unsqueeze(-2)
-        away = away * away.new_tensor([self.cells.columns, self.cells.rows])  # in half cells
+        away = away * constant((self.cells.columns, self.cells.rows), away)  # in half cells
         near = torch.exp(-0.5 * away.square().sum(-1)) * slots.z_pres.unsqueeze(-1)  # (..., N, K)
         return near.transpose(-1, -2) @ said
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..models.components.attention import Size, crop
+from ..models.components.constants import constant
 from .second_look import centre_of_ink
 
 SMOOTHING = 0.2
@@ -46,7 +47,7 @@ def peak_of_ink(images: Tensor, size: tuple[float, float], glimpse_size: Size, s
     x, y = best % width, best.div(width, rounding_mode="floor")
     centre = torch.stack([x * (2 / max(1, width - 1)), y * (2 / max(1, height - 1))], dim=-1) - 1
     centre = centre.to(images.dtype)
-    window = images.new_tensor(size).expand_as(centre)
+    window = constant(size, images).expand_as(centre)
     for _ in range(steps):
         seen = crop(images, torch.cat([window, centre], dim=-1), glimpse_size)
         centre = (centre + window * centre_of_ink(seen)).clamp(-FARTHEST, FARTHEST)
@@ -82,8 +83,8 @@ def edge_of_ink(
     inwards = along[start] + size[axis] * INNER
     centre = torch.stack([-inwards if last else inwards, beside], dim=-1)
     centre = centre if axis == 0 else centre.flip(-1)
-    window = images.new_tensor(size).expand_as(centre)
-    free = torch.tensor([float(axis == 1), float(axis == 0)], device=centre.device, dtype=centre.dtype)
+    window = constant(size, images).expand_as(centre)
+    free = constant((float(axis == 1), float(axis == 0)), centre)
     for _ in range(steps):
         seen = crop(images, torch.cat([window, centre], dim=-1), glimpse_size)
         centre = (centre + free * window * centre_of_ink(seen)).clamp(-FARTHEST, FARTHEST)
@@ -98,7 +99,7 @@ def window_at(windows: Any, size: tuple[float, float], centre: Tensor) -> Tensor
         size: width and height relative to those of the image, where they grow by one.
         centre: x and y, `(R, 2)`.
     """
-    sizes = windows.growth(centre[..., 1:]) * centre.new_tensor(size)
+    sizes = windows.growth(centre[..., 1:]) * constant(size, centre)
     where: Tensor = windows.inverse(torch.cat([sizes, centre], dim=-1))
     return where
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..models.components.attention import Size, crop
+from ..models.components.constants import constant
 from ..models.components.networks import initialise, mlp
 from ..models.components.windows import SquashedWindows
 
@@ -78,4 +79,4 @@ class SecondLook(nn.Module):
         glimpses = crop(images, torch.cat([self.enlarge * size, shift], dim=-1), self.glimpse_size)
         seen = torch.cat([centre_of_ink(glimpses), self.features(glimpses)], dim=-1)
         loc, raw_scale = self.correction(seen).chunk(2, dim=-1)
-        return torch.cat([loc * loc.new_tensor(self.units), raw_scale], dim=-1)
+        return torch.cat([loc * constant(self.units, loc), raw_scale], dim=-1)

@@ -49,6 +49,7 @@ from .. import checks
 from ..models.components.active_set import ActiveSet
 from ..models.components.alignment import Aligned, align
 from ..models.components.attention import Size, crop
+from ..models.components.constants import constant
 from ..models.components.networks import LocScale, fill_output_bias, initialise, mlp
 from ..models.components.normal_mixture import Mixture
 from ..models.components.provisional import Decision, Provisional
@@ -395,7 +396,7 @@ class TrackingPropagation(ActiveSet, nn.Module):
         where_from = torch.cat([features, self._told(found.where), off, scale.log() / 5], dim=-1)
         shift, raw_scale = self.correction(where_from).chunk(2, dim=-1)
         loc, scale = self._look_again(image, explained, found.where, scale)
-        loc = loc + shift * shift.new_tensor(CORRECTION)
+        loc = loc + shift * constant(CORRECTION, shift)
         scale = scale * (0.3 * raw_scale).exp() + self.where_floor
         return Proposed(
             Mixture(

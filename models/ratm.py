@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from .components.attention import Size
 from .components.boxes import middles
+from .components.constants import constant
 from .components.gaussian_read import RATM_EPSILON, gaussian_read
 from .components.gaussian_windows import (
     GaussianWindow,
@@ -161,7 +162,7 @@ class KTHWindows:
 
 
 def _moved(parameters: Tensor, shift: Tensor, size: Size) -> Tensor:
-    share = shift / shift.new_tensor([size[1], size[0]])
+    share = shift / constant((size[1], size[0]), shift)
     return torch.cat([parameters[..., :2] + share, parameters[..., 2:]], dim=-1)
 
 

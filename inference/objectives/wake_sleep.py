@@ -147,7 +147,7 @@ def _dreamt(trace: Trace) -> Callable[[Site], Tensor | None]:
         mask = value_mask(trace.nodes[site["name"]])
         if isinstance(mask, bool):
             return value if mask else None
-        return torch.where(mask, value, fn.sample())
+        return torch.where(mask, value, fn())
 
     return choose
 

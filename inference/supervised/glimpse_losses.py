@@ -63,8 +63,8 @@ def pose_error(predicted: Tensor, joints: Tensor, seen: Tensor | None = None) ->
     # errors[..., p, q] is that of the prediction p as the person q
     errors = (predicted.unsqueeze(3) - joints.unsqueeze(2)).square().mean(dim=(-2, -1))
     errors = torch.where(here.unsqueeze(2), errors, 0.0)
-    people = range(predicted.shape[2])
-    sums = [errors[..., people, list(order)].sum(-1) for order in itertools.permutations(people)]
+    orders = itertools.permutations(range(predicted.shape[2]))
+    sums = [torch.stack([errors[..., p, q] for p, q in enumerate(order)]).sum(0) for order in orders]
     return torch.stack(sums).amin(0)
 
 

@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .attention import crop
+from .constants import constant
 from .networks import LocScale
 from .template_matching import sample_area
 from .windows import SquashedWindows
@@ -123,7 +124,7 @@ def align(
         residual = (seen[:, :-1] - weight * template).clamp(-OUTLIER, OUTLIER)
         slope = windows.slope(coords)
         equations = normal_equations(
-            basis * (slope / coords[:, [0, 1, 0, 1]]).unsqueeze(-1),
+            basis * (slope / coords[:, :2].repeat(1, 2)).unsqueeze(-1),
             residual.flatten(1),
             weight.expand_as(residual).flatten(1),
             area / scale**2,
@@ -131,7 +132,7 @@ def align(
             prior,
         )
         if step < steps:
-            pitch = coords[:, :2] * coords.new_tensor([2 / (size[1] - 1), 2 / (size[0] - 1)])
+            pitch = coords[:, :2] * constant((2 / (size[1] - 1), 2 / (size[0] - 1)), coords)
             most = torch.cat([torch.full_like(pitch, MOST_SIZE), MOST_SAMPLES * pitch / slope[:, 2:]], dim=-1)
             move = equations.solve()
             if windows.limited:

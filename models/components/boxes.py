@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .attention import Size
+from .constants import constant
 
 INK = 0.25
 """What is brighter belongs to an object, as a share of its brightest pixel."""
@@ -17,7 +18,7 @@ INK = 0.25
 
 def _spans(size: Size, like: Tensor) -> Tensor:
     """`(W - 1, H - 1)`: the distance between the first and the last pixel centre of each axis."""
-    return torch.tensor([size[1] - 1, size[0] - 1], device=like.device, dtype=like.dtype)
+    return constant((size[1] - 1, size[0] - 1), like)
 
 
 def coords_to_boxes(coords: Tensor, size: Size) -> Tensor:
@@ -63,7 +64,7 @@ def box_within_image(boxes: Tensor, size: Size) -> Tensor:
         boxes: `(..., 4)`, `(left, top, width, height)` in pixels.
         size: height and width of the image.
     """
-    largest = torch.tensor([size[1], size[0]], device=boxes.device, dtype=boxes.dtype)
+    largest = constant((size[1], size[0]), boxes)
     middle = middles(boxes)
     extent = boxes[..., 2:].minimum(largest)
     inside = torch.cat([middle.clamp(min=0).minimum(largest) - extent / 2, extent], dim=-1)
@@ -115,7 +116,7 @@ def boxes_inside(boxes: Tensor, size: Size) -> Tensor:
         boxes: `(left, top, width, height)` in pixels.
         size: height and width of the image.
     """
-    border = torch.tensor([size[1], size[0]], device=boxes.device, dtype=boxes.dtype)
+    border = constant((size[1], size[0]), boxes)
     start = boxes[..., :2].clamp(min=0)
     extent = torch.minimum(boxes[..., :2] + boxes[..., 2:], border) - start
     inside = (extent > 0).all(-1, keepdim=True)

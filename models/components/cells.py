@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ... import checks
+from .constants import constant
 from .windows import SquashedWindows
 
 
@@ -78,7 +79,7 @@ class Cells:
             centres: of the cells, `(..., 2)`.
         """
         size, shift = local.split(2, dim=-1)
-        reach = shift.new_tensor([2 / self.columns, 2 / self.rows])
+        reach = constant((2 / self.columns, 2 / self.rows), shift)
         centre = centres + reach * shift.tanh()
         axes = [self.windows.inverse_shift(centre[..., axis], axis) for axis in (0, 1)]
         return torch.cat([size, torch.stack(axes, dim=-1)], dim=-1)

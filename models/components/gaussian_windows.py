@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from .attention import Size, clip_straight_through
+from .constants import constant
 
 MIN_SIGMA = 0.3
 """Windows are kept at least this wide, in pixels: narrower filters read the nearest pixel, or nothing between
@@ -146,8 +147,8 @@ def window_within_image(window: GaussianWindow, size: Size, glimpse_size: Size) 
         glimpse_size: height and width of the glimpse, at least 2 x 2.
     """
     centre, stride, sigma = window
-    borders = centre.new_tensor([size[1], size[0]]) - 0.5
-    widest = centre.new_tensor(_ratios(size, glimpse_size))
+    borders = constant((size[1], size[0]), centre) - 0.5
+    widest = constant(_ratios(size, glimpse_size), centre)
     return GaussianWindow(
         centre + (centre.clamp(min=-0.5).minimum(borders) - centre).detach(),
         stride + (stride.clamp(min=-widest, max=widest) - stride).detach(),

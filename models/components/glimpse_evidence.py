@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .boxes import middles
+from .constants import constant
 from .correlation import bands, deviations, template_kernels, top_of_parabola
 from .gaussian_read import HART_EPSILON, gaussian_read
 from .gaussian_windows import GaussianWindow, SigmaRule, smooth_knee_sigma
@@ -188,7 +189,7 @@ class GlimpseEvidence(nn.Module):
             extent.prod(-1, keepdim=True).sqrt() / _SAMPLES_PER_SIDE,
             extent.amax(-1, keepdim=True) / (self.samples - 1),
         )
-        strides = stride / stride.new_tensor(_SCALES)[:, None, None]
+        strides = stride / constant(_SCALES, stride)[:, None, None]
         seen = self._looks(frame, middles(box), strides, self.samples)
         half = extent / (2 * stride)
         cells = torch.arange(self.samples, device=box.device, dtype=box.dtype) - (self.samples - 1) / 2

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .attention import Size
+from .constants import constant
 
 
 def require_pixels(
@@ -81,7 +82,7 @@ def require_first_boxes(boxes: Tensor, batch_size: int, size: Size, check_values
     if not check_values:
         return
     start, extent = boxes.split(2, dim=-1)
-    frame = boxes.new_tensor([size[1], size[0]])
+    frame = constant((size[1], size[0]), boxes)
     for wrong, expected in (
         (~boxes.isfinite(), "finite"),
         (extent <= 0, "of positive width and height"),

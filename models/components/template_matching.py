@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .attention import crop
+from .constants import constant
 
 
 def observe(images: Tensor, explained: Tensor, hides: bool) -> Tensor:
@@ -102,8 +103,8 @@ def search(observed: Tensor, template: Tensor, coords: Tensor, margin: int, pool
     if any(length % pool for length in (*size, margin)):
         raise ValueError(f"`margin` {margin} and templates of {size} must be multiples of `pool` {pool}.")
     height, width = (length + 2 * margin for length in size)
-    pitch = coords[:, :2] * coords.new_tensor([2 / (size[1] - 1), 2 / (size[0] - 1)])
-    enlarge = coords.new_tensor([(width - 1) / (size[1] - 1), (height - 1) / (size[0] - 1)])
+    pitch = coords[:, :2] * constant((2 / (size[1] - 1), 2 / (size[0] - 1)), coords)
+    enlarge = constant(((width - 1) / (size[1] - 1), (height - 1) / (size[0] - 1)), coords)
     region = crop(observed, torch.cat([coords[:, :2] * enlarge, coords[:, 2:]], dim=-1), (height, width))
     region, small = F.avg_pool2d(region, pool), F.avg_pool2d(template, pool)
     kernel = torch.cat([2 * small, -small.square().sum(1, keepdim=True)], dim=1)

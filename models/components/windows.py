@@ -16,6 +16,7 @@ from .attention import (
     coords_to_air,
     sqair_squash,
 )
+from .constants import constant
 
 _MOST_GROWTH = 3.0
 
@@ -72,15 +73,15 @@ class SquashedWindows:
         """Coords `(s_x, s_y, t_x, t_y)`, see `attention`, of `(..., 4)`."""
         if self.unit == (1.0, 1.0) and not self.limited:
             return sqair_squash(z_where, self.reach)
-        unit, share = z_where.new_tensor(self.unit), z_where[..., :2].sigmoid()
+        unit, share = constant(self.unit, z_where), z_where[..., :2].sigmoid()
         if self.limited:
-            share = share.clamp(share.new_tensor(self.least), share.new_tensor(self.most))
+            share = share.clamp(constant(self.least, share), constant(self.most, share))
         size = clip_straight_through(unit * share, MIN_SCALE)
         return torch.cat([size, self.reach * (unit * z_where[..., 2:] / self.reach).tanh()], dim=-1)
 
     def inverse(self, coords: Tensor) -> Tensor:
         """`z_where` of coords `(..., 4)`; those that no finite one has are moved within what one has."""
-        size = (coords[..., :2] / coords.new_tensor(self.unit)).clamp(1e-4, 1 - 1e-4).logit()
+        size = (coords[..., :2] / constant(self.unit, coords)).clamp(1e-4, 1 - 1e-4).logit()
         shifts = [self.inverse_shift(coords[..., 2 + axis], axis) for axis in (0, 1)]
         return self.within(torch.cat([size, torch.stack(shifts, dim=-1)], dim=-1))
 
@@ -88,7 +89,7 @@ class SquashedWindows:
         """The nearest `z_where` `(..., 4)` whose size is not beyond its limits."""
         if not self.limited:
             return z_where
-        least, most = (z_where.new_tensor(limit).logit() for limit in (self.least, self.most))
+        least, most = (constant(limit, z_where).logit() for limit in (self.least, self.most))
         return torch.cat([z_where[..., :2].clamp(least, most), z_where[..., 2:]], dim=-1)
 
     @property
@@ -111,7 +112,7 @@ class SquashedWindows:
 
     def slope(self, coords: Tensor) -> Tensor:
         """Derivative of the coords `(..., 4)` in `z_where`, each by its own; at limits, within them."""
-        unit = coords.new_tensor(self.unit)
+        unit = constant(self.unit, coords)
         size, shift = coords[..., :2], coords[..., 2:] / self.reach
         return torch.cat([size * (1 - size / unit), unit * (1 - shift.square())], dim=-1)
 

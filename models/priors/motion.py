@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..components.attention import clip_straight_through
+from ..components.constants import constant
 from ..components.messages import Messages
 from ..components.networks import initialise, inverse_softplus, mlp
 from ..components.normal_mixture import Mixture, NormalMixture
@@ -174,13 +175,13 @@ class MotionPrior(nn.Module):
         size, raw_size, shift, raw_shift, logits, bounce = said
         pairs = (*shift.shape[:-1], COMPONENTS, 2)
         before = where[..., :2]
-        back = self.size_pull * (before.new_tensor(self.size) - before)
+        back = self.size_pull * (constant(self.size, before) - before)
         size_loc = (before + back + 0.005 * size).unsqueeze(-2).expand(pairs)
         size_scale = (F.softplus(raw_size) + self.size_floor).unsqueeze(-2).expand(pairs)
         step = motion.velocity(where)[..., 2:]
         steps = torch.stack([step, torch.zeros_like(step), bounce.tanh() * step], dim=-2)
         loc = where[..., None, 2:] + steps + 0.1 * shift.unflatten(-1, (COMPONENTS, 2))
-        reach = loc.new_tensor(self.reach)
+        reach = constant(self.reach, loc)
         loc = clip_straight_through(loc, -reach, reach)
         scale = F.softplus(raw_shift).unflatten(-1, (COMPONENTS, 2)) + self.shift_floor
         mixture = Mixture(torch.cat([size_loc, loc], dim=-1), torch.cat([size_scale, scale], dim=-1), logits)
