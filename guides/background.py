@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..models.background import BackgroundVAE, CameraBackground, StaticBackground
-from ..models.components.contrast import contrast
+from ..models.components.contrast import Contrast
 from ..models.components.correlation import fast_length
 from ..models.components.networks import LocScale, initialise
 from ..models.priors.discovery import MIN_SCALE
@@ -83,17 +83,19 @@ class CameraBackgroundGuide(nn.Module):
 
     Args:
         background: the model's.
+        contrast: how objects stand out from it, the model's decoder's.
     """
 
-    def __init__(self, background: CameraBackground) -> None:
+    def __init__(self, background: CameraBackground, contrast: Contrast = Contrast()) -> None:  # noqa: B008
         super().__init__()
         self.background = background
+        self.contrast = contrast
 
     @torch.no_grad()
     def look(self, video: Tensor) -> Behind:
         """Contrasts of the frames to their part of the image, `(B, T, 2 C, H, W)`, and the views, `(B,)`."""
         view = self.views(video.mean(1))
-        return Behind(contrast(video, self.background.part(view).unsqueeze(-4)), view)
+        return Behind(self.contrast.of(video, self.background.part(view).unsqueeze(-4)), view)
 
     def views(self, images: Tensor) -> Tensor:
         """Where images `(B, C, H, W)` fit best, `(B,)`."""

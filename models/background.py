@@ -80,7 +80,7 @@ class CameraBackground(nn.Module):
     with top y, left x, and m = 1 where left and right are exchanged. Frames as large as the image, if they
     are not mirrored, have one view, and no statement.
 
-    Objects are drawn as contrasts to it, see `components.contrast`: they may be darker.
+    Objects are drawn as contrasts to it, see `components.Contrast`: they may be darker.
 
     Args:
         image: `(C, H', W')`, grey values in [0, 1], to start from; see `StaticBackground`.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import checks
-from .components.contrast import in_front
+from .components.contrast import Contrast
 from .components.layers import EPSILON, Composite, soft_over
 from .components.windows import SquashedWindows
 from .object_decoder import ObjectDecoder
@@ -32,6 +32,7 @@ class LayeredDecoder(ObjectDecoder):
         windows: what `z_where` means; the guide must be given the same.
         softness: of the order of depths.
         coverage_logit: added to the logits of coverage: objects are to be seen at first.
+        contrast: what twice as many channels as the background has mean in front of it.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class LayeredDecoder(ObjectDecoder):
         windows: SquashedWindows = SquashedWindows(),  # noqa: B008
         softness: float = 0.5,
         coverage_logit: float = 1.0,
+        contrast: Contrast = Contrast(),  # noqa: B008
     ) -> None:
         super().__init__()
         checks.at_least(1, image_shape=image_shape)
@@ -51,6 +53,7 @@ class LayeredDecoder(ObjectDecoder):
         self.windows = windows
         self.softness = softness
         self.coverage_logit = coverage_logit
+        self.contrast = contrast
         self.clamp = True
         self.has_background = False
 
@@ -65,13 +68,12 @@ class LayeredDecoder(ObjectDecoder):
             z_what: appearances.
             z_depth: depths, `(..., N, 1)`.
             behind: the background, `(..., C, H, W)`, black by default; with half as many channels as colours
-            these
-                are contrasts to it, see `components.contrast`.
+                these are contrasts to it.
         """
         premultiplied, coverage, (weights, covered) = self._layers(z_pres, z_where, z_what, z_depth)
         shares = weights / (coverage + EPSILON)
         canvas = (shares.unsqueeze(-3) * premultiplied).sum(-4)
-        return canvas if behind is None else in_front(canvas, behind, covered)
+        return canvas if behind is None else self.contrast.in_front(canvas, behind, covered)
 
     def segments(self, slots: Any) -> Tensor:
         """The slot whose object has the greatest part in each pixel, `(..., H, W)`, int64.

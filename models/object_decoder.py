@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from .components.active_set import ActiveSet
 from .components.attention import paste
 from .components.boxes import INK, boxes_inside, object_boxes
+from .components.constants import constant
+from .components.contrast import Contrast
 from .components.slots import TrackedSlots
 from .components.windows import SquashedWindows
 
@@ -22,6 +24,7 @@ class ObjectDecoder(ActiveSet, nn.Module, ABC):
         windows: what `z_where` means; the guide must be given the same.
         clamp: whether objects hide each other, so that no pixel is brighter than one.
         has_background: whether something is drawn that is no object.
+        contrast: what glimpses of twice as many channels as the background have mean in front of it.
         ink: what belongs into the box of an object, see `object_boxes`.
     """
 
@@ -29,6 +32,7 @@ class ObjectDecoder(ActiveSet, nn.Module, ABC):
     windows: SquashedWindows
     clamp: bool
     has_background: bool
+    contrast: Contrast = Contrast()
     ink: float = INK
 
     @abstractmethod
@@ -39,6 +43,10 @@ class ObjectDecoder(ActiveSet, nn.Module, ABC):
         """Each object alone at its place, on black, `(..., N, C, H, W)`; absent ones black."""
         glimpses = self.where_present(self.glimpses, slots.z_pres, slots.z_what)
         return self.place(glimpses * slots.z_pres[..., None, None, None], slots.z_where)
+
+    def added(self, slots: TrackedSlots, channels: int) -> Tensor:
+        """What each object alone adds to images of so many channels, `(..., N, C, H, W)`."""
+        return self.contrast.added(self.objects(slots), channels)
 
     def segments(self, slots: TrackedSlots) -> Tensor:
         """The slot whose object is seen at each pixel, `(..., H, W)`, int64; -1 where there is none.
@@ -72,7 +80,7 @@ class ObjectDecoder(ActiveSet, nn.Module, ABC):
         """
         height, width = self.mean_image.shape[-2:]
         coords = self.windows(slots.z_where)
-        half = coords.new_tensor([width - 1, height - 1]) / 2
+        half = constant((width - 1, height - 1), coords) / 2
         moved = (coords[..., 2:] * half).round()
         middle = torch.cat([coords[..., :2], coords[..., 2:] - moved / half], dim=-1)
         glimpses = self.where_present(self.glimpses, slots.z_pres, slots.z_what)

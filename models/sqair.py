@@ -25,7 +25,7 @@ from .. import checks
 from .background import Background
 from .components.active_set import ActiveSet, Rows
 from .components.attention import clip_straight_through, paste_matrices
-from .components.contrast import in_front
+from .components.contrast import Contrast
 from .components.frames import Frames
 from .components.inputs import require_pixels
 from .components.likelihood import GaussianImage, pixel_scale
@@ -112,6 +112,7 @@ class SceneDecoder(ObjectDecoder):
             draw, and make of a picture that is alone on black something that cannot be searched for.
         background: whether the mean image is learned, stays as it is given (fixed), or is not drawn at all
             (none); then it says no more than the size of frames, and is not in checkpoints.
+        contrast: what glimpses of twice the channels mean, in front of a background.
     """
 
     def __init__(
@@ -122,6 +123,7 @@ class SceneDecoder(ObjectDecoder):
         windows: SquashedWindows = SquashedWindows(),  # noqa: B008
         clamp: bool = False,
         background: Literal["learned", "fixed", "none"] = "learned",
+        contrast: Contrast = Contrast(),  # noqa: B008
     ) -> None:
         super().__init__()
         checks.finite(output_scale=output_scale)
@@ -133,6 +135,7 @@ class SceneDecoder(ObjectDecoder):
         self.output_scale = nn.Parameter(torch.tensor(output_scale))
         self.windows = windows
         self.clamp = clamp
+        self.contrast = contrast
         self.has_background = background != "none"
 
     def forward(
@@ -145,8 +148,7 @@ class SceneDecoder(ObjectDecoder):
             z_where: places.
             z_what: appearances.
             behind: the background, `(..., C, H, W)`, to which objects are added; or, if glimpses have twice
-            its
-                channels, to which they are contrasts, see `components.contrast`.
+                its channels, to which they are contrasts.
         """
         glimpses = self.where_present(self.glimpses, z_pres, z_what)
         height, width = self.mean_image.shape[-2:]
@@ -163,7 +165,7 @@ class SceneDecoder(ObjectDecoder):
             covered = (20 * occupancy - 10).sigmoid().unsqueeze(-3)
             canvas = canvas + covered * self.mean_image
         if behind is not None:
-            canvas = in_front(canvas, behind)
+            canvas = self.contrast.in_front(canvas, behind)
         return clip_straight_through(canvas, 0.0, 1.0) if self.clamp else canvas
 
     def glimpses(self, z_what: Tensor) -> Tensor:

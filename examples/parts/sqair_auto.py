@@ -35,42 +35,39 @@ def chosen(config: SQAIRConfig, speak: bool) -> tuple[SQAIRConfig, Split]:
     )
     if not (config.auto and knows_camera):
         return found, split
-    own = found.prior.likelihood_scale == config.prior.likelihood_scale
-    found = in_front_of_camera(found, own)
+    found = in_front_of_camera(found)
     if speak:
         print(
-            f"auto: network.background: camera, so frames are not prepared; prior.likelihood_scale is "
-            f"{found.prior.likelihood_scale} of theirs"
+            f"auto: network.contrast: {found.network.contrast} (network.background: camera, so frames are "
+            "not prepared, but what stands out from its image is)"
         )
     return found, load_data(found.data, found.frames)
 
 
-def in_front_of_camera(config: SQAIRConfig, own_scale: bool = False) -> SQAIRConfig:
-    """A configuration for differences to a ground, made one for frames as they are.
-
-    Args:
-        config: of differences.
-        own_scale: whether its likelihood scale is a user's, of frames as they are.
+def in_front_of_camera(config: SQAIRConfig) -> SQAIRConfig:
+    """A configuration for frames as they are, made one for what stands out from their ground.
 
     Raises:
         FieldError: if what was prepared is not the difference to an image of a camera that stands still.
     """
-    data, prior = config.data, config.prior
+    data, network = config.data, config.network
     prepare = data.prepare
     if prepare.background not in ("none", "median"):
         raise FieldError(
             "network.background",
             "must be another than camera where the light changes or the camera moves (the ground that "
             f"objects stand out from is {prepare.background!r})",
-            config.network.background,
+            network.background,
         )
-    share = ((255.0 if prepare.white is None else prepare.white) - (prepare.black or 0.0)) / 255
-    scale = prior.likelihood_scale if own_scale else round(prior.likelihood_scale * share, 4)
+    levels = (prepare.black or 0.0) / 255, (255.0 if prepare.white is None else prepare.white) / 255
     cut = "motion" if data.cut == "activity" else data.cut
+    contrast = network.contrast
+    if contrast == SQAIRConfig().network.contrast:
+        contrast = round(levels[0], 4), round(levels[1], 4)
     return replace(
         config,
         data=replace(data, prepare=Preparation(), cut=cut),
-        prior=replace(prior, likelihood_scale=scale),
+        network=replace(network, contrast=contrast),
     )
 
 

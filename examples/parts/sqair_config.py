@@ -19,6 +19,7 @@ from whatwhere.examples.parts.warm_start_config import (
     WarmStartConfig,
 )
 from whatwhere.inference.training import TrainingConfig, runtime_field
+from whatwhere.models.components import Contrast
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,11 @@ class NetworkConfig:
     """
     camera: tuple[int, int] | None = None
     """Height and width of that camera's image; by default those of the training video's frames."""
+    contrast: tuple[float, float] = (0.0, 1.0)
+    """Least and greatest difference to the camera's image that objects have, of grey values in [0, 1]: what
+    differs by less is noise to those who look for objects, what differs by the greatest is white to them, see
+    `models.components.Contrast`. `auto` finds them.
+    """
     layers: bool = False
     """Whether objects hide each other, in an order of depths `z_depth` that is inferred, and hide what is
     behind them, see `models.LayeredDecoder`; otherwise they are added.
@@ -179,6 +185,11 @@ class NetworkConfig:
         checks.positive(self, "size_limits")
         if self.size_limits is not None and not self.size_limits[0] < 1 < self.size_limits[1]:
             raise FieldError("size_limits", "must be a number below 1 and one above it", self.size_limits)
+        checks.share(self, "contrast")
+        if not self.contrast[0] < self.contrast[1]:
+            raise FieldError("contrast", "must be black and a white above it", self.contrast)
+        if self.contrast != (0.0, 1.0) and self.background != "camera":
+            raise ValueError(f'`contrast` is for `background` "camera", got {self.background!r}')
         checks.finite(self, "perspective")
         if self.perspective is not None and not self.perspective[0] < self.perspective[1]:
             raise FieldError(
@@ -200,6 +211,11 @@ class NetworkConfig:
     def behind(self) -> bool:
         """Whether objects are added to a background of the whole frame."""
         return self.background in ("static", "vae", "camera")
+
+    @property
+    def seen_contrast(self) -> Contrast:
+        """How objects stand out from the image of a camera that is known."""
+        return Contrast(*self.contrast)
 
     @property
     def channels(self) -> int:
@@ -252,7 +268,7 @@ class PriorConfig:
     shift_scale: float | None = None
     """Standard deviation of the places of new objects, with the same defaults."""
     likelihood_scale: float = 0.3
-    """Standard deviation of the pixels."""
+    """Standard deviation of the pixels, or of contrasts to a camera's image."""
     truncate: bool = True
     """Whether no more is discovered than there are free slots; in the authors' code it is not so."""
 

@@ -245,7 +245,7 @@ def build(
         _discovery_prior(network, prior, windows, depth),
         latent_encoder,
         _scene_decoder(network, glimpse_shape, mean_image, windows),
-        prior.likelihood_scale,
+        prior.likelihood_scale * network.seen_contrast.range,
         prior.truncate,
         background,
     )
@@ -293,13 +293,14 @@ def _scene_decoder(
     if network.layers:
         channels, height, width = glimpse_shape
         covering = _decoder(network, (channels + 1, height, width))
-        return LayeredDecoder(covering, (*mean_image.shape,), windows)
+        return LayeredDecoder(covering, (*mean_image.shape,), windows, contrast=network.seen_contrast)
     return SceneDecoder(
         _decoder(network, glimpse_shape),
         mean_image,
         windows=windows,
         clamp=network.clamp,
         background=_of_decoder(network),
+        contrast=network.seen_contrast,
     )
 
 
@@ -328,7 +329,7 @@ def _background(network: NetworkConfig, image: Tensor) -> tuple[Background | Non
         assert network.image_shape is not None
         # Training windows may be mirrored; frames that the model was fitted to afterwards are not.
         camera = CameraBackground(image, network.image_shape[1:], mirror=network.measured_in is None)
-        return camera, CameraBackgroundGuide(camera)
+        return camera, CameraBackgroundGuide(camera, network.seen_contrast)
     if network.background == "static":
         static = StaticBackground(image)
         return static, StaticBackgroundGuide(static)

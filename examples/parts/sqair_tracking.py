@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
@@ -391,9 +391,8 @@ class _Followed:
         own = islice(own_frames(self.options.video, self.number), self.first, None)
         for found in infer_parts(model, guide, self._given(), particles):
             frames = torch.from_numpy(np.stack(list(islice(own, len(found.frames)))))
-            tracks, scores = scored_tracks(
-                found.frames, self.given, model.decoder.objects, model.decoder.boxes
-            )
+            added = partial(model.decoder.added, channels=self.given.shape[2])
+            tracks, scores = scored_tracks(found.frames, self.given, added, model.decoder.boxes)
             in_given = self._linker(Tracks(*(x[0].cpu() for x in tracks)))
             if self.true is not None:
                 self._found.append(in_given)

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...models.components.contrast import difference
 from ...models.components.slots import TrackedSlots
 from .tracking_metrics import Tracks
 
@@ -28,8 +27,7 @@ def explained_shares(images: Tensor, canvases: Tensor, objects: Tensor, boxes: T
     Args:
         images: `(..., C, H, W)`.
         canvases: what the model draws, the same shape.
-        objects: what it draws of each object, `(..., N, C, H, W)`, or `(..., N, 2 C, H, W)` as a contrast;
-            the canvas is their sum on a background.
+        objects: what each object adds to it, `(..., N, C, H, W)`.
         boxes: theirs, `(..., N, 4)` in pixels.
 
     Returns:
@@ -38,7 +36,7 @@ def explained_shares(images: Tensor, canvases: Tensor, objects: Tensor, boxes: T
     rest = (images - canvases).unsqueeze(-4)  # rest.shape = (..., 1, C, H, W)
     within = _within(boxes, images.shape[-2:]).unsqueeze(-3)
     with_object = (rest.square() * within).sum((-3, -2, -1))
-    without = ((rest + difference(objects, images.shape[-3])).square() * within).sum((-3, -2, -1))
+    without = ((rest + objects).square() * within).sum((-3, -2, -1))
     return torch.where(without > 0, 1 - with_object / without.clamp(min=1e-12), 0.0).clamp(0, 1)
 
 
@@ -53,7 +51,7 @@ def scored_tracks(
     Args:
         frames: T of a model, with `slots` `(B, N, .)` and `canvas` `(B, C, H, W)`.
         video: what they are of, `(B, T, C, H, W)`.
-        draw_objects: draws each object alone at its place, see `explained_shares`.
+        draw_objects: what each object adds to the canvas, see `explained_shares`.
         find_boxes: boxes around them, `(B, N, 4)`.
 
     Returns:

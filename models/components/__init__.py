@@ -42,6 +42,7 @@ from .clip_features import (
     PlacesContext,
     UnboundedPlaces,
 )
+from .contrast import Contrast
 from .correlation import normalised_cross_correlation
 from .dynamic_filters import DynamicFilterLayer, DynamicFilters, dynamic_convolution
 from .feature_extractors import (
@@ -146,6 +147,7 @@ __all__ = [
     "Chosen",
     "ExchangeablePresence",
     "Composite",
+    "Contrast",
     "soft_over",
     "Messages",
     "latents",

@@ -2,48 +2,74 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-
-def contrast(images: Tensor, behind: Tensor) -> Tensor:
-    """What is brighter than the background, and then what is darker, of each channel.
-
-    Both are on black, as the ON and OFF cells of a retina see them, so that whatever looks for bright objects
-    on black finds both.
-
-    Args:
-        images: `(..., C, H, W)`.
-        behind: the background, `(..., C, H, W)`.
-
-    Returns:
-        `(..., 2 C, H, W)`, not negative.
-    """
-    signed = images - behind
-    return torch.cat([signed.relu(), (-signed).relu()], dim=-3)
+from ... import checks
 
 
-def difference(drawn: Tensor, channels: int) -> Tensor:
-    """What colours, or a contrast, add to an image of so many channels, `(..., C, H, W)`."""
-    if drawn.shape[-3] != 2 * channels:
-        return drawn
-    brighter, darker = drawn.chunk(2, dim=-3)
-    return brighter - darker
+@dataclass(frozen=True)
+class Contrast:
+    r"""What is brighter than the background, and what is darker, as images of objects on black.
 
+    $$c^\pm = \max(0, (\pm(x - b) - black) / (white - black)), \quad x = b + (white - black) (c^+ - c^-),$$
 
-def in_front(drawn: Tensor, behind: Tensor, covered: Tensor | None = None) -> Tensor:
-    """An image of which something is drawn in front of a background.
+    as the ON and OFF cells of a retina see them: whatever looks for bright objects on black finds both. What
+    differs by less than `black` is noise of the background to those who look; what differs by `white` is
+    as bright as a canvas that is clamped to [0, 1] can be, so that objects are no brighter where others are
+    behind them. What is drawn has no noise, and no level of black.
 
     Args:
-        drawn: colours, `(..., C, H, W)`, or a contrast to the background, `(..., 2 C, H, W)`, of which
-            `contrast` is the inverse where no pixel is both.
-        behind: the background, `(..., C, H, W)`.
-        covered: how much of it colours hide, `(..., H, W)`; by default they are added to it.
+        black: the least difference that shows an object.
+        white: the difference of the brightest ones.
 
-    Returns:
-        `(..., C, H, W)`.
+    Raises:
+        ValueError: if they are not in order, or beyond [0, 1].
     """
-    channels = behind.shape[-3]
-    if covered is None or drawn.shape[-3] != channels:  # a contrast hides nothing
-        return behind + difference(drawn, channels)
-    return drawn + (1 - covered).unsqueeze(-3) * behind
+
+    black: float = 0.0
+    white: float = 1.0
+
+    def __post_init__(self) -> None:
+        checks.share(self, "black", "white")
+        if not self.black < self.white:
+            raise ValueError(f"`white` must be more than `black`, got {self.white} and {self.black}")
+
+    @property
+    def range(self) -> float:
+        """By how much a contrast of 1 changes an image."""
+        return self.white - self.black
+
+    def of(self, images: Tensor, behind: Tensor) -> Tensor:
+        """The contrasts of images `(..., C, H, W)` to a background of that shape: `(..., 2 C, H, W)`.
+
+        What is brighter comes first; none is negative.
+        """
+        signed = images - behind
+        both = torch.cat([signed, -signed], dim=-3)
+        return (both - self.black).relu() / self.range
+
+    def added(self, drawn: Tensor, channels: int) -> Tensor:
+        """What colours, or a contrast, add to an image of so many channels, `(..., C, H, W)`."""
+        if drawn.shape[-3] != 2 * channels:
+            return drawn
+        brighter, darker = drawn.chunk(2, dim=-3)
+        return self.range * (brighter - darker)
+
+    def in_front(self, drawn: Tensor, behind: Tensor, covered: Tensor | None = None) -> Tensor:
+        """An image of which something is drawn in front of a background.
+
+        Args:
+            drawn: colours, `(..., C, H, W)`, or a contrast to the background, `(..., 2 C, H, W)`.
+            behind: the background, `(..., C, H, W)`.
+            covered: how much of it colours hide, `(..., H, W)`; by default they are added to it.
+
+        Returns:
+            `(..., C, H, W)`.
+        """
+        channels = behind.shape[-3]
+        if covered is None or drawn.shape[-3] != channels:  # a contrast hides nothing
+            return behind + self.added(drawn, channels)
+        return drawn + (1 - covered).unsqueeze(-3) * behind

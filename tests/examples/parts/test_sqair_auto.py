@@ -71,7 +71,7 @@ def test_the_horizon_must_be_above_the_row_of_a_usual_size():
 
 
 def test_in_front_of_a_camera_frames_are_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """The deviation of pixels is that of differences, in grey values; windows are cut around what moves."""
+    """What they stand out by is seen as if prepared; windows are cut around what moves."""
     video = np.zeros((240, 96, 96), np.uint8) + np.linspace(60, 160, 96).astype(np.uint8)
     for t, frame in enumerate(video):
         row, column = round(48 + 30 * np.sin(t / 9)), round(48 + 30 * np.sin(t / 31))
@@ -89,14 +89,13 @@ def test_in_front_of_a_camera_frames_are_as_they_are(tmp_path: Path, capsys: pyt
     white, black = usual.data.prepare.white, usual.data.prepare.black
     assert white is not None
     assert black is not None
-    expected = usual.prior.likelihood_scale * (white - black) / 255
-    assert config.prior.likelihood_scale == pytest.approx(expected, abs=1e-4)
-    assert replace(config.prior, likelihood_scale=usual.prior.likelihood_scale) == usual.prior
-    assert replace(config.network, background="none") == usual.network
+    assert config.network.contrast == pytest.approx((black / 255, white / 255), abs=1e-4)
+    assert config.prior == usual.prior
+    assert replace(config.network, background="none", contrast=(0.0, 1.0)) == usual.network
     assert split.train.batch([0]).video.min() > 0.2
-    assert f"prior.likelihood_scale is {config.prior.likelihood_scale}" in capsys.readouterr().out
-    own = replace(camera, prior=replace(camera.prior, likelihood_scale=0.17))
-    assert chosen(own, False)[0].prior.likelihood_scale == 0.17
+    assert f"network.contrast: {config.network.contrast}" in capsys.readouterr().out
+    own = replace(camera, network=replace(camera.network, contrast=(0.0, 0.9)))
+    assert chosen(own, False)[0].network.contrast == (0.0, 0.9)
     # Chosen by hand, nobody says that the ground is to be taken away.
     assert chosen(replace(config, auto=False), True)[0].data == config.data
     assert not capsys.readouterr().out
@@ -104,7 +103,9 @@ def test_in_front_of_a_camera_frames_are_as_they_are(tmp_path: Path, capsys: pyt
 
 def test_a_camera_is_not_for_a_ground_that_changes():
     prepare = Preparation("local", "both", normalise=True, black=3.0, white=90.0)
-    config = replace(PRESETS["video"], data=replace(PRESETS["video"].data, prepare=prepare))
+    preset = PRESETS["video"]
+    network = replace(preset.network, background="camera")
+    config = replace(preset, data=replace(preset.data, prepare=prepare), network=network)
     with pytest.raises(FieldError, match=r"`network.background` must be another than camera .* is 'local'"):
         in_front_of_camera(config)
     even = replace(config, data=replace(config.data, prepare=replace(prepare, background="none")))

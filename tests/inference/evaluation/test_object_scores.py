@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from whatwhere.inference.evaluation import explained_shares, scored_tracks
+from whatwhere.models.components import Contrast
 from whatwhere.models.components.slots import TrackedSlots
 
 
@@ -36,7 +37,7 @@ def test_contrasts_are_added_to_what_is_behind_them(channels: int):
     for share, expected in ((1.0, 1.0), (0.5, 0.75), (0.0, 0.0)):
         drawn = torch.cat([torch.zeros_like(darker), share * darker], dim=2)
         canvas = 0.5 - share * darker[:, 0]
-        found = explained_shares(image, canvas, drawn, boxes[:, :1])
+        found = explained_shares(image, canvas, Contrast().added(drawn, channels), boxes[:, :1])
         assert found.item() == pytest.approx(expected, abs=1e-6)
 
 
