@@ -98,7 +98,8 @@ EVERY = {**FOR_ALL, **FOR_VIDEOS, **FOR_COUNTS, **FOR_CONTINUOUS}
 class NothingFromTheHost(TorchFunctionMode):
     """Numbers of the host that become a tensor of the device are an error: a GPU would be waited for.
 
-    So are draws of `torch.normal`, which reads whether scales are positive. `constant` may, once for each.
+    So are draws of `torch.normal`, which reads whether scales are positive, and products over a dimension,
+    whose backward pass reads whether a factor is 0. `constant` may, once for each.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -113,7 +114,8 @@ class NothingFromTheHost(TorchFunctionMode):
                 isinstance(index, list) or (isinstance(index, Tensor) and not index.is_meta)
                 for index in (args[1] if isinstance(args[1], tuple) else (args[1],))
             )
-            if moved or made or chosen:
+            multiplied = name == "prod" and result.requires_grad
+            if moved or made or chosen or multiplied:
                 raise RuntimeError(f"`{name}` takes numbers of the host in {caller}")
         return result
 
@@ -233,8 +235,10 @@ def test_a_gpu_gives_the_densities_of_the_cpu(name: str, make_generative: Any):
             if site["type"] == "sample":
                 site["value"] = site["value"].to(device)
         data = pair.data.to(device)
-        of_guide = poutine.trace(poutine.replay(guide.to(device), trace=moved)).get_trace(data)
-        of_model = poutine.trace(poutine.replay(model.to(device), trace=of_guide)).get_trace(data)
+        pair.model.to(device)
+        pair.guide.to(device)
+        of_guide = poutine.trace(poutine.replay(guide, trace=moved)).get_trace(data)
+        of_model = poutine.trace(poutine.replay(model, trace=of_guide)).get_trace(data)
         for trace in (of_guide, of_model):
             trace.compute_log_prob()
         scores.append(

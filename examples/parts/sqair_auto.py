@@ -39,7 +39,7 @@ def chosen(config: SQAIRConfig, speak: bool) -> tuple[SQAIRConfig, Split]:
     if speak:
         print(
             f"auto: network.contrast: {found.network.contrast} (network.background: camera, so frames are "
-            "not prepared, but what stands out from its image is)"
+            "not prepared, but what stands out from its image is stretched)"
         )
     return found, load_data(found.data, found.frames)
 
@@ -59,11 +59,10 @@ def in_front_of_camera(config: SQAIRConfig) -> SQAIRConfig:
             f"objects stand out from is {prepare.background!r})",
             network.background,
         )
-    levels = (prepare.black or 0.0) / 255, (255.0 if prepare.white is None else prepare.white) / 255
     cut = "motion" if data.cut == "activity" else data.cut
     contrast = network.contrast
-    if contrast == SQAIRConfig().network.contrast:
-        contrast = round(levels[0], 4), round(levels[1], 4)
+    if contrast == SQAIRConfig().network.contrast and prepare.white is not None:
+        contrast = round(prepare.white / 255, 3)
     return replace(
         config,
         data=replace(data, prepare=Preparation(), cut=cut),

@@ -65,10 +65,9 @@ class NetworkConfig:
     """
     camera: tuple[int, int] | None = None
     """Height and width of that camera's image; by default those of the training video's frames."""
-    contrast: tuple[float, float] = (0.0, 1.0)
-    """Least and greatest difference to the camera's image that objects have, of grey values in [0, 1]: what
-    differs by less is noise to those who look for objects, what differs by the greatest is white to them, see
-    `models.components.Contrast`. `auto` finds them.
+    contrast: float = 1.0
+    """Difference to the camera's image, of grey values in [0, 1], of the brightest objects, which is white to
+    those who look for them, see `models.components.Contrast`. `auto` finds it.
     """
     layers: bool = False
     """Whether objects hide each other, in an order of depths `z_depth` that is inferred, and hide what is
@@ -185,10 +184,8 @@ class NetworkConfig:
         checks.positive(self, "size_limits")
         if self.size_limits is not None and not self.size_limits[0] < 1 < self.size_limits[1]:
             raise FieldError("size_limits", "must be a number below 1 and one above it", self.size_limits)
-        checks.share(self, "contrast")
-        if not self.contrast[0] < self.contrast[1]:
-            raise FieldError("contrast", "must be black and a white above it", self.contrast)
-        if self.contrast != (0.0, 1.0) and self.background != "camera":
+        checks.within("(0, 1]", self, "contrast")
+        if self.contrast != 1 and self.background != "camera":
             raise ValueError(f'`contrast` is for `background` "camera", got {self.background!r}')
         checks.finite(self, "perspective")
         if self.perspective is not None and not self.perspective[0] < self.perspective[1]:
@@ -215,7 +212,7 @@ class NetworkConfig:
     @property
     def seen_contrast(self) -> Contrast:
         """How objects stand out from the image of a camera that is known."""
-        return Contrast(*self.contrast)
+        return Contrast(self.contrast)
 
     @property
     def channels(self) -> int:

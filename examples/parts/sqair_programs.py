@@ -245,7 +245,7 @@ def build(
         _discovery_prior(network, prior, windows, depth),
         latent_encoder,
         _scene_decoder(network, glimpse_shape, mean_image, windows),
-        prior.likelihood_scale * network.seen_contrast.range,
+        prior.likelihood_scale * network.contrast,
         prior.truncate,
         background,
     )

@@ -14,33 +14,20 @@ from ... import checks
 class Contrast:
     r"""What is brighter than the background, and what is darker, as images of objects on black.
 
-    $$c^\pm = \max(0, (\pm(x - b) - black) / (white - black)), \quad x = b + (white - black) (c^+ - c^-),$$
+    $$c^\pm = \max(0, \pm(x - b)) / white, \quad x = b + white (c^+ - c^-),$$
 
     as the ON and OFF cells of a retina see them: whatever looks for bright objects on black finds both. What
-    differs by less than `black` is noise of the background to those who look; what differs by `white` is
-    as bright as a canvas that is clamped to [0, 1] can be, so that objects are no brighter where others are
-    behind them. What is drawn has no noise, and no level of black.
+    differs by `white` is as bright as a canvas that is clamped to [0, 1] can be, so that objects are no
+    brighter where others are behind them.
 
     Args:
-        black: the least difference that shows an object.
-        white: the difference of the brightest ones.
-
-    Raises:
-        ValueError: if they are not in order, or beyond [0, 1].
+        white: the difference of the brightest objects, in (0, 1].
     """
 
-    black: float = 0.0
     white: float = 1.0
 
     def __post_init__(self) -> None:
-        checks.share(self, "black", "white")
-        if not self.black < self.white:
-            raise ValueError(f"`white` must be more than `black`, got {self.white} and {self.black}")
-
-    @property
-    def range(self) -> float:
-        """By how much a contrast of 1 changes an image."""
-        return self.white - self.black
+        checks.within("(0, 1]", self, "white")
 
     def of(self, images: Tensor, behind: Tensor) -> Tensor:
         """The contrasts of images `(..., C, H, W)` to a background of that shape: `(..., 2 C, H, W)`.
@@ -48,15 +35,14 @@ class Contrast:
         What is brighter comes first; none is negative.
         """
         signed = images - behind
-        both = torch.cat([signed, -signed], dim=-3)
-        return (both - self.black).relu() / self.range
+        return torch.cat([signed, -signed], dim=-3).relu() / self.white
 
     def added(self, drawn: Tensor, channels: int) -> Tensor:
         """What colours, or a contrast, add to an image of so many channels, `(..., C, H, W)`."""
         if drawn.shape[-3] != 2 * channels:
             return drawn
         brighter, darker = drawn.chunk(2, dim=-3)
-        return self.range * (brighter - darker)
+        return self.white * (brighter - darker)
 
     def in_front(self, drawn: Tensor, behind: Tensor, covered: Tensor | None = None) -> Tensor:
         """An image of which something is drawn in front of a background.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -47,6 +48,7 @@ def soft_over(coverage: Tensor, depth: Tensor, softness: float = 0.5) -> Composi
                 visible = visible * (1 - coverage[..., j, :, :] * in_front[..., k, j, None, None])
         seen.append(visible)
     layers = torch.stack(seen, dim=-3)
-    covered = 1 - (1 - coverage).prod(-3)
+    # Not `Tensor.prod`, whose backward pass reads from the device whether a factor is 0.
+    covered = 1 - math.prod((1 - coverage).unbind(-3))
     share = covered / (layers.sum(-3) + EPSILON)
     return Composite(layers * share.unsqueeze(-3), covered)
