@@ -6,6 +6,7 @@ up for it. Imports no other room of `inference`. A new schedule, log or optimise
 """
 
 from .averages import RunningMeans
+from .captured_step import CapturedStep, CaptureError
 from .checkpoint import Checkpoint, CheckpointError, module_states
 from .checkpoint_file import load_checkpoint, save_checkpoint
 from .clipping import RunningClip
@@ -56,6 +57,8 @@ from .training_result import TrainingResult
 
 __all__ = [
     "Annealed",
+    "CaptureError",
+    "CapturedStep",
     "Checkpoint",
     "CheckpointError",
     "Constant",

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import is_dataclass, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -24,7 +25,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ...checks import FieldError
 from .averages import RunningMeans
+from .captured_step import CapturedStep
 from .checkpoint import Checkpoint, CheckpointError, OptimizerState, OptimizerStateDict, module_states
 from .checkpoint_file import load_checkpoint
 from .clipping import RunningClip
@@ -101,7 +104,8 @@ class Trainer:
         metrics: the latest evaluation.
 
     Raises:
-        ValueError: if a run of several processes is given a time.
+        ValueError: if a run of several processes is given a time, or steps are to be captured elsewhere than
+            on one GPU.
     """
 
     def __init__(
@@ -129,6 +133,8 @@ class Trainer:
         self.process = process or Process(_device(self.objective))
         if config.minutes is not None and self.process.world_size > 1:
             raise ValueError("`minutes` are for one process: several do not agree on the time")
+        if config.capture and (self.process.device.type != "cuda" or self.process.world_size > 1):
+            raise FieldError("capture", "is for one GPU", config.capture)
         self.step = self.position = 0
         self.metrics: dict[str, float] = {}
         self._batches = batches
@@ -144,6 +150,7 @@ class Trainer:
         self._modules = _default_modules(self.objective) if modules is None else dict(modules)
         self._forward = self.process.wrap(self.objective, find_unused_parameters=find_unused_parameters)
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        self._captured = CapturedStep(self.objective, self._parameters) if config.capture else None
         self._guard = StepGuard(optimizer, self.process.device)
         self._reads_every_step = self.process.device.type == "cpu"  # where a read waits for nothing
         self._clip = (
@@ -279,13 +286,17 @@ class Trainer:
             hook(self.position)
         if self._schedule is not None:
             set_learning_rates(self.optimizer, self._schedule(self.position))
-        seed_generators(self.process.device, "train", self.config.seed, step, self.process.rank)
+        self._seed(step)
         self.optimizer.zero_grad(set_to_none=True)
         arguments = self._batches(step)
         with self.finite_or_explained(lambda: self._repeat(step, arguments)):
-            loss, diagnostics = self._forward(*arguments)
-            values = {"loss": loss, **_named_scalars(loss, diagnostics)}
-            loss.backward()
+            if self._captured is None:
+                loss, diagnostics = self._forward(*arguments)
+                values = {"loss": loss, **_named_scalars(loss, diagnostics)}
+                loss.backward()
+            else:
+                loss, diagnostics = self._captured(partial(self._seed, step), *arguments)
+                values = {"loss": loss, **_named_scalars(loss, diagnostics)}
         grads = gradients(self._parameters)
         if not grads:
             raise ValueError("no parameter of `optimizer` has a gradient after `loss.backward()`")
@@ -399,8 +410,11 @@ class Trainer:
             ) from error
 
     def _repeat(self, step: int, arguments: tuple[Any, ...]) -> object:
-        seed_generators(self.process.device, "train", self.config.seed, step, self.process.rank)
+        self._seed(step)
         return self.objective(*arguments)
+
+    def _seed(self, step: int) -> None:
+        seed_generators(self.process.device, "train", self.config.seed, step, self.process.rank)
 
     def _save(self) -> None:
         """Write a checkpoint, unless this step has one; all processes must call it."""

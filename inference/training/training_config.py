@@ -50,6 +50,8 @@ class TrainingConfig:
     """Stop after so many minutes, with a checkpoint to resume from."""
     progress: bool | None = runtime_field(None)
     """Show a progress bar; where not given, if standard error is a terminal."""
+    capture: bool = runtime_field(False)
+    """On one GPU: record the kernels of a step once and replay them, see `CapturedStep`."""
     tensorboard: bool = runtime_field(False)
     """Write the log for TensorBoard too."""
 

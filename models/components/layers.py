@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -49,6 +49,6 @@ def soft_over(coverage: Tensor, depth: Tensor, softness: float = 0.5) -> Composi
         seen.append(visible)
     layers = torch.stack(seen, dim=-3)
     # Not `Tensor.prod`, whose backward pass reads from the device whether a factor is 0.
-    covered = 1 - math.prod((1 - coverage).unbind(-3))
+    covered = 1 - reduce(torch.mul, (1 - coverage).unbind(-3))
     share = covered / (layers.sum(-3) + EPSILON)
     return Composite(layers * share.unsqueeze(-3), covered)

@@ -1,0 +1,158 @@
+"""Recorded steps are the steps: on a CPU with a recording that is interpreted, on a GPU with its own."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from whatwhere.checks import FieldError
+from whatwhere.inference.training import CapturedStep, CaptureError, Trainer, TrainingConfig, make_optimizer
+from whatwhere.inference.training import captured_step as module
+from whatwhere.inference.training.captured_step import Recording
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+class Said(NamedTuple):
+    size: Tensor
+
+
+class Noisy(nn.Module):
+    """A regression with random numbers, a parameter without a gradient, and a mean that runs along."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.idle = nn.Linear(3, 2), nn.Parameter(torch.ones(2))
+        self.register_buffer("mean", torch.zeros(()))
+        self.factor = 1.0
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Said]:
+        y = self.factor * self.layer(x + torch.randn_like(x))
+        self.mean.mul_(0.9).add_(0.1 * y.detach().mean())
+        loss = (y - self.mean).square().mean()
+        return loss, Said(y.detach().abs().mean())
+
+
+class Interpreted(CapturedStep):
+    """Records what Python has decided, and interprets it."""
+
+    recorded = 0
+
+    def _record(self) -> Recording:
+        self.recorded += 1
+        loss, said = self._step(self._inputs)
+        gradients, factor = self._gradients(), getattr(self.objective, "factor", None)
+
+        def replay() -> None:
+            now, self.objective.factor = self.objective.factor, factor
+            (new, new_said), found = self._step(self._inputs), self._gradients()
+            self.objective.factor = now
+            for old, each in zip((loss, *said, *gradients), (new, *new_said, *found), strict=True):
+                if old is not None:
+                    old.copy_(each)
+
+        return Recording(replay, loss, said, gradients)
+
+    @contextmanager
+    def _beside(self) -> Iterator[None]:
+        yield
+
+
+def seeded(step: int) -> Callable[[], Any]:
+    return partial(torch.manual_seed, step)
+
+
+def take(objective: nn.Module, captured: CapturedStep | None, step: int, x: Tensor) -> list[Tensor | None]:
+    """Loss, what was said, gradients and buffers of a step."""
+    for parameter in objective.parameters():
+        parameter.grad = None
+    seeded(step)()
+    if captured is None:
+        loss, said = objective(x)
+        loss.backward()
+    else:
+        loss, said = captured(seeded(step), x)
+    gradients = [None if p.grad is None else p.grad.clone() for p in objective.parameters()]
+    with torch.no_grad():
+        for parameter in objective.parameters():
+            parameter += 0.01
+    return [loss.detach(), said.size, *gradients, *(buffer.clone() for buffer in objective.buffers())]
+
+
+def pair() -> tuple[Noisy, Noisy]:
+    objectives = Noisy(), Noisy()
+    objectives[1].load_state_dict(objectives[0].state_dict())
+    return objectives
+
+
+def test_recorded_steps_are_the_steps(monkeypatch: pytest.MonkeyPatch):
+    """Shapes change, come again, and the recording is compared; every step is that of the objective."""
+    monkeypatch.setattr(module, "_EVERY", 5)
+    plain, recorded = pair()
+    captured = Interpreted(recorded, list(recorded.parameters()))
+    kept = []
+    for step in range(24):
+        x = torch.randn(4 if step < 12 or step > 17 else 6, 3)
+        expected, found = take(plain, None, step, x), take(recorded, captured, step, x)
+        for one, other in zip(found, expected, strict=True):
+            assert (one is None) == (other is None)
+            if one is not None:
+                torch.testing.assert_close(one, other)
+        kept.append((found[0], found[0].item()))
+    assert captured.recorded == 3
+    assert all(loss.item() == said for loss, said in kept)  # later replays leave them alone
+
+
+def test_what_python_decides_later_is_noticed(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "_EVERY", 10)
+    objective = Noisy()
+    captured = Interpreted(objective, list(objective.parameters()))
+    for step in range(9):
+        objective.factor = 1.0 if step < 6 else 1.5
+        take(objective, captured, step, torch.ones(4, 3))
+    with pytest.raises(CaptureError, match=r"loss and gradients of its recording differ by 0\.\d"):
+        take(objective, captured, 9, torch.ones(4, 3))
+
+
+def test_a_step_that_replaces_a_buffer_is_refused():
+    class Replacing(Noisy):
+        def forward(self, x: Tensor) -> tuple[Tensor, Said]:
+            result = super().forward(x)
+            self.mean = self.mean + 1
+            return result
+
+    objective = Replacing()
+    captured = Interpreted(objective, list(objective.parameters()))
+    for step in range(3):
+        take(objective, captured, step, torch.ones(4, 3))
+    with pytest.raises(CaptureError, match=r"in the place of buffer `mean`; train without `capture`"):
+        take(objective, captured, 3, torch.ones(4, 3))
+
+
+def test_it_is_for_a_gpu():
+    objective = Noisy()
+    optimizer = make_optimizer("adam", objective.parameters(), 1e-3)
+    with pytest.raises(FieldError, match="`capture` is for one GPU, got True"):
+        Trainer(objective, optimizer, lambda step: (torch.ones(4, 3),), TrainingConfig(capture=True))
+
+
+@needs_gpu
+def test_a_gpu_trains_as_without_recordings():
+    trained = []
+    for capture in (False, True):
+        torch.manual_seed(0)
+        objective = Noisy().cuda()
+        optimizer = make_optimizer("adam", objective.parameters(), 1e-2)
+
+        def batches(step: int) -> tuple[Tensor]:
+            return (torch.full((4 if step < 10 else 6, 3), 0.1 * step, device="cuda"),)
+
+        config = TrainingConfig(steps=20, capture=capture, progress=False)
+        Trainer(objective, optimizer, batches, config).run()
+        trained.append([value.cpu() for value in objective.state_dict().values()])
+    for one, other in zip(*trained, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
