@@ -62,7 +62,9 @@ def in_front_of_camera(config: SQAIRConfig) -> SQAIRConfig:
     cut = "motion" if data.cut == "activity" else data.cut
     contrast = network.contrast
     if contrast == SQAIRConfig().network.contrast and prepare.white is not None:
-        contrast = round(prepare.white / 255, 3)
+        # Without subtraction black is the ground, else what is left of its noise.
+        ground = prepare.black or 0.0 if prepare.background == "none" else 0.0
+        contrast = max(0.001, round((prepare.white - ground) / 255, 3))
     return replace(
         config,
         data=replace(data, prepare=Preparation(), cut=cut),

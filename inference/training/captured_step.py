@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +18,10 @@ _WARMUP = 3
 _EVERY = 1000
 """Steps between two comparisons of a recording with the step itself."""
 _TOLERANCE = 1e-2
-"""Of the gradients' norm: kernels that add in any order differ by much less, another step by much more."""
+"""Of the loss and of each gradient: kernels that add in any order differ by less, another step by more."""
+_TINY = 1e-30
+_LEAST = 1e-3
+"""Share of the norm of all gradients that is added to that of each, which may be nothing but rounding."""
 
 
 class CaptureError(UserError, RuntimeError):
@@ -52,15 +55,15 @@ class CapturedStep:
 
     Args:
         objective: `forward(*args)` returns a loss and a NamedTuple of scalars, see `Trainer`.
-        parameters: those whose gradients are wanted.
+        parameters: those whose gradients are wanted, all on the device of the objective.
     """
 
     def __init__(self, objective: nn.Module, parameters: Sequence[Tensor]) -> None:
         self.objective = objective
-        self.parameters = list(parameters)
+        self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self._shapes: list[Any] = []
         self._taken = 0
-        self._inputs: list[Any] = []
+        self._inputs: list[Tensor | None] = []
         self._recording: Recording | None = None
         self._stream: torch.cuda.Stream | None = None
 
@@ -69,22 +72,29 @@ class CapturedStep:
 
         Args:
             seed: gives the generators the seed of this step once more.
-            *arguments: of the objective, tensors or what is the same in every step.
+            *arguments: of the objective, tensors or None.
 
         Raises:
             CaptureError: if the step reads from the device, replaces a buffer, or its recording differs.
         """
-        shapes = [(x.shape, x.dtype) if isinstance(x, Tensor) else x for x in arguments]
+        if not all(x is None or isinstance(x, Tensor) for x in arguments):
+            kinds = ", ".join(type(x).__name__ for x in arguments)
+            raise CaptureError(self._advice(f"its arguments must be tensors or None, got {kinds}"))
+        shapes = [None if x is None else (x.shape, x.dtype) for x in arguments]
         if shapes != self._shapes:
             self._shapes, self._taken, self._recording, self._inputs = shapes, 0, None, []
         self._taken += 1
+        with self._on_device():
+            return self._take(seed, arguments)
+
+    def _take(self, seed: Callable[[], None], arguments: Sequence[Tensor | None]) -> tuple[Tensor, Any]:
         if self._taken <= _WARMUP:
             with self._beside():
                 return self._step(arguments)
         if self._recording is None:
-            self._inputs = [x.clone() if isinstance(x, Tensor) else x for x in arguments]
+            self._inputs = [None if x is None else x.clone() for x in arguments]
         for kept, given in zip(self._inputs, arguments, strict=True):
-            if isinstance(kept, Tensor):
+            if kept is not None and given is not None:
                 kept.copy_(given)
         if self._recording is None or self._taken % _EVERY == 0:
             self._compare(seed)
@@ -96,10 +106,12 @@ class CapturedStep:
         loss, diagnostics = self._recording.loss, self._recording.diagnostics
         return loss.clone(), type(diagnostics)(*(value.clone() for value in diagnostics))
 
-    def _step(self, arguments: Sequence[Any]) -> tuple[Tensor, Any]:
+    def _step(self, arguments: Sequence[Tensor | None]) -> tuple[Tensor, Any]:
         loss, diagnostics = self.objective(*arguments)
-        loss.backward()
-        return loss.detach(), type(diagnostics)(*(value.detach() for value in diagnostics))
+        loss.backward(inputs=self.parameters)
+        if isinstance(diagnostics, tuple):  # the trainer says what else is wrong with it
+            diagnostics = type(diagnostics)(*(value.detach() for value in diagnostics))
+        return loss.detach(), diagnostics
 
     def _compare(self, seed: Callable[[], None]) -> None:
         """Take the step as it is, record it if that is not done, and replay it; buffers stay as they are."""
@@ -123,7 +135,10 @@ class CapturedStep:
             try:
                 self._recording = self._record()
             except RuntimeError as error:
-                raise CaptureError(self._advice(f"{error}".splitlines()[0])) from error
+                first: BaseException = error
+                while first.__context__ is not None:  # what follows says only that there was one
+                    first = first.__context__
+                raise CaptureError(self._advice(f"{first}".splitlines()[0])) from error
             restore()
         seed()
         self._recording.replay()
@@ -133,12 +148,17 @@ class CapturedStep:
         if [g is None for g in found] != [g is None for g in expected]:
             raise CaptureError(self._advice("its recording has gradients of other parameters"))
         pairs = [(a, b) for a, b in zip(found, expected, strict=True) if a is not None and b is not None]
-        pairs.append((self._recording.loss, loss))
-        scale = torch.stack([b.double().norm() for _, b in pairs]).norm()
-        off = torch.stack([(a.double() - b.double()).norm() for a, b in pairs]).norm()
-        if off > _TOLERANCE * scale:  # not where one is not finite: such steps are skipped, as others are
+        norms = torch.stack([b.double().norm() for _, b in pairs])
+        off = torch.stack([(a.double() - b.double()).norm() for a, b in pairs])
+        share = (off / (norms + _LEAST * norms.norm()).clamp(min=_TINY)).amax()
+        of_loss = (self._recording.loss - loss).abs() / loss.abs().clamp(min=_TINY)
+        share = share.maximum(of_loss.double())
+        finite = bool(norms.isfinite().all() & loss.isfinite())  # steps that are not are skipped anyway
+        if finite and not share <= _TOLERANCE:
             raise CaptureError(
-                self._advice(f"loss and gradients of its recording differ by {off / scale:.2g} of their norm")
+                self._advice(
+                    f"loss and gradients of its recording differ from its own by a share of {share:.2g}"
+                )
             )
 
     def _gradients(self) -> list[Tensor | None]:
@@ -154,9 +174,14 @@ class CapturedStep:
     def _record(self) -> Recording:
         """Record a step with the arguments that are kept; nothing is computed."""
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self._stream):
+        # The outer context goes back to the current stream even if what is recorded fails.
+        with torch.cuda.stream(torch.cuda.current_stream()), torch.cuda.graph(graph, stream=self._stream):
             loss, diagnostics = self._step(self._inputs)
         return Recording(graph.replay, loss, diagnostics, self._gradients())
+
+    def _on_device(self) -> AbstractContextManager[Any]:
+        """Streams and recordings are of the current device."""
+        return torch.cuda.device(self.parameters[0].device)
 
     @contextmanager
     def _beside(self) -> Iterator[None]:

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from ...checks import FieldError
 from .averages import RunningMeans
-from .captured_step import CapturedStep
+from .captured_step import CapturedStep, CaptureError
 from .checkpoint import Checkpoint, CheckpointError, OptimizerState, OptimizerStateDict, module_states
 from .checkpoint_file import load_checkpoint
 from .clipping import RunningClip
@@ -134,7 +134,8 @@ class Trainer:
         if config.minutes is not None and self.process.world_size > 1:
             raise ValueError("`minutes` are for one process: several do not agree on the time")
         if config.capture and (self.process.device.type != "cuda" or self.process.world_size > 1):
-            raise FieldError("capture", "is for one GPU", config.capture)
+            expected = f"is for one GPU, not for {self.process.device}"
+            raise FieldError("training.capture", expected, config.capture)
         self.step = self.position = 0
         self.metrics: dict[str, float] = {}
         self._batches = batches
@@ -401,6 +402,8 @@ class Trainer:
         """
         try:
             yield
+        except CaptureError:
+            raise
         except (ValueError, RuntimeError, ArithmeticError) as error:
             cause = nonfinite_cause(self.objective, error, repeat)
             if cause is None:

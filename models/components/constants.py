@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+_MADE: dict[tuple[tuple[float, ...], torch.dtype, torch.device], Tensor] = {}
 
 
 def constant(values: tuple[float, ...], like: Tensor) -> Tensor:
@@ -22,11 +22,10 @@ def constant(values: tuple[float, ...], like: Tensor) -> Tensor:
     Returns:
         `(len(values),)`.
     """
-    return _made(values, like.dtype, like.device)
-
-
-@functools.lru_cache(maxsize=1024)
-def _made(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The vector; usable by autograd later, wherever it was made."""
-    with torch.inference_mode(False):
-        return torch.tensor(values, dtype=dtype, device=device)
+    if type(like) not in (Tensor, nn.Parameter):  # it stands for another, as when a program is traced
+        return like.new_tensor(values)
+    key = values, like.dtype, like.device
+    if key not in _MADE:
+        with torch.inference_mode(False):  # or autograd could not use it later
+            _MADE[key] = torch.tensor(values, dtype=like.dtype, device=like.device)
+    return _MADE[key]

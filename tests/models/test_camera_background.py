@@ -162,6 +162,17 @@ def test_contrasts_are_relative_to_white():
     torch.testing.assert_close(Contrast(0.4).added(images, 1), images)  # colours are colours
 
 
+def test_objects_are_no_brighter_than_white_where_others_are_behind_them():
+    """White is a quarter: a ground of 0.4 is nowhere less than 0.15, nor more than 0.65."""
+    model, guide = varied(contrast=0.25)
+    video, _ = seen(Programs(model, guide), 4)
+    slots = guide(video)[0]
+    model.decoder.output_scale.data.fill_(40.0)
+    drawn = model.decoder(*slots[:3], behind=torch.full((1, *SIDE), 0.4).double())
+    assert drawn.max().item() == pytest.approx(0.65, abs=1e-6)
+    assert drawn.min().item() >= 0.15 - 1e-6
+
+
 @pytest.mark.parametrize("white", [0.0, 1.1, math.nan])
 def test_white_is_a_difference_of_grey_values(white: float):
     with pytest.raises(ValueError, match="`white`"):

@@ -107,7 +107,9 @@ def test_a_camera_is_not_for_a_ground_that_changes():
     with pytest.raises(FieldError, match=r"`network.background` must be another than camera .* is 'local'"):
         in_front_of_camera(config)
     even = replace(config, data=replace(config.data, prepare=replace(prepare, background="none")))
-    assert not in_front_of_camera(even).data.prepare.changes
+    found = in_front_of_camera(even)
+    assert not found.data.prepare.changes
+    assert found.network.contrast == pytest.approx((90 - 3) / 255, abs=1e-3)  # of an even ground, black is it
 
 
 def test_the_image_of_a_camera_is_of_all_its_videos_and_of_no_other_camera(tmp_path: Path):

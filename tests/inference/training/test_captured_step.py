@@ -1,5 +1,6 @@
 """Recorded steps are the steps: on a CPU with a recording that is interpreted, on a GPU with its own."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -28,12 +29,12 @@ class Noisy(nn.Module):
         super().__init__()
         self.layer, self.idle = nn.Linear(3, 2), nn.Parameter(torch.ones(2))
         self.register_buffer("mean", torch.zeros(()))
-        self.factor = 1.0
+        self.factor, self.offset = 1.0, 0.0
 
     def forward(self, x: Tensor) -> tuple[Tensor, Said]:
         y = self.factor * self.layer(x + torch.randn_like(x))
         self.mean.mul_(0.9).add_(0.1 * y.detach().mean())
-        loss = (y - self.mean).square().mean()
+        loss = (y - self.mean).square().mean() + self.offset
         return loss, Said(y.detach().abs().mean())
 
 
@@ -60,6 +61,8 @@ class Interpreted(CapturedStep):
     @contextmanager
     def _beside(self) -> Iterator[None]:
         yield
+
+    _on_device = _beside
 
 
 def seeded(step: int) -> Callable[[], Any]:
@@ -97,24 +100,40 @@ def test_recorded_steps_are_the_steps(monkeypatch: pytest.MonkeyPatch):
     kept = []
     for step in range(24):
         x = torch.randn(4 if step < 12 or step > 17 else 6, 3)
+        before = x.clone()
         expected, found = take(plain, None, step, x), take(recorded, captured, step, x)
+        assert torch.equal(x, before)
         for one, other in zip(found, expected, strict=True):
             assert (one is None) == (other is None)
             if one is not None:
                 torch.testing.assert_close(one, other)
-        kept.append((found[0], found[0].item()))
+        kept += [(value, value.item()) for value in found[:2]]
     assert captured.recorded == 3
-    assert all(loss.item() == said for loss, said in kept)  # later replays leave them alone
+    assert all(value.item() == said for value, said in kept)  # later replays leave them alone
 
 
-def test_what_python_decides_later_is_noticed(monkeypatch: pytest.MonkeyPatch):
+def test_what_is_recorded_is_of_one_type():
+    objective = Noisy()
+    captured = Interpreted(objective, list(objective.parameters()))
+    for step, dtype in enumerate([torch.float32] * 4 + [torch.float64] * 4):
+        objective.to(dtype)
+        assert take(objective, captured, step, torch.ones(4, 3, dtype=dtype))[0].dtype == dtype
+    assert captured.recorded == 2
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_what_python_decides_later_is_noticed(offset: float, monkeypatch: pytest.MonkeyPatch):
+    """However large the loss is beside its gradients."""
     monkeypatch.setattr(module, "_EVERY", 10)
     objective = Noisy()
+    objective.offset = offset
     captured = Interpreted(objective, list(objective.parameters()))
     for step in range(9):
         objective.factor = 1.0 if step < 6 else 1.5
         take(objective, captured, step, torch.ones(4, 3))
-    with pytest.raises(CaptureError, match=r"loss and gradients of its recording differ by 0\.\d"):
+    with pytest.raises(
+        CaptureError, match=r"loss and gradients of its recording differ from its own by a share of \d"
+    ):
         take(objective, captured, 9, torch.ones(4, 3))
 
 
@@ -136,8 +155,89 @@ def test_a_step_that_replaces_a_buffer_is_refused():
 def test_it_is_for_a_gpu():
     objective = Noisy()
     optimizer = make_optimizer("adam", objective.parameters(), 1e-3)
-    with pytest.raises(FieldError, match="`capture` is for one GPU, got True"):
+    with pytest.raises(FieldError, match=r"`training\.capture` is for one GPU, not for cpu, got True"):
         Trainer(objective, optimizer, lambda step: (torch.ones(4, 3),), TrainingConfig(capture=True))
+
+
+@pytest.mark.parametrize("spoil", ["loss", "gradient", "parameters", "nan"])
+def test_a_recording_of_something_else_is_noticed(spoil: str):
+    class Spoiled(Interpreted):
+        def _record(self) -> Recording:
+            replay, loss, said, gradients = super()._record()
+
+            def spoiled() -> None:
+                replay()
+                if spoil == "loss":
+                    loss.add_(0.05 * loss.abs())
+                else:
+                    gradients[1].add_(math.nan if spoil == "nan" else 0.05 * gradients[1].norm())
+
+            if spoil == "parameters":
+                return Recording(replay, loss, said, [gradients[0], None, *gradients[2:]])
+            return Recording(spoiled, loss, said, gradients)
+
+    objective = Noisy()
+    captured = Spoiled(objective, list(objective.parameters()))
+    for step in range(3):
+        take(objective, captured, step, torch.ones(4, 3))
+    with pytest.raises(CaptureError, match="of other parameters" if spoil == "parameters" else "differ from"):
+        take(objective, captured, 3, torch.ones(4, 3))
+
+
+def test_a_step_that_is_not_finite_is_recorded_too():
+    """The trainer skips it, as it would without a recording."""
+    objective = Noisy()
+    captured = Interpreted(objective, list(objective.parameters()))
+    for step in range(6):
+        found = take(objective, captured, step, torch.full((4, 3), math.nan if step == 3 else 1.0))
+        objective.mean.zero_()
+        assert found[0].isfinite() == (step != 3)
+
+
+def test_arguments_are_tensors():
+    objective = Noisy()
+    with pytest.raises(CaptureError, match="its arguments must be tensors or None, got Tensor, int"):
+        Interpreted(objective, list(objective.parameters()))(seeded(0), torch.ones(4, 3), 2)
+
+
+def test_the_trainer_takes_recorded_steps(monkeypatch: pytest.MonkeyPatch):
+    """Clipping in place, an evaluation and a checkpoint between them; a reason is not taken for another."""
+    trained = []
+    for capture in (False, True):
+        torch.manual_seed(0)
+        objective = Noisy()
+        optimizer = make_optimizer("adam", objective.parameters(), 1e-2)
+        config = TrainingConfig(steps=12, clip_norm=0.1, evaluate_every=5, progress=False)
+
+        def batches(step: int) -> tuple[Tensor]:
+            return (torch.full((4, 3), 0.1 * step),)
+
+        def evaluate(step: int, objective: Noisy = objective) -> dict[str, float]:
+            return {"loss": objective(torch.ones(4, 3))[0].item()}
+
+        trainer = Trainer(objective, optimizer, batches, config, evaluate=evaluate)
+        if capture:
+            trainer._captured = Interpreted(objective, trainer._parameters)
+        trainer.run()
+        trained.append(objective.state_dict())
+    for name, value in trained[0].items():
+        torch.testing.assert_close(trained[1][name], value)
+    objective.layer = nn.Sequential(nn.Linear(3, 2), Impossible())
+    trainer = Trainer(objective, make_optimizer("adam", objective.parameters(), 1e-2), batches, config)
+
+    def refuse(*_: Any) -> None:
+        raise CaptureError("not so")
+
+    monkeypatch.setattr(trainer, "_captured", refuse)
+    with pytest.raises(CaptureError, match="not so"):
+        trainer.run()
+
+
+class Impossible(nn.Module):
+    """Logits of which one is impossible."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x[:, :1], torch.full_like(x[:, 1:], -math.inf)], dim=1)
 
 
 @needs_gpu
