@@ -165,8 +165,6 @@ class SceneDecoder(ObjectDecoder):
             covered = (20 * occupancy - 10).sigmoid().unsqueeze(-3)
             canvas = canvas + covered * self.mean_image
         if behind is not None:
-            if self.clamp and canvas.shape[-3] != behind.shape[-3]:
-                canvas = clip_straight_through(canvas, 0.0, 1.0)  # a contrast is no more than that of white
             canvas = self.contrast.in_front(canvas, behind)
         return clip_straight_through(canvas, 0.0, 1.0) if self.clamp else canvas
 

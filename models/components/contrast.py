@@ -16,9 +16,9 @@ class Contrast:
 
     $$c^\pm = \max(0, \pm(x - b)) / white, \quad x = b + white (c^+ - c^-),$$
 
-    as the ON and OFF cells of a retina see them: whatever looks for bright objects on black finds both. What
-    differs by `white` is as bright as a canvas that is clamped to [0, 1] can be, so that objects are no
-    brighter where others are behind them.
+    as the ON and OFF cells of a retina see them: whatever looks for bright objects on black finds both, and
+    those that differ by `white` as bright as a clamped canvas can be. Behind such a one another is hidden to
+    those who look; in the image contrasts add up.
 
     Args:
         white: the difference of the brightest objects, in (0, 1].
