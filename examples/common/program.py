@@ -72,7 +72,7 @@ class RunConfig:
     accept_changed_data: bool = runtime_field(False)
     """Continue it although its data are no longer the same."""
     device: str = runtime_field("cpu")
-    """`cpu`, `cuda`, or `auto`."""
+    """`cpu`, `cuda`, or `auto`. A GPU is ten times as fast with `training.capture`."""
     threads: int | None = runtime_field(None)
     """Threads of the CPU a process uses; by default what PyTorch chooses."""
 
