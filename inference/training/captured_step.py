@@ -93,9 +93,10 @@ class CapturedStep:
                 return self._step(arguments)
         if self._recording is None:
             self._inputs = [None if x is None else x.clone() for x in arguments]
-        for kept, given in zip(self._inputs, arguments, strict=True):
-            if kept is not None and given is not None:
-                kept.copy_(given)
+        else:
+            for kept, given in zip(self._inputs, arguments, strict=True):
+                if kept is not None and given is not None:
+                    kept.copy_(given)
         if self._recording is None or self._taken % _EVERY == 0:
             self._compare(seed)
             seed()

@@ -291,13 +291,11 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         arguments = self._batches(step)
         with self.finite_or_explained(lambda: self._repeat(step, arguments)):
-            if self._captured is None:
-                loss, diagnostics = self._forward(*arguments)
-                values = {"loss": loss, **_named_scalars(loss, diagnostics)}
+            forward = partial(self._captured, partial(self._seed, step)) if self._captured else self._forward
+            loss, diagnostics = forward(*arguments)
+            values = {"loss": loss, **_named_scalars(loss, diagnostics)}
+            if self._captured is None:  # a captured step has done so
                 loss.backward()
-            else:
-                loss, diagnostics = self._captured(partial(self._seed, step), *arguments)
-                values = {"loss": loss, **_named_scalars(loss, diagnostics)}
         grads = gradients(self._parameters)
         if not grads:
             raise ValueError("no parameter of `optimizer` has a gradient after `loss.backward()`")
