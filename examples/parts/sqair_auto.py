@@ -16,6 +16,8 @@ from whatwhere.inference.evaluation import Perspective, object_statistics, persp
 
 _ROOM = 1.1
 """Side of a window over that of the object that it is expected around, where perspective tells its size."""
+_WIDEST = 1.05
+"""Width over height of a window, over that of the expected one: hardly more."""
 _SIGMAS, _LEAST_DEVIATION = 3.0, 0.05
 """Standard deviations that objects differ from the size of their place, and the least that is believed."""
 
@@ -82,8 +84,10 @@ def _fitted(config: SQAIRConfig, split: Split) -> tuple[SQAIRConfig, list[str]]:
     choice = look.settings_of(look.look_at(split.train).statistics, shape)
     size, spread, limits, glimpse, scale, price, slots, search = choice.reasons
     size_limits = choice.size_limits
+    widest = None
     if seen is not None:
         size_limits, limits = _limits(seen, size_limits[1])
+        widest = _WIDEST
     bases = (SQAIRConfig(), *PRESETS.values())
     network = look.fitted_to_default(
         config.network,
@@ -91,6 +95,7 @@ def _fitted(config: SQAIRConfig, split: Split) -> tuple[SQAIRConfig, list[str]]:
         max_count=choice.slots,
         glimpse_size=choice.glimpse_size,
         size_limits=size_limits,
+        widest=widest,
         **({} if choice.search is None else {"search": choice.search}),
     )
     prior = look.fitted_to_default(
@@ -102,11 +107,16 @@ def _fitted(config: SQAIRConfig, split: Split) -> tuple[SQAIRConfig, list[str]]:
         price=choice.price,
     )
     more = []
+    if widest is not None:
+        more += [
+            f"network.widest: {network.widest} (of the shape of a window, which is as wide as most objects "
+            "are for their height: what is wider is a pair)"
+        ]
     if seen is not None and network.perspective is None:
         assert prior.object_size is not None
         places = plane(seen, prior.object_size[0])
         network = replace(network, perspective=places)
-        more = [
+        more += [
             f"network.perspective: {places} (in whole frames objects are the larger the lower they are, as "
             f"on a plane below a horizon: that leaves {seen.unexplained:.0%} of how they differ)"
         ]

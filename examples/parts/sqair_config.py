@@ -143,6 +143,10 @@ class NetworkConfig:
     """Least and greatest size of a window over `prior.object_size`, see `models.components.SquashedWindows`:
     so that objects that stay side by side are not one of twice the width. By default there are none.
     """
+    widest: float | None = None
+    """Greatest width over height of a window, over that of `prior.object_size`: so that objects side by side
+    are not one that is nearer to the camera. By default any.
+    """
     perspective: tuple[float, float] | None = None
     """Of whole frames of a camera that stands still, for a model of parts of them: heights in the frame, from
     -1 at the top to 1, of the horizon and of the row where objects have the size of training; they are the
@@ -182,6 +186,7 @@ class NetworkConfig:
                 raise ValueError(f'`{name}` is for `discovery` "evidence", got {self.discovery!r}')
         checks.within("(1, 2]", self, "larger")
         checks.positive(self, "size_limits")
+        checks.at_least(1, self, "widest")
         if self.size_limits is not None and not self.size_limits[0] < 1 < self.size_limits[1]:
             raise FieldError("size_limits", "must be a number below 1 and one above it", self.size_limits)
         checks.within("(0, 1]", self, "contrast")

@@ -532,7 +532,13 @@ def _windows(network: NetworkConfig, prior: PriorConfig) -> SquashedWindows:
         else:
             windows = seen
     x, y = (1 / (1 + math.exp(-logit)) for logit in size_logits(network, prior))
-    return replace(windows, least=(least * x, least * y), most=(min(most * x, 1.0), min(most * y, 1.0)))
+    widest = math.inf if network.widest is None else network.widest * x / y
+    return replace(
+        windows,
+        least=(least * x, least * y),
+        most=(min(most * x, 1.0), min(most * y, 1.0)),
+        widest=widest,
+    )
 
 
 def _measure(network: NetworkConfig) -> SquashedWindows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -34,7 +35,9 @@ class SquashedWindows:
 
     Sizes can be limited: `s = u min(max(sigmoid(a), least), most)`. A window as wide as two objects draws two
     that stay side by side for the price of one, whatever a normal prior of sizes says of it: twice the size
-    costs few nats. One of at most the root of two is nearer to one object than to two.
+    costs few nats. One of at most the root of two is nearer to one object than to two. Where sizes may differ
+    by more, as near a camera and far from it, the shape tells a pair: a window is at most so much wider than
+    high.
     """
 
     reach: float = 1.0
@@ -45,11 +48,14 @@ class SquashedWindows:
     """Least width and height of a window over those of that frame."""
     most: tuple[float, float] = (1.0, 1.0)
     """Greatest ones."""
+    widest: float = math.inf
+    """Greatest width over height, both over those of the frame."""
 
     def __post_init__(self) -> None:
         if not self.reach > 0:
             raise ValueError(f"`reach` must be positive, got {self.reach}")
         checks.positive(unit=self.unit)
+        checks.within("(0, inf]", widest=self.widest)
         if not all(0 <= least < most <= 1 for least, most in zip(self.least, self.most, strict=True)):
             raise ValueError(
                 f"`least` must be at least 0 and less than `most`, which is at most 1, got {self.least} "
@@ -76,6 +82,7 @@ class SquashedWindows:
         unit, share = constant(self.unit, z_where), z_where[..., :2].sigmoid()
         if self.limited:
             share = share.clamp(constant(self.least, share), constant(self.most, share))
+            share = share.minimum(self._greatest(share))
         size = clip_straight_through(unit * share, MIN_SCALE)
         return torch.cat([size, self.reach * (unit * z_where[..., 2:] / self.reach).tanh()], dim=-1)
 
@@ -90,12 +97,22 @@ class SquashedWindows:
         if not self.limited:
             return z_where
         least, most = (constant(limit, z_where).logit() for limit in (self.least, self.most))
-        return torch.cat([z_where[..., :2].clamp(least, most), z_where[..., 2:]], dim=-1)
+        size = z_where[..., :2].clamp(least, most)
+        size = size.minimum(self._greatest(size.sigmoid()).logit())
+        return torch.cat([size, z_where[..., 2:]], dim=-1)
 
     @property
     def limited(self) -> bool:
         """Whether sizes have limits."""
-        return self.least != (0.0, 0.0) or self.most != (1.0, 1.0)
+        return self.least != (0.0, 0.0) or self.most != (1.0, 1.0) or self.widest != math.inf
+
+    def _greatest(self, share: Tensor) -> Tensor:
+        """Greatest sizes `(..., 2)` of windows over those of the frame, where their heights are these."""
+        height = share[..., 1]
+        whole = torch.ones_like(height)
+        return torch.stack(
+            [whole.minimum(height * self.widest) if self.widest < math.inf else whole, whole], dim=-1
+        )
 
     def growth(self, height: Tensor) -> Tensor:
         """How many times as large as its `z_where` says a window is whose middle is so high, `t_y`: 1."""

@@ -114,6 +114,17 @@ def test_limits_of_sizes_are_those_of_expected_objects_in_any_frame(
         torch.testing.assert_close(most, 1.5 * largest_here * expected, rtol=1e-4, atol=0)
 
 
+def test_the_greatest_width_is_of_the_shape_of_expected_objects_in_any_frame():
+    config = replace(SMALL, network=replace(SMALL.network, widest=1.2))
+    parts = programs_of(config)
+    whole = refitted(config, parts, (1, 40, 61))[1]
+    for programs, frame in ((parts, (20, 24)), (whole, (20 * 60 / 19, 24 * 39 / 23))):
+        windows = programs.model.decoder.windows
+        assert windows is not None
+        width, height = windows(torch.tensor([9.0, -1.0, 0.0, 0.0]))[:2] * torch.tensor(frame)
+        torch.testing.assert_close(width, 1.2 * 5 / 8 * height, rtol=1e-4, atol=0)
+
+
 @pytest.mark.parametrize(
     ("part", "field", "value", "message"),
     [

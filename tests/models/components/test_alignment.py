@@ -139,6 +139,16 @@ def test_what_would_be_larger_than_it_may_is_where_it_fits_best_then():
     assert float(found[0, 2]) == pytest.approx(best, abs=0.01)
 
 
+def test_what_is_wider_than_a_window_may_be_is_as_high_as_if_it_might():
+    windows = SquashedWindows(2.0, widest=1.0)
+    truth = torch.tensor([[0.4, 0.32, 0.1, -0.2]]).double()
+    observed, template = seen_at(truth)
+    start = windows.inverse(torch.tensor([[0.3, 0.3, 0.12, -0.18]]).double())
+    found = windows(align(observed, template, start, flat_prior(start), windows, SCALE, steps=20).where)
+    expected = torch.tensor([[0.32, 0.32, 0.1, -0.2]]).double()
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.005)
+
+
 def test_sizes_stay_within_their_limits_and_come_back_from_them():
     windows = SquashedWindows(2.0, least=(0.3, 0.3), most=(0.4, 0.5))
     truth = torch.tensor([[0.5, 0.36, 0.1, -0.2], [0.35, 0.45, -0.3, 0.1]]).double()

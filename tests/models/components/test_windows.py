@@ -1,5 +1,7 @@
 """What SQAIR's z_where means, against its formula."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -76,10 +78,41 @@ def test_a_size_beyond_its_limits_has_no_gradient_and_one_within_them_has_that_o
     assert slope[0] > 0  # by which alignment comes back
 
 
+@pytest.mark.parametrize("limits", [{}, {"least": (0.1, 0.2), "most": (0.4, 0.5)}])
+def test_a_window_is_at_most_so_much_wider_than_high(limits: dict[str, tuple[float, float]]):
+    size = torch.tensor([[0.3, 0.3], [0.1, 0.3], [0.4, 0.3], [0.35, 0.5]], dtype=torch.double)
+    nearest = torch.tensor([[0.24, 0.3], [0.1, 0.3], [0.24, 0.3], [0.35, 0.5]], dtype=torch.double)
+    place = torch.tensor([[0.7, -1.0]], dtype=torch.double).expand(4, 2)
+    for unit, horizon in ((1.0, None), (0.5, None), (0.5, -2.0)):
+        free = SquashedWindows(2.0, (unit, 0.3))
+        windows = replace(free, widest=0.8, **limits)
+        if horizon is not None:
+            free, windows = (PerspectiveWindows(**each.__dict__, horizon=horizon) for each in (free, windows))
+        z_where, expected = (torch.cat([each.logit(), place], dim=-1) for each in (size, nearest))
+        torch.testing.assert_close(windows(z_where), free(expected))
+        torch.testing.assert_close(windows.within(z_where), expected)
+        torch.testing.assert_close(windows.inverse(free(z_where)), expected)
+        within = windows.within(z_where)
+        assert torch.equal(windows.within(within), within)  # or it would drift, step by step
+
+
+def test_a_window_that_is_as_wide_as_it_may_be_widens_as_it_grows():
+    windows = SquashedWindows(widest=0.8)
+    z_where = torch.tensor([2.0, -0.4, 0.7, -1.0]).double()
+    jacobian = torch.autograd.functional.jacobian(windows, z_where)
+    height = z_where[1].sigmoid()
+    torch.testing.assert_close(jacobian[0], torch.tensor([0, 0.8, 0, 0]).double() * height * (1 - height))
+
+
 @pytest.mark.parametrize("limits", [{"least": (0.2, 0.5), "most": (0.4, 0.5)}, {"most": (1.0, 1.1)}])
 def test_limits_of_sizes_must_be_in_order(limits: dict[str, tuple[float, float]]):
     with pytest.raises(ValueError, match=r"`least` must be at least 0 and less than `most`, which is at mos"):
         SquashedWindows(**limits)
+
+
+def test_some_width_must_be_allowed():
+    with pytest.raises(ValueError, match=r"`widest` must be in \(0, inf\], got 0"):
+        SquashedWindows(widest=0)
 
 
 def test_a_reach_must_be_positive():
