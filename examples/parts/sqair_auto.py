@@ -16,8 +16,8 @@ from whatwhere.inference.evaluation import Perspective, object_statistics, persp
 
 _ROOM = 1.1
 """Side of a window over that of the object that it is expected around, where perspective tells its size."""
-_WIDEST = 1.05
-"""Width over height of a window, over that of the expected one: hardly more."""
+_WIDEST = 1.25
+"""Width over height of a window, over that of the expected one: nearer to one object than to a pair."""
 _SIGMAS, _LEAST_DEVIATION = 3.0, 0.05
 """Standard deviations that objects differ from the size of their place, and the least that is believed."""
 

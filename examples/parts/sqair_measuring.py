@@ -17,6 +17,7 @@ from whatwhere.examples.common.recorded import RecordedConfig, objects_of
 from whatwhere.inference.evaluation import (
     ConnectedComponents,
     CountReport,
+    Encounters,
     TrackingCounts,
     TrackingReport,
     TrackLinker,
@@ -91,12 +92,15 @@ def found_components(components: ConnectedComponents, frames: Frames, patience: 
     Args:
         components: they.
         frames: the video.
-        patience: of a `TrackLinker`, by which what was lost and is found again is one object.
+        patience: of a `TrackLinker`, by which what was lost and is found again is one object; those that
+            met are told apart, too, as in `follow`.
     """
     video = np.concatenate(list(frames.blocks()))
     found = components(torch.from_numpy(video)[None].float() / 255).tracks
-    linked = TrackLinker(patience)(Tracks(*(x[0] for x in found)))
-    return Tracks(*(x[None] for x in linked))
+    named = TrackLinker(patience)(Tracks(*(x[0] for x in found)))
+    if patience:
+        named = Encounters(patience=2 * patience)(named, video)
+    return Tracks(*(x[None] for x in named))
 
 
 def print_measures(name: str, report: TrackReport) -> None:

@@ -49,6 +49,7 @@ from whatwhere.inference.evaluation import (
     Assessor,
     COCOImage,
     ConnectedComponents,
+    Encounters,
     Known,
     TrackLinker,
     Tracks,
@@ -135,7 +136,8 @@ class TrackConfig:
     """
     patience: int = 15
     """Frames for which a lost object is remembered: what is found anew where it would be by now takes up its
-    identity, see `TrackLinker`. With 0 all that is found anew is another object, as it is to AIR.
+    identity, see `TrackLinker`, and objects that met are told apart by what they looked like before, see
+    `Encounters`. With 0 all that is found anew is another object, as it is to AIR.
     """
     perspective: Literal["trained", "video", "none"] = "trained"
     """How large windows are in whole frames, see `network.perspective`: as it was found in training, as it is
@@ -384,6 +386,7 @@ class _Followed:
         self.assessor = Assessor(*self.programs)
         patience = self.options.patience if isinstance(self.programs, Programs) else 0
         self._linker = TrackLinker(patience)
+        self._encounters = Encounters(patience=2 * patience) if patience else None
 
     def parts(self, table: Results) -> Iterator[_Part]:
         """The video, part by part; the boxes of each are written before it is given."""
@@ -394,9 +397,12 @@ class _Followed:
             added = partial(model.decoder.added, channels=self.given.shape[2])
             tracks, scores = scored_tracks(found.frames, self.given, added, model.decoder.boxes)
             in_given = self._linker(Tracks(*(x[0].cpu() for x in tracks)))
+            shown = in_given._replace(boxes=in_stored(self.frames, in_given.boxes))
+            if self._encounters is not None:
+                shown = self._encounters(shown, frames.numpy())
+                in_given = in_given._replace(identities=shown.identities)
             if self.true is not None:
                 self._found.append(in_given)
-            shown = in_given._replace(boxes=in_stored(self.frames, in_given.boxes))
             boxes = torch.from_numpy(self.frames.in_source(in_given.boxes)).float()
             table.write(boxes, *in_given[1:], scores[0], video=self.number, frame=self.first + self.seen)
             if self.seen % (_ASSESSED * _PART) == 0:

@@ -13,6 +13,7 @@ from .components_report import ComponentsReport, chosen_components, evaluate_com
 from .connected_components import ConnectedComponents, FoundComponents
 from .continuation import ContinuationReport, evaluate_continuation, reflected_line
 from .empty_scene import empty_scene_bound
+from .encounters import Encounters
 from .frame_look import FrameLook, frame_look
 from .images import (
     BestScene,
@@ -131,6 +132,7 @@ __all__ = [
     "ProbeConfig",
     "SUCCESS_THRESHOLDS",
     "SceneReport",
+    "Encounters",
     "TrackLinker",
     "TrackedObjects",
     "Tracker",

@@ -52,7 +52,7 @@ def test_sizes_by_place_are_for_whole_frames_of_a_model_of_crops(
     height, width = config.prior.object_size or (0.0, 0.0)
     assert width == pytest.approx(height / 2, rel=0.05)
     assert 20 + 15 * row == pytest.approx(height / 1.1, abs=0.6)
-    assert config.network.widest == 1.05
+    assert config.network.widest == 1.25
     assert config.network.size_limits == pytest.approx(
         (math.exp(-0.15) / 1.1, math.exp(0.15) / 1.1), abs=0.006
     )

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from whatwhere.datasets import FrameRecipe, load_clips, open_fitted
@@ -12,10 +13,11 @@ from whatwhere.examples import sqair
 from whatwhere.examples.common.program import UsageError
 from whatwhere.examples.common.recorded import RecordedConfig
 from whatwhere.examples.common.video_models import DataConfig
+from whatwhere.examples.parts import sqair_tracking
 from whatwhere.examples.parts.sqair_config import SQAIRConfig
 from whatwhere.examples.parts.sqair_evaluation import components_for
-from whatwhere.examples.parts.sqair_measuring import known_tracks, part_of, report_of
-from whatwhere.inference.evaluation import Tracks
+from whatwhere.examples.parts.sqair_measuring import found_components, known_tracks, part_of, report_of
+from whatwhere.inference.evaluation import ConnectedComponents, Encounters, Tracks
 
 TABLE = """frame,id,x,y,w,h
 0,red,2,4,6,8
@@ -87,6 +89,54 @@ def test_part_of_a_video_is_tracked_and_measured_in_the_users_pixels(tmp_path: P
     assert measured["frames"] == 4
     assert measured["counting"]["accuracy"] == 1
     assert measured["tracking"]["mota"] == measured["tracking"]["idf1"] == 1
+
+
+@pytest.mark.parametrize("patience", [15, 0])
+def test_who_met_is_told_apart_in_the_users_own_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: int
+):
+    data = load_clips(sqair.EXAMPLE)
+    wide = data.video[0, :, 0].repeat(2, -2).repeat(3, -1)
+    np.savez(tmp_path / "wide.npz", video=wide)
+    seen: list[tuple[Tracks, npt.NDArray[np.uint8]]] = []
+
+    class Renamed(Encounters):
+        def __call__(self, tracks: Tracks, frames: npt.NDArray[np.uint8]) -> Tracks:
+            assert self.patience == 30
+            seen.append((tracks, frames))
+            return tracks._replace(identities=tracks.identities + 100)
+
+    monkeypatch.setattr(sqair_tracking, "Encounters", Renamed)
+    options = ["--particles=2", "--films=0", "--resize", f"--patience={patience}", "--range", "2", "6"]
+    paths = ["--video", tmp_path / "wide.npz", "--output", tmp_path / "out"]
+    assert sqair.main(["track", *options, *map(str, paths)]) == 0
+    table = list(csv.DictReader((tmp_path / "out" / "tracks.csv").read_text().splitlines()))
+    if not patience:
+        assert not seen
+        assert all(int(row["identity"]) < 100 for row in table)
+        return
+    assert all(int(row["identity"]) >= 100 for row in table)
+    ((tracks, frames),) = seen
+    np.testing.assert_array_equal(frames, np.repeat(wide[2:6, None], 3, axis=1))
+    lefts = tracks.boxes[tracks.present][:, 0]
+    np.testing.assert_allclose(sorted(lefts), sorted(float(row["left"]) for row in table), atol=1)
+
+
+def test_components_that_met_are_told_apart_with_patience(tmp_path: Path):
+    """A dark square and a bright one walk through each other; while they touch they are one region."""
+    pytest.importorskip("scipy", reason="needs SciPy: pip install 'whatwhere[metrics]'")
+    video = np.zeros((26, 12, 70), np.uint8)
+    for t, frame in enumerate(video):
+        frame[2:10, 2 + 2 * t : 10 + 2 * t], frame[2:10, 52 - 2 * t : 60 - 2 * t] = 90, 250
+    np.savez(tmp_path / "film.npz", video=video)
+    frames = open_fitted(tmp_path / "film.npz", FrameRecipe())
+
+    def from_left(patience: int, t: int) -> list[int]:
+        boxes, _, identities = found_components(ConnectedComponents(), frames, patience)
+        return identities[0, t, boxes[0, t, :2, 0].argsort()].tolist()
+
+    assert from_left(0, 25) != from_left(0, 0)[::-1]
+    assert from_left(15, 25) == from_left(15, 0)[::-1]
 
 
 def test_bad_ranges_and_missing_boxes_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
