@@ -87,7 +87,8 @@ def _fitted(config: SQAIRConfig, split: Split) -> tuple[SQAIRConfig, list[str]]:
     widest = None
     if seen is not None:
         size_limits, limits = _limits(seen, size_limits[1])
-        widest = _WIDEST
+        if config.network.background != "camera":  # contrasts with an image are told apart without
+            widest = _WIDEST
     bases = (SQAIRConfig(), *PRESETS.values())
     network = look.fitted_to_default(
         config.network,

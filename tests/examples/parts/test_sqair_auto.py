@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -32,14 +33,15 @@ def write_plane(path: Path, slope: float) -> None:
     np.savez(path, video=video)
 
 
-@pytest.mark.parametrize("slope", [0.0, 15.0])
+@pytest.mark.parametrize(("slope", "background"), [(0.0, "none"), (15.0, "none"), (15.0, "camera")])
 def test_sizes_by_place_are_for_whole_frames_of_a_model_of_crops(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], slope: float
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], slope: float, background: Literal["none", "camera"]
 ):
     write_plane(tmp_path / "plane.npz", slope)
     preset = PRESETS["video"]
     data = replace(preset.data, source=str(tmp_path / "plane.npz"), crop=(48, 48))
-    config, split = chosen(replace(preset, auto=True, data=data), True)
+    network = replace(preset.network, background=background)
+    config, split = chosen(replace(preset, auto=True, data=data, network=network), True)
     spoken = [line for line in capsys.readouterr().out.splitlines() if "perspective" in line]
     if not slope:
         assert config.network.perspective is None
@@ -52,7 +54,7 @@ def test_sizes_by_place_are_for_whole_frames_of_a_model_of_crops(
     height, width = config.prior.object_size or (0.0, 0.0)
     assert width == pytest.approx(height / 2, rel=0.05)
     assert 20 + 15 * row == pytest.approx(height / 1.1, abs=0.6)
-    assert config.network.widest == 1.25
+    assert config.network.widest == (1.25 if background == "none" else None)
     assert config.network.size_limits == pytest.approx(
         (math.exp(-0.15) / 1.1, math.exp(0.15) / 1.1), abs=0.006
     )
