@@ -73,8 +73,8 @@ class Encounters:
         patience: int = 30,
         rate: float = 0.1,
     ) -> None:
-        checks.positive(steady=steady)
-        checks.not_negative(margin=margin, strange=strange, patience=patience)
+        checks.positive(steady=steady, patience=patience)
+        checks.not_negative(margin=margin, strange=strange)
         checks.within("[0, 1]", overlap=overlap, rate=rate)
         self.steady, self.overlap, self.margin, self.strange = steady, overlap, margin, strange
         self.patience, self.rate = patience, rate
@@ -90,7 +90,14 @@ class Encounters:
         Args:
             tracks: what was found, boxes in pixels of the frames.
             frames: `(T, C, H, W)`.
+
+        Raises:
+            ValueError: if there is not a frame for each.
         """
+        if len(frames) != len(tracks.present):
+            raise ValueError(
+                f"expected {len(tracks.present)} frames, as many as of tracks, got {len(frames)}"
+            )
         names = torch.zeros_like(tracks.identities)
         for t, here in enumerate(tracks.present.bool()):
             boxes = tracks.boxes[t, here].double().cpu().numpy()
@@ -111,10 +118,10 @@ class Encounters:
         apart = self._gather(names, boxes)
         for name, identity, box, alone in zip(names, identities, boxes, apart, strict=True):
             known = self._known.setdefault(name, _Known(identity, self._frame, box))
-            known.frame, known.box = self._frame, box
-            if not alone:
+            if not alone or known.frame < self._frame - 1:
                 known.since.clear()
-            else:
+            known.frame, known.box = self._frame, box
+            if alone:
                 known.since = [*known.since, _look(frame, box)][-self.steady :]
                 if name not in self._met:
                     self._remember(known)
@@ -122,8 +129,7 @@ class Encounters:
             self._part(met, names)
         self._frame += 1
         for name in [n for n, known in self._known.items() if self._frame - known.frame > self.patience]:
-            self._release(name, self._known.pop(name).identity)
-            self._met.pop(name, set()).discard(name)
+            self._forget(name)
         return [self._names[identity] for identity in identities]
 
     def _gather(self, names: list[int], boxes: _Values) -> list[bool]:
@@ -166,8 +172,11 @@ class Encounters:
         candidates = apart + sorted(lost)
         parted = [self._known[name] for name in apart]
         distances = self._distances(parted, candidates)
-        for known, column in zip(parted, _exchanged(distances, self.margin), strict=True):
-            name = candidates[column]
+        together = met & set(names) - set(apart)
+        for row, column in enumerate(_exchanged(distances, self.margin)):
+            if column == row and together and distances[row, column] > self.strange:
+                continue  # it looks like none of them: its name may be that of one who is not apart yet
+            known, name = parted[row], candidates[column]
             before = self._known[name]
             if before is not known:
                 self._release(name, before.identity)  # if that comes back it is another one
@@ -176,6 +185,12 @@ class Encounters:
             self._remember(now)
             met.discard(name)
             del self._met[name]
+        for name, known in zip(apart, parted, strict=True):
+            if self._names[known.identity] != name and name in met:  # nobody has it now
+                if known.look is None:
+                    self._forget(name)
+                else:
+                    known.frame -= 1  # it is lost, and did not vanish here
 
     def _distances(self, parted: list[_Known], candidates: list[int]) -> _Values:
         """`(N, M)`, of looks to what is remembered of names, of which the first N are their own."""
@@ -194,6 +209,11 @@ class Encounters:
         """An identity has that name no more, if it has it still."""
         if self._names.get(identity) == name:
             del self._names[identity]
+
+    def _forget(self, name: int) -> None:
+        """What it looked like, and whom it met; an identity keeps it."""
+        del self._known[name]
+        self._met.pop(name, set()).discard(name)
 
 
 def _overlaps(boxes: _Values, others: _Values) -> _Values:

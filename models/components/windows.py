@@ -22,6 +22,10 @@ from .constants import constant
 _MOST_GROWTH = 3.0
 
 
+_LEAST_SHARE = 1e-6
+"""Of a frame: logits of what is nearer to 0 or 1 are not finite, or have no gradients."""
+
+
 @dataclass(frozen=True)
 class SquashedWindows:
     """Windows of `z_where = (a_x, a_y, b_x, b_y)`: `s = u sigmoid(a)`, `t = reach tanh(u b / reach)`.
@@ -98,7 +102,8 @@ class SquashedWindows:
             return z_where
         least, most = (constant(limit, z_where).logit() for limit in (self.least, self.most))
         size = z_where[..., :2].clamp(least, most)
-        size = size.minimum(self._greatest(size.sigmoid()).logit())
+        if self.widest < math.inf:
+            size = size.minimum(self._greatest(size.sigmoid()).logit(_LEAST_SHARE))
         return torch.cat([size, z_where[..., 2:]], dim=-1)
 
     @property

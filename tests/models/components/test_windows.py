@@ -1,5 +1,6 @@
 """What SQAIR's z_where means, against its formula."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -108,6 +109,17 @@ def test_a_window_that_is_as_wide_as_it_may_be_widens_as_it_grows():
 def test_limits_of_sizes_must_be_in_order(limits: dict[str, tuple[float, float]]):
     with pytest.raises(ValueError, match=r"`least` must be at least 0 and less than `most`, which is at mos"):
         SquashedWindows(**limits)
+
+
+@pytest.mark.parametrize("height", [-104.0, 200.0, math.log(4)])
+def test_gradients_are_finite_where_a_width_has_a_limit(height: float):
+    """Also where the greatest width is all of the frame, here of heights from 0.8 on."""
+    windows = SquashedWindows(widest=1.25)
+    z_where = torch.tensor([20.0, height, 0.0, 0.0], requires_grad=True)
+    for places in (windows(z_where), windows.within(z_where)):
+        (gradient,) = torch.autograd.grad(places.sum(), z_where)
+        assert places.isfinite().all()
+        assert gradient.isfinite().all()
 
 
 def test_some_width_must_be_allowed():
