@@ -13,9 +13,9 @@ $$ (J J^T / \sigma^2 + \Lambda) \, \Delta z = -(J r / \sigma^2 + \Lambda (z - m)
 \tau^2), $$
 
 in which the prior is one more observation. Sizes that have limits stay within them: one that is at its limit
-and would go beyond is left out of the equations; a width that goes by the height is cut after them. The matrix
-on the left is the curvature of E at its minimum, so `N(z, (J J^T / sigma^2 + Lambda)^-1)` is the Laplace
-approximation of the posterior.
+and would go beyond is left out of the equations; a width that goes by the height is cut after them. The
+matrix on the left is the curvature of E at its minimum, so `N(z, (J J^T / sigma^2 + Lambda)^-1)` is the
+Laplace approximation of the posterior.
 """
 
 from __future__ import annotations
