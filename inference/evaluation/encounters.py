@@ -11,8 +11,8 @@ Objects that overlap are in one encounter, with whom those have met, with what i
 appears where that may be. When all of it that overlaps nothing has done so for some frames, the means of its
 looks since are compared: two change names, or one takes that of what is lost, as long as the sum of the
 distances of looks to what is remembered of names becomes less by a margin for each that is named anew; what
-has just appeared is a stranger's distance from its own name. Boxes stay as they are, and what was named
-before is not named anew.
+has just appeared is a stranger's distance from its own name. Who is farther than that from its name, while
+others still overlap, waits for them. Boxes stay as they are, and what was named before is not named anew.
 """
 
 from __future__ import annotations
