@@ -74,7 +74,7 @@ from whatwhere.examples.parts.sqair_evaluation import (
     print_segmentation,
     show_prediction,
 )
-from whatwhere.examples.parts.sqair_programs import AIRPrograms, Programs, build, programs_of
+from whatwhere.examples.parts.sqair_programs import AIRPrograms, Programs, build, programs_of, rebuilt
 from whatwhere.examples.parts.sqair_tracking import TrackConfig, programs_for, track_objects
 from whatwhere.examples.parts.warm_start import WarmStart
 from whatwhere.guides import Propagation, SlotDiscovery, TrackingPropagation
@@ -422,7 +422,15 @@ class SQAIRExportConfig(ExportConfig):
 
 def evaluate(options: SQAIREvaluateConfig) -> int:
     """Evaluate a checkpoint."""
-    return evaluate_checkpoint(options, partial(restore, build=options.build), report_held_out)
+
+    def restored(path: Path, device: torch.device) -> tuple[SQAIRConfig, Programs | AIRPrograms]:
+        config, programs = restore(path, device, options.build)
+        if options.widest is not None:
+            config = replace(config, network=replace(config.network, widest=options.widest))
+            programs = rebuilt(config, programs)
+        return config, programs
+
+    return evaluate_checkpoint(options, restored, report_held_out)
 
 
 def run_training(config: SQAIRConfig) -> int:

@@ -67,6 +67,10 @@ class SQAIREvaluateConfig(EvaluateConfig):
     ink: float = 0.25
     """What belongs into the box of an object, as a share of its brightest pixel: less where legs are faint.
     """
+    widest: float | None = None
+    """Greatest width over height of a window, over the expected one, in place of `network.widest`: less in
+    parts of frames, where a pair may be one who is nearer.
+    """
     baselines: tuple[Baseline, ...] = ()
     """What needs no training, measured on the same videos: `components`, connected regions brighter than a
     threshold that is chosen on training videos, linked by overlap. Needs SciPy.
@@ -93,7 +97,7 @@ class SQAIREvaluateConfig(EvaluateConfig):
         checks.literals(self)
         checks.within("(0, 1]", self, "iou")
         checks.within("(0, 1)", self, "ink")
-        checks.at_least(1, self, "continuation", "predict")
+        checks.at_least(1, self, "widest", "continuation", "predict")
         checks.not_negative(self, "segmented_from")
 
 

@@ -194,12 +194,17 @@ def refitted(
         max_count: number of slots.
     """
     config = fitted_to(config, image_shape, max_count)
+    return config, rebuilt(config, programs)
+
+
+def rebuilt(config: SQAIRConfig, programs: Programs | AIRPrograms) -> Programs | AIRPrograms:
+    """A trained model and guide by another configuration that has the same parameters."""
     changed = programs_of(config)
     for new, old in zip(changed, programs, strict=True):
         new.load_state_dict(old.state_dict())
         new.to(next(old.parameters()).device).train(old.training)
         use_active_set(new, on=any(each.active_set for each in old.modules() if isinstance(each, ActiveSet)))
-    return config, changed
+    return changed
 
 
 def build(

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from whatwhere.datasets import VideoStore, load_clips, present
+from whatwhere.examples import sqair
+from whatwhere.examples.parts.sqair_programs import Programs
 from whatwhere.examples.sqair import EXAMPLE, PRETRAINED, Hold, main
 from whatwhere.inference.evaluation.tracking_metrics import tracking_counts, tracks_by_slot
 from whatwhere.inference.evaluation.tracks_file import read_tracks
@@ -110,6 +113,22 @@ def test_evaluate_reads_a_checkpoint_and_other_videos(
     confusion = np.array(metrics["counting"]["confusion"])
     assert confusion.sum(1) @ np.arange(len(confusion)) == true_counts.sum().item()
     assert run("evaluate", "--checkpoint", checkpoint, *options, "--first=5") == 2
+
+
+def test_windows_of_an_evaluation_may_be_narrower_than_those_of_training(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+):
+    seen: list[Programs] = []
+    monkeypatch.setattr(sqair, "report_held_out", lambda *given: seen.append(given[2]))
+    for options in ([], ["--widest=1.05"]):
+        assert run("evaluate", "--checkpoint", trained / "checkpoint.pt", *options) == 0
+    for new, old in zip(*(nn.ModuleList(programs).state_dict().values() for programs in seen), strict=True):
+        assert torch.equal(new, old)
+    z_where = torch.tensor([9.0, -1.0, 0.0, 0.0])
+    free, narrow = (programs.model.decoder.windows(z_where)[:2] for programs in seen)
+    torch.testing.assert_close(free, z_where[:2].sigmoid())
+    torch.testing.assert_close(narrow, free[1] * torch.tensor([1.05, 1]))  # digits are square
+    assert seen[1].guide.discovery.windows == seen[1].model.decoder.windows
 
 
 def test_evaluate_measures_connected_components_beside_the_model(trained: Path, tmp_path: Path, capsys):
