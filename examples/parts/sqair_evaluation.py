@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -60,6 +60,18 @@ Baseline = Literal["components"]
 @dataclass(frozen=True)
 class SQAIREvaluateConfig(EvaluateConfig):
     """Evaluate a trained model on held-out videos."""
+
+    MOST_USED: ClassVar[tuple[str, ...]] = (
+        "checkpoint",
+        "output",
+        "data",
+        "videos",
+        "frames",
+        "baselines",
+        "iou",
+        "ink",
+        "device",
+    )
 
     iou: float = 0.5
     """Least intersection over union of a box and a true one that match; less where objects are of few pixels.
