@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from whatwhere.checks import MissingPackageError
@@ -86,20 +87,46 @@ def report_of(found: Sequence[Tracks], known: Sequence[Tracks], iou_threshold: f
     return TrackReport(len(wanted), count_report(numbers, wanted, 0), tracking, iou_threshold)
 
 
+class Naming:
+    """Names the objects of a video, which may come part by part.
+
+    Args:
+        patience: frames for which a `TrackLinker` remembers what was lost; `Encounters`, by which those who
+            met are told apart, do so twice as long. With 0 all that is found anew is another object.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self._linker = TrackLinker(patience)
+        self._encounters = Encounters(patience=2 * patience) if patience else None
+
+    def __call__(
+        self, tracks: Tracks, frames: npt.NDArray[np.uint8], boxes: torch.Tensor | None = None
+    ) -> Tracks:
+        """The tracks `(T, N)` of the next part, with names for identities.
+
+        Args:
+            tracks: what was found.
+            frames: `(T, C, H, W)`, in which objects are looked at.
+            boxes: where they are in these, if pixels of the tracks are others.
+        """
+        linked = self._linker(tracks)
+        if self._encounters is None:
+            return linked
+        seen = linked if boxes is None else linked._replace(boxes=boxes)
+        return linked._replace(identities=self._encounters(seen, frames).identities)
+
+
 def found_components(components: ConnectedComponents, frames: Frames, patience: int = 0) -> Tracks:
     """What connected components find in a video, all of which is in memory for that.
 
     Args:
         components: they.
         frames: the video.
-        patience: of a `TrackLinker`, by which what was lost and is found again is one object; those that
-            met are told apart, too, as in `follow`.
+        patience: of `Naming`.
     """
     video = np.concatenate(list(frames.blocks()))
     found = components(torch.from_numpy(video)[None].float() / 255).tracks
-    named = TrackLinker(patience)(Tracks(*(x[0] for x in found)))
-    if patience:
-        named = Encounters(patience=2 * patience)(named, video)
+    named = Naming(patience)(Tracks(*(x[0] for x in found)), video)
     return Tracks(*(x[None] for x in named))
 
 

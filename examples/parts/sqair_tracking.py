@@ -36,6 +36,7 @@ from whatwhere.examples.parts.sqair_auto import plane
 from whatwhere.examples.parts.sqair_config import NetworkConfig, SQAIRConfig
 from whatwhere.examples.parts.sqair_evaluation import Baseline, components_for
 from whatwhere.examples.parts.sqair_measuring import (
+    Naming,
     TrackReport,
     found_components,
     known_tracks,
@@ -49,9 +50,7 @@ from whatwhere.inference.evaluation import (
     Assessor,
     COCOImage,
     ConnectedComponents,
-    Encounters,
     Known,
-    TrackLinker,
     Tracks,
     infer_parts,
     object_statistics,
@@ -385,8 +384,7 @@ class _Followed:
         self.frame_name = frame_names(self.options.video, self.number)
         self.assessor = Assessor(*self.programs)
         patience = self.options.patience if isinstance(self.programs, Programs) else 0
-        self._linker = TrackLinker(patience)
-        self._encounters = Encounters(patience=2 * patience) if patience else None
+        self._named = Naming(patience)
 
     def parts(self, table: Results) -> Iterator[_Part]:
         """The video, part by part; the boxes of each are written before it is given."""
@@ -396,11 +394,10 @@ class _Followed:
             frames = torch.from_numpy(np.stack(list(islice(own, len(found.frames)))))
             added = partial(model.decoder.added, channels=self.given.shape[2])
             tracks, scores = scored_tracks(found.frames, self.given, added, model.decoder.boxes)
-            in_given = self._linker(Tracks(*(x[0].cpu() for x in tracks)))
-            shown = in_given._replace(boxes=in_stored(self.frames, in_given.boxes))
-            if self._encounters is not None:
-                shown = self._encounters(shown, frames.numpy())
-                in_given = in_given._replace(identities=shown.identities)
+            given = Tracks(*(x[0].cpu() for x in tracks))
+            stored = in_stored(self.frames, given.boxes)
+            in_given = self._named(given, frames.numpy(), stored)
+            shown = in_given._replace(boxes=stored)
             if self.true is not None:
                 self._found.append(in_given)
             boxes = torch.from_numpy(self.frames.in_source(in_given.boxes)).float()

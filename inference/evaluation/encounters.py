@@ -24,6 +24,7 @@ import numpy.typing as npt
 import torch
 
 from ... import checks
+from ...models.components.boxes import areas, intersection_areas
 from .tracking_metrics import Tracks
 
 __all__ = ["Encounters"]
@@ -34,6 +35,11 @@ _PARTS, _STEPS = 3, 12
 """Of a box, from top to bottom, and of brightness."""
 _COLUMNS, _ROWS = 16, 16
 """Pixels that are looked at of each part."""
+_ACROSS = (np.arange(_COLUMNS) + 0.5) / _COLUMNS
+_DOWN = (np.arange(_PARTS * _ROWS) + 0.5) / (_PARTS * _ROWS)
+"""Where they are, in widths and heights of the box."""
+_WEIGHT = np.exp(-2 * (2 * _ACROSS - 1) ** 2)
+"""Of columns: the middle counts more than what may be seen beside the object."""
 _REACH, _DRIFT = 1.5, 0.2
 """How far from where it was lost an object may appear, in sides of a square as large; and farther a frame."""
 
@@ -218,27 +224,22 @@ class Encounters:
 
 def _overlaps(boxes: _Values, others: _Values) -> _Values:
     """Shares `(N, M)` of the smaller of two boxes, `(N, 4)` and `(M, 4)`, that the other covers."""
-    (first, last, area), (first_, last_, area_) = (
-        (each[:, :2], each[:, :2] + each[:, 2:], each[:, 2:].prod(-1)) for each in (boxes, others)
-    )
-    shared = (np.minimum(last[:, None], last_) - np.maximum(first[:, None], first_)).clip(0).prod(-1)
-    overlaps: _Values = shared / np.minimum(area[:, None], area_).clip(1e-12)
+    first, second = torch.from_numpy(boxes)[:, None], torch.from_numpy(others)
+    smaller = areas(first).minimum(areas(second)).clamp(min=1e-12)
+    overlaps: _Values = (intersection_areas(first, second) / smaller).numpy()
     return overlaps
 
 
 def _look(frame: npt.NDArray[np.uint8], box: _Values) -> _Values:
     """Square roots of histograms of a box of a frame `(C, H, W)`, `(parts C steps)`, of length 1."""
-    size = np.array(frame.shape[:0:-1])
-    grid = (np.arange(_COLUMNS) + 0.5) / _COLUMNS, (np.arange(_PARTS * _ROWS) + 0.5) / (_PARTS * _ROWS)
     x, y = (
         np.clip((at + side * share).astype(int), 0, most - 1)
-        for at, side, share, most in zip(box[:2], box[2:], grid, size, strict=True)
+        for at, side, share, most in zip(box[:2], box[2:], (_ACROSS, _DOWN), frame.shape[:0:-1], strict=True)
     )
     steps = frame[:, y][:, :, x].astype(int) * _STEPS // 256
-    weight = np.exp(-2 * (2 * grid[0] - 1) ** 2)  # the middle more than what may be seen beside it
     counts = np.zeros((_PARTS, len(frame), _STEPS))
-    part = np.arange(_PARTS * _ROWS) // _ROWS
-    np.add.at(counts, (part[:, None], np.arange(len(frame))[:, None, None], steps), weight)
+    part = (np.arange(len(_DOWN)) // _ROWS)[:, None]
+    np.add.at(counts, (part, np.arange(len(frame))[:, None, None], steps), _WEIGHT)
     look: _Values = np.sqrt(counts / counts.sum()).ravel()
     return look
 

@@ -20,8 +20,6 @@ from .attention import (
 from .constants import constant
 
 _MOST_GROWTH = 3.0
-
-
 _LEAST_SHARE = 1e-6
 """Of a frame: logits of what is nearer to 0 or 1 are not finite, or have no gradients."""
 
@@ -86,7 +84,8 @@ class SquashedWindows:
         unit, share = constant(self.unit, z_where), z_where[..., :2].sigmoid()
         if self.limited:
             share = share.clamp(constant(self.least, share), constant(self.most, share))
-            share = share.minimum(self._greatest(share))
+            if self.widest < math.inf:
+                share = _no_wider(share, self._greatest_width(share))
         size = clip_straight_through(unit * share, MIN_SCALE)
         return torch.cat([size, self.reach * (unit * z_where[..., 2:] / self.reach).tanh()], dim=-1)
 
@@ -103,7 +102,7 @@ class SquashedWindows:
         least, most = (constant(limit, z_where).logit() for limit in (self.least, self.most))
         size = z_where[..., :2].clamp(least, most)
         if self.widest < math.inf:
-            size = size.minimum(self._greatest(size.sigmoid()).logit(_LEAST_SHARE))
+            size = _no_wider(size, self._greatest_width(size.sigmoid()).logit(_LEAST_SHARE))
         return torch.cat([size, z_where[..., 2:]], dim=-1)
 
     @property
@@ -111,13 +110,9 @@ class SquashedWindows:
         """Whether sizes have limits."""
         return self.least != (0.0, 0.0) or self.most != (1.0, 1.0) or self.widest != math.inf
 
-    def _greatest(self, share: Tensor) -> Tensor:
-        """Greatest sizes `(..., 2)` of windows over those of the frame, where their heights are these."""
-        height = share[..., 1]
-        whole = torch.ones_like(height)
-        return torch.stack(
-            [whole.minimum(height * self.widest) if self.widest < math.inf else whole, whole], dim=-1
-        )
+    def _greatest_width(self, share: Tensor) -> Tensor:
+        """Greatest widths `(...)` of windows of sizes `(..., 2)`, all over those of the frame."""
+        return (share[..., 1] * self.widest).clamp(max=1)
 
     def growth(self, height: Tensor) -> Tensor:
         """How many times as large as its `z_where` says a window is whose middle is so high, `t_y`: 1."""
@@ -183,6 +178,11 @@ class PerspectiveWindows(SquashedWindows):
 
     def _shrunk(self, coords: Tensor) -> Tensor:
         return torch.cat([coords[..., :2] / self.growth(coords[..., 3:]), coords[..., 2:]], dim=-1)
+
+
+def _no_wider(size: Tensor, most: Tensor) -> Tensor:
+    """Sizes `(..., 2)` whose widths are at most so large, `(...)`."""
+    return torch.stack([size[..., 0].minimum(most), size[..., 1]], dim=-1)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from whatwhere.examples import sqair
 from whatwhere.examples.common.program import UsageError
 from whatwhere.examples.common.recorded import RecordedConfig
 from whatwhere.examples.common.video_models import DataConfig
-from whatwhere.examples.parts import sqair_tracking
+from whatwhere.examples.parts import sqair_measuring
 from whatwhere.examples.parts.sqair_config import SQAIRConfig
 from whatwhere.examples.parts.sqair_evaluation import components_for
 from whatwhere.examples.parts.sqair_measuring import found_components, known_tracks, part_of, report_of
@@ -106,7 +106,7 @@ def test_who_met_is_told_apart_in_the_users_own_frames(
             seen.append((tracks, frames))
             return tracks._replace(identities=tracks.identities + 100)
 
-    monkeypatch.setattr(sqair_tracking, "Encounters", Renamed)
+    monkeypatch.setattr(sqair_measuring, "Encounters", Renamed)
     options = ["--particles=2", "--films=0", "--resize", f"--patience={patience}", "--range", "2", "6"]
     paths = ["--video", tmp_path / "wide.npz", "--output", tmp_path / "out"]
     assert sqair.main(["track", *options, *map(str, paths)]) == 0
