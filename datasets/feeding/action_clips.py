@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ... import checks
@@ -74,6 +75,9 @@ class ActionClips:
         drop: last frames that are left out; 2 is published.
         shift: pixels by which a clip may reach beyond the frame on each side, where it is black.
         mirror: exchange left and right in half of the clips.
+        zoom: greatest factor by which clips are larger or smaller, at least 1; of each it is drawn with a
+            uniform logarithm. What was next to a frame that became smaller is black.
+        speed: the same of the stretch's length.
     """
 
     def __init__(
@@ -86,11 +90,13 @@ class ActionClips:
         drop: int = 0,
         shift: int = 0,
         mirror: bool = False,
+        zoom: float = 1.0,
+        speed: float = 1.0,
     ) -> None:
-        checks.at_least(1, frames=frames, size=size, stretch=stretch)
+        checks.at_least(1, frames=frames, size=size, stretch=stretch, zoom=zoom, speed=speed)
         checks.not_negative(drop=drop, shift=shift)
         self.source, self.stretch, self.drop = source, stretch, drop
-        self.shift_by, self.mirror = shift, mirror
+        self.shift_by, self.mirror, self.zoom, self.speed = shift, mirror, zoom, speed
         channels, height, width = source.shape
         self.size = size or (height, width)
         if self.size[0] > height or self.size[1] > width:
@@ -119,22 +125,40 @@ class ActionClips:
 
     def _clip(self, index: int, rng: np.random.Generator) -> ActionFrames:
         length = max(int(self.source.lengths[index]) - self.drop, 1)
-        stretch = min(self.stretch or length, length)
+        stretch = min(round((self.stretch or length) * _factor(self.speed, rng)), length)
         start = int(rng.integers(length - stretch + 1))
         numbers = start + draw_from_parts(stretch, self.clip_shape[0], rng)
         unique, back = np.unique(numbers, return_inverse=True)
         read = self.source.frames(index, unique)
+        zoom = _factor(self.zoom, rng)
+        height, width = (round(side / zoom) for side in self.size)
         top, left = (
-            int(rng.integers(-self.shift_by, old - new + self.shift_by + 1))
-            for old, new in zip(self.source.shape[1:], self.size, strict=True)
+            int(rng.integers(min(old - new, 0) - self.shift_by, max(old - new, 0) + self.shift_by + 1))
+            for old, new in zip(self.source.shape[1:], (height, width), strict=True)
         )
-        video = cut_out(read.video, (top, left), self.size)[back]
-        joints = None if read.joints is None else (read.joints - np.array([left, top], np.float32))[back]
+        video = _resized(cut_out(read.video, (top, left), (height, width)), self.size)[back]
+        joints = None
+        if read.joints is not None:
+            # Of pixels' middles: the first one of the rectangle is half a pixel from its border.
+            scale = np.array([self.size[1] / width, self.size[0] / height], np.float32)
+            joints = ((read.joints - np.array([left, top], np.float32) + 0.5) * scale - 0.5)[back]
         if self.mirror and rng.random() < 0.5:
             video = video[..., ::-1]
             if joints is not None:
                 joints = np.stack([self.size[1] - 1 - joints[..., 0], joints[..., 1]], axis=-1)
         return ActionFrames(np.ascontiguousarray(video), joints)
+
+
+def _factor(greatest: float, rng: np.random.Generator) -> float:
+    """A random factor in [1 / greatest, greatest]; nothing is drawn where that is 1."""
+    return 1.0 if greatest == 1 else float(greatest ** rng.uniform(-1, 1))
+
+
+def _resized(video: Bytes, size: tuple[int, int]) -> Bytes:
+    if video.shape[-2:] == size:
+        return video
+    frames = torch.from_numpy(video).float()
+    return F.interpolate(frames, size, mode="bilinear", antialias=True).round().byte().numpy()
 
 
 def draw_from_parts(length: int, parts: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:

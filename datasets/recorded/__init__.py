@@ -7,6 +7,7 @@ what a model is trained on; each other file reads one published layout. All yiel
 
 from ..opening import VIDEO_SUFFIXES, frame_rate
 from .boxes_file import by_frame, read_table
+from .class_folders import ClassFolders
 from .clips import load_clips
 from .fitted import FrameRecipe, open_fitted, prepared, sample_clips, sample_frames, used_bits
 from .folder import SizeError, load_folder, load_images, load_pictures
@@ -45,6 +46,7 @@ from .video_windows import (
 from .weizmann import WEIZMANN_ACTIONS, load_weizmann
 
 __all__ = [
+    "ClassFolders",
     "FrameRecipe",
     "Stretch",
     "VideoWindows",

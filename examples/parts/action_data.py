@@ -20,6 +20,7 @@ from whatwhere.datasets import (
     ActionBatch,
     ActionClips,
     BatchSchedule,
+    ClassFolders,
     DataError,
     NTUActions,
     NUCLAActions,
@@ -35,7 +36,7 @@ from whatwhere.datasets.streams import stream
 from whatwhere.examples.common.sources import settle_sources
 from whatwhere.inference.training import DataRecord, Process, source_field
 
-SOURCES = ("relay", "weizmann", "ntu", "nucla")
+SOURCES = ("relay", "folders", "weizmann", "ntu", "nucla")
 """Names; a colon and a folder follow those that are not generated."""
 
 _PEOPLE = 2  # of NTU
@@ -47,7 +48,9 @@ class ActionDataConfig:
     """Where the videos come from, and how clips are drawn from them."""
 
     source: str = source_field("relay")
-    """`relay`, which is generated; or `weizmann:FOLDER`, `ntu:FOLDER`, `nucla:FOLDER`."""
+    """`relay`, which is generated; `folders:FOLDER`, videos of yours in a folder for each class, see
+    `whatwhere.datasets.ClassFolders`; or `weizmann:FOLDER`, `ntu:FOLDER`, `nucla:FOLDER`.
+    """
     test_source: ClassVar[None] = None
     """Held-out videos are a part of every source."""
     frames: int = 8
@@ -72,6 +75,10 @@ class ActionDataConfig:
     """What is held out of NTU."""
     size: int = 224
     """Side of the clips of NTU and N-UCLA, cut out of frames of 256 x 256 pixels."""
+    resize: tuple[int, int] = (96, 128)
+    """Height and width of the frames of `folders`."""
+    share: float = 0.2
+    """Of the videos of each class of `folders` that is held out, where there is no folder `test`."""
     stretch: int | None = None
     """Frames of a video that a clip is drawn from; by default all."""
     drop: int = 0
@@ -80,16 +87,23 @@ class ActionDataConfig:
     """Pixels by which clips for training may reach beyond the frame."""
     mirror: bool = False
     """Exchange left and right in half of the clips for training."""
+    zoom: float = 1.0
+    """Greatest factor by which clips for training are larger or smaller."""
+    speed: float = 1.0
+    """Greatest factor by which they are faster or slower."""
 
     def __post_init__(self) -> None:
         settle_sources(self, SOURCES)
         checks.positive(self, "frames", "image_size", "train_videos", "test_videos", "size", "stretch")
+        checks.positive(self, "resize")
+        checks.within("(0, 1)", self, "share")
+        checks.within("[1, 4]", self, "zoom", "speed")
         checks.not_negative(self, "fold", "drop", "shift")
         checks.seed(self, "seed")
         name, _, folder = self.source.partition(":")
         if name not in SOURCES or bool(folder) != (name != "relay"):
             raise checks.FieldError(
-                "source", "must be relay, weizmann:FOLDER, ntu:FOLDER or nucla:FOLDER", self.source
+                "source", f"must be relay, {', '.join(f'{each}:FOLDER' for each in SOURCES[1:])}", self.source
             )
         if name == "relay":
             self.recipe  # noqa: B018  # its constructor checks what both have
@@ -201,8 +215,8 @@ class ActionSplit(NamedTuple):
     test: ActionVideos
     names: tuple[str, ...]
     """Of the classes."""
-    joints: tuple[int, int]
-    """People, and joints of each."""
+    joints: tuple[int, int] | None
+    """People, and joints of each; None where none are known."""
 
     def records(self, source: str) -> dict[str, DataRecord]:
         """What is compared when a run is resumed."""
@@ -233,6 +247,11 @@ def _load_relay(config: ActionDataConfig, folder: str) -> ActionSplit:
     return ActionSplit(train, test, names, (1, 1))
 
 
+def _load_folders(config: ActionDataConfig, folder: str) -> ActionSplit:
+    source = ClassFolders(folder, config.resize, share=config.share)
+    return _people(config, source, source.split(), source.names, None, None)
+
+
 def _load_weizmann(config: ActionDataConfig, folder: str) -> ActionSplit:
     data = load_weizmann(folder)
     source = SilhouetteActions(data)
@@ -259,6 +278,7 @@ def _load_nucla(config: ActionDataConfig, folder: str) -> ActionSplit:
 
 _LOADERS: dict[str, Callable[[ActionDataConfig, str], ActionSplit]] = {
     "relay": _load_relay,
+    "folders": _load_folders,
     "weizmann": _load_weizmann,
     "ntu": _load_ntu,
     "nucla": _load_nucla,
@@ -277,12 +297,13 @@ def _people(
     source: Any,
     rows: tuple[np.ndarray, np.ndarray],
     names: tuple[str, ...],
-    joints: tuple[int, int],
+    joints: tuple[int, int] | None,
     side: int | None,
 ) -> ActionSplit:
     size = None if side is None else (side, side)
     common: Any = {"frames": config.frames, "size": size, "stretch": config.stretch, "drop": config.drop}
-    train = ActionClips(source, shift=config.shift, mirror=config.mirror, **common)
+    varied: Any = {name: getattr(config, name) for name in ("shift", "mirror", "zoom", "speed")}
+    train = ActionClips(source, **common, **varied)
     test = ActionClips(source, **common)
     return ActionSplit(PeopleClips(train, rows[0]), PeopleClips(test, rows[1]), names, joints)
 

@@ -147,13 +147,37 @@ def test_a_control_shows_one_mark_only(shown: Any):
     assert bright.tolist() == [expected] * 2
 
 
+def test_own_videos_in_a_folder_for_each_class(tmp_path: Path):
+    for name, step in (("darker", -9), ("lighter", 9)):
+        (tmp_path / "videos" / name).mkdir(parents=True)
+        for number in range(3):
+            frames = [Image.new("RGB", (40, 30), (100 + number + step * n, 0, 0)) for n in range(10)]
+            path = tmp_path / "videos" / name / f"{number}.gif"
+            frames[0].save(path, save_all=True, append_images=frames[1:])
+    out = tmp_path / "run"
+    options = ["--preset", "folders", "--data.source", f"folders:{tmp_path / 'videos'}", "--output", str(out)]
+    options += ["--data.resize", "24", "32", "--data.shift", "0", "--data.speed", "1.1"]
+    options += ["--glance.steps", "2", "--training.steps", "2", "--network.channels", "4", "4"]
+    assert run("train", *options) == 0
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert (metrics["videos"], metrics["classes"]) == (2, ["darker", "lighter"])
+    assert metrics["glimpse_to_joint"] is None
+    looked = ["look", "--checkpoint", str(out / "checkpoint.pt"), "--video", str(path), "--output", str(out)]
+    assert run(*looked) == 0
+    rows = list(csv.reader((out / "votes.csv").read_text().splitlines()))
+    assert rows[0] == ["first_frame", "last_frame", "darker", "lighter"]
+    assert rows[1][:2] == ["0", "9"]
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--data.source", "elsewhere"], "must be relay, weizmann:FOLDER"),
-        (["--data.source", "weizmann"], "must be relay, weizmann:FOLDER"),
+        (["--data.source", "elsewhere"], "must be relay, folders:FOLDER, weizmann:FOLDER"),
+        (["--data.source", "weizmann"], "must be relay, folders:FOLDER, weizmann:FOLDER"),
         (["--preset", "weizmann", "--data.source", "weizmann:/nowhere"], "no such file"),
         (["--preset", "ntu", "--data.source", "ntu:/nowhere"], "no such folder"),
+        (["--preset", "folders", "--data.source", "folders:/nowhere"], "no such folder"),
+        (["--preset", "weizmann", "--data.zoom", "0.5"], "`data.zoom` must be in [1, 4]"),
         (["--preset", "nucla", "--data.source", "nucla:/nowhere"], "no such folder"),
         (["--network.workers", "0"], "network.workers"),
         (["--network.reader", "16", "0"], "network.reader"),
@@ -203,7 +227,7 @@ def test_places_and_the_reading_are_as_asked(unbounded: bool):
 
 
 def test_presets_are_configurations():
-    assert set(PRESETS) == {"relay", "relay-global", "weizmann", "ntu", "nucla"}
+    assert set(PRESETS) == {"relay", "relay-global", "folders", "weizmann", "ntu", "nucla"}
     for preset in PRESETS.values():
         assert isinstance(preset, GlimpseCloudsConfig)
         network = replace(preset.network, image_shape=(3, 32, 32), names=("a", "b"), pose=(1, 2))

@@ -117,3 +117,50 @@ def test_what_cannot_be_is_refused():
         ActionClips(Numbered(9), 0)
     with pytest.raises(IndexError):
         ActionClips(Numbered(9), 2).batch([1], rngs(1))
+
+
+def test_zoomed_clips_show_the_same_at_another_size():
+    source = Numbered(30, size=(60, 80))
+    clips = ActionClips(source, 2, zoom=2.0)
+    sides = []
+    for rng in rngs(80):
+        batch = clips.batch([0], [rng])
+        assert batch.video.shape == (1, 2, 1, 60, 80)
+        frame = batch.video[0, 1, 0]
+        rows, columns = (frame > 0.2).nonzero().unbind(1)
+        whole = (frame > 0).nonzero()
+        assert batch.joints is not None
+        x, y = (batch.joints[0, 1, 0, 0] + 1) / 2 * torch.tensor([79.0, 59.0])
+        if not len(rows) or min(rows.min(), columns.min()) == 0 or columns.max() == 79 or rows.max() == 59:
+            continue  # cut off
+        weights = frame[rows, columns]
+        assert abs((rows * weights).sum() / weights.sum() - y) < 0.6
+        assert abs((columns * weights).sum() / weights.sum() - x) < 0.6
+        sides.append((whole[:, 1].max() - whole[:, 1].min() + 1) / 80)
+    assert min(sides) < 0.6
+    assert all(0.49 < side <= 1 for side in sides)
+
+
+def test_speed_is_that_of_the_stretch():
+    source = Numbered(200)
+    clips = ActionClips(source, 2, stretch=40, speed=2.0)
+    first, last = [], []
+    for rng in rngs(400):
+        numbers = (clips.batch([0], [rng]).video[0, :, 0, 0, 0] * 255).round()
+        first.append(float(numbers[0]))
+        last.append(float(numbers[1] - numbers[0]))
+    assert max(last) < 80
+    assert max(last) > 50
+    # The mean of a stretch's length is 40 (4 - 1) / (2 * 2 log 2), and of the distance half of it.
+    assert abs(np.mean(last) - 40 * 1.5 / (2 * np.log(2)) / 2) < 1.5
+
+
+def test_nothing_is_drawn_for_what_is_not_varied():
+    plain, named = (
+        ActionClips(Numbered(50), 4, stretch=20, **more) for more in ({}, {"zoom": 1, "speed": 1})
+    )
+    for one, other in zip(plain.batch([0, 0], rngs(2))[:3], named.batch([0, 0], rngs(2))[:3], strict=True):
+        assert torch.equal(one, other)
+    for bad in ({"zoom": 0.5}, {"speed": 0.9}):
+        with pytest.raises(ValueError, match=str(next(iter(bad)))):
+            ActionClips(Numbered(50), 4, **bad)

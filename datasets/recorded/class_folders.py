@@ -1,0 +1,135 @@
+"""A user's own videos of which it is known what goes on in each: a folder for each class."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ... import checks
+from ...files import user_path
+from ..errors import DataError
+from ..feeding.action_clips import ActionFrames
+from ..feeding.group_split import Rows
+from .frames import Frames, open_frames
+
+_PARTS = ("train", "test")
+
+
+class ClassFolders:
+    """Videos in a folder for each class, as a source of clips: `ActionSource`.
+
+        FOLDER/jump/anna.mp4    FOLDER/jump/berta.mp4    FOLDER/run/anna/0001.png    ...
+
+    A video is whatever `open_frames` opens: a file, a folder of frames, an animation. Where the folder has
+    `train` and `test` with such folders below each, those are for training and for testing; otherwise the
+    last videos of each class are held out, in the order of their names. Names that begin with a dot do not
+    count.
+
+    All videos are read once, to know how long they are, and their frames, resized to `size`, are kept as far
+    as there is `memory`; the others are read again whenever they are needed.
+
+    Args:
+        folder: where the folders of the classes are.
+        size: height and width of the frames.
+        channels: 1 or 3.
+        share: of the videos of each class that is held out, at least one.
+        memory: bytes of frames to keep.
+
+    Raises:
+        DataError: if there are fewer than two classes, a class has nothing to train on or nothing to test on,
+            or a video cannot be read or has one frame; the message names the file or folder.
+        RuntimeError: if there is a video file and PyAV is not installed.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        size: tuple[int, int] = (96, 128),
+        channels: int = 3,
+        share: float = 0.2,
+        memory: int = 2**30,
+    ) -> None:
+        checks.at_least(1, size=size)
+        checks.within("(0, 1)", share=share)
+        checks.not_negative(memory=memory)
+        root = user_path(folder)
+        if not root.is_dir():
+            raise DataError(f"{folder}: no such folder.")
+        parts = [root / part for part in _PARTS] if all((root / part).is_dir() for part in _PARTS) else [root]
+        names = [sorted(path.name for path in _entries(part) if path.is_dir()) for part in parts]
+        if len(names[0]) < 2 or names[0] != names[-1]:
+            found = " and ".join(
+                f"{part.name}: {', '.join(each)}" for part, each in zip(parts, names, strict=True)
+            )
+            raise DataError(
+                f"{folder}: expected a folder for each of several classes, with videos in it, got {found}."
+            )
+        self.names = tuple(names[0])
+        """Of the classes."""
+        self.paths: list[Path] = []
+        """The videos."""
+        labels, held_out = [], []
+        for label, name in enumerate(self.names):
+            videos = [_entries(part / name) for part in parts]
+            if len(parts) == 1:
+                last = max(1, round(share * len(videos[0])))
+                videos = [videos[0][:-last], videos[0][-last:]]
+            if not all(videos):
+                raise DataError(f"{folder}: `{name}` must have videos to train on and to test on.")
+            for test, paths in enumerate(videos):
+                self.paths += paths
+                labels += len(paths) * [label]
+                held_out += len(paths) * [bool(test)]
+        self.shape = (channels, *size)
+        self.labels: npt.NDArray[np.int64] = np.array(labels, np.int64)
+        self._held_out = np.array(held_out)
+        self._kept: dict[int, npt.NDArray[np.uint8]] = {}
+        self.lengths: npt.NDArray[np.int64] = np.zeros(len(labels), np.int64)
+        for index in range(len(labels)):
+            memory -= self._first_reading(index, memory)
+
+    def split(self) -> tuple[Rows, Rows]:
+        """The videos to train on, and those to test on; ascending indices."""
+        return np.flatnonzero(~self._held_out), np.flatnonzero(self._held_out)
+
+    def frames(self, index: int, numbers: npt.NDArray[np.int64]) -> ActionFrames:
+        """See `ActionSource.frames`.
+
+        Raises:
+            DataError: if the video cannot be read any more, or has fewer frames.
+        """
+        if index in self._kept:
+            return ActionFrames(self._kept[index][numbers])
+        start, stop = int(numbers[0]), int(numbers[-1]) + 1
+        window = self._open(index).window(start, stop)
+        if len(window) < stop - start:
+            raise DataError(f"{self.paths[index]}: has fewer frames than before.")
+        return ActionFrames(window[numbers - start])
+
+    def _open(self, index: int) -> Frames:
+        channels, height, width = self.shape
+        return open_frames(self.paths[index], size=(height, width), channels=channels)
+
+    def _first_reading(self, index: int, memory: int) -> int:
+        """Learn how long a video is, and keep it if it has no more bytes than that; how many it has then."""
+        blocks: list[npt.NDArray[np.uint8]] | None = []
+        for block in self._open(index).blocks():
+            self.lengths[index] += len(block)
+            if blocks is not None:
+                blocks.append(block)
+                if self.lengths[index] * block[0].nbytes > memory:
+                    blocks = None
+        if self.lengths[index] < 2:
+            raise DataError(
+                f"{self.paths[index]}: expected a video, got one frame. Frames of one video are in a folder "
+                "of their own."
+            )
+        if blocks is None:
+            return 0
+        self._kept[index] = np.concatenate(blocks)
+        return self._kept[index].nbytes
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
