@@ -211,6 +211,8 @@ class Training:
             modules={"model": self.model, **(others or {})},
             process=self.process,
             find_unused_parameters=True,
+            data=self.data.records(self.config.data.source),
+            accept_changed_data=self.config.accept_changed_data,
         )
 
 

@@ -51,6 +51,8 @@ class ActionSource(Protocol):
     """Their actions `(M,)`."""
     lengths: npt.NDArray[np.int64]
     """How many frames each has `(M,)`."""
+    names: npt.NDArray[np.str_]
+    """What they are called `(M,)`."""
     shape: tuple[int, int, int]
     """Channels, height and width of all frames."""
 
@@ -73,7 +75,8 @@ class ActionClips:
         size: height and width of the clips; by default those of the videos.
         stretch: frames of a video that a clip is drawn from; 120 is published, 4 seconds. By default all.
         drop: last frames that are left out; 2 is published.
-        shift: pixels by which a clip may reach beyond the frame on each side, where it is black.
+        shift: pixels of a clip by which it may reach beyond the frame on each side, where it is black; less
+            than its sides.
         mirror: exchange left and right in half of the clips.
         zoom: greatest factor by which clips are larger or smaller, at least 1; of each it is drawn with a
             uniform logarithm. What was next to a frame that became smaller is black.
@@ -99,6 +102,8 @@ class ActionClips:
         self.shift_by, self.mirror, self.zoom, self.speed = shift, mirror, zoom, speed
         channels, height, width = source.shape
         self.size = size or (height, width)
+        if shift >= min(self.size):
+            raise ValueError(f"`shift` must be less than the sides of clips, {self.size}, got {shift}.")
         if self.size[0] > height or self.size[1] > width:
             raise ValueError(f"`size` must be at most {height} x {width}, got {self.size}.")
         self.clip_shape = (frames, channels, *self.size)
@@ -125,15 +130,16 @@ class ActionClips:
 
     def _clip(self, index: int, rng: np.random.Generator) -> ActionFrames:
         length = max(int(self.source.lengths[index]) - self.drop, 1)
-        stretch = min(round((self.stretch or length) * _factor(self.speed, rng)), length)
+        stretch = min(max(1, round((self.stretch or length) * _factor(self.speed, rng))), length)
         start = int(rng.integers(length - stretch + 1))
         numbers = start + draw_from_parts(stretch, self.clip_shape[0], rng)
         unique, back = np.unique(numbers, return_inverse=True)
         read = self.source.frames(index, unique)
         zoom = _factor(self.zoom, rng)
-        height, width = (round(side / zoom) for side in self.size)
+        height, width = (max(1, round(side / zoom)) for side in self.size)
+        shift = int(self.shift_by / zoom)
         top, left = (
-            int(rng.integers(min(old - new, 0) - self.shift_by, max(old - new, 0) + self.shift_by + 1))
+            int(rng.integers(min(old - new, 0) - shift, max(old - new, 0) + shift + 1))
             for old, new in zip(self.source.shape[1:], (height, width), strict=True)
         )
         video = _resized(cut_out(read.video, (top, left), (height, width)), self.size)[back]
@@ -178,7 +184,8 @@ def cut_out(video: Bytes, corner: tuple[int, int], size: tuple[int, int]) -> Byt
     """
     inside = []
     for start, length, limit in zip(corner, size, video.shape[-2:], strict=True):
-        inside.append((max(start, 0), min(start + length, limit)))
+        first, last = np.clip((start, start + length), 0, limit).tolist()
+        inside.append((first, last))
     (top, bottom), (left, right) = inside
     found = np.zeros((*video.shape[:-2], *size), np.uint8)
     rows = slice(top - corner[0], bottom - corner[0])

@@ -11,20 +11,21 @@ from ...files import user_path
 from ..errors import DataError
 from ..feeding.action_clips import ActionFrames
 from ..feeding.group_split import Rows
-from .frames import Frames, open_frames
+from .frames import Frames, count_videos, open_frames
+from .own_frames import video_name
 
-_PARTS = ("train", "test")
+_TRAIN, _TEST = "train", ("test", "val", "valid", "validation")
 
 
 class ClassFolders:
     """Videos in a folder for each class, as a source of clips: `ActionSource`.
 
-        FOLDER/jump/anna.mp4    FOLDER/jump/berta.mp4    FOLDER/run/anna/0001.png    ...
+        FOLDER/jump/anna.mp4    FOLDER/jump/berta.mp4    FOLDER/run/anna.gif    ...
 
-    A video is whatever `open_frames` opens: a file, a folder of frames, an animation. Where the folder has
-    `train` and `test` with such folders below each, those are for training and for testing; otherwise the
-    last videos of each class are held out, in the order of their names. Names that begin with a dot do not
-    count.
+    The folder of a class holds videos as any folder that `open_frames` opens: files, or a folder of frames
+    for each. Where there are a folder `train` and one `test`, or else `val`, with such folders in each, those
+    are for training and for testing; otherwise the last videos of each class are held out, in the order of
+    their names.
 
     All videos are read once, to know how long they are, and their frames, resized to `size`, are kept as far
     as there is `memory`; the others are read again whenever they are needed.
@@ -56,33 +57,38 @@ class ClassFolders:
         root = user_path(folder)
         if not root.is_dir():
             raise DataError(f"{folder}: no such folder.")
-        parts = [root / part for part in _PARTS] if all((root / part).is_dir() for part in _PARTS) else [root]
-        names = [sorted(path.name for path in _entries(part) if path.is_dir()) for part in parts]
-        if len(names[0]) < 2 or names[0] != names[-1]:
+        parts = _parts(root)
+        classes = [sorted(_folders(part)) for part in parts]
+        if len(classes[0]) < 2 or classes[0] != classes[-1]:
             found = " and ".join(
-                f"{part.name}: {', '.join(each)}" for part, each in zip(parts, names, strict=True)
+                f"{part.name}: {', '.join(each)}" for part, each in zip(parts, classes, strict=True)
             )
             raise DataError(
                 f"{folder}: expected a folder for each of several classes, with videos in it, got {found}."
             )
-        self.names = tuple(names[0])
-        """Of the classes."""
-        self.paths: list[Path] = []
-        """The videos."""
-        labels, held_out = [], []
-        for label, name in enumerate(self.names):
-            videos = [_entries(part / name) for part in parts]
-            if len(parts) == 1:
-                last = max(1, round(share * len(videos[0])))
-                videos = [videos[0][:-last], videos[0][-last:]]
-            if not all(videos):
-                raise DataError(f"{folder}: `{name}` must have videos to train on and to test on.")
-            for test, paths in enumerate(videos):
-                self.paths += paths
-                labels += len(paths) * [label]
-                held_out += len(paths) * [bool(test)]
+        self.classes = tuple(classes[0])
+        """Their names."""
         self.shape = (channels, *size)
+        self._places: list[tuple[Path, int]] = []
+        labels, held_out = [], []
+        for label, name in enumerate(self.classes):
+            count = [count_videos(part / name) for part in parts]
+            if len(parts) == 1:
+                last = max(1, round(share * count[0]))
+                count = [count[0] - last, last]
+            if not all(count):
+                raise DataError(f"{folder}: `{name}` must have videos to train on and to test on.")
+            for test, videos in enumerate(count):
+                before = count[0] if test and len(parts) == 1 else 0
+                self._places += [
+                    (parts[test % len(parts)] / name, before + number) for number in range(videos)
+                ]
+                labels += videos * [label]
+                held_out += videos * [bool(test)]
         self.labels: npt.NDArray[np.int64] = np.array(labels, np.int64)
+        self.names = np.array(
+            [f"{place.relative_to(root)}/{video_name(place, n)}" for place, n in self._places]
+        )
         self._held_out = np.array(held_out)
         self._kept: dict[int, npt.NDArray[np.uint8]] = {}
         self.lengths: npt.NDArray[np.int64] = np.zeros(len(labels), np.int64)
@@ -102,34 +108,42 @@ class ClassFolders:
         if index in self._kept:
             return ActionFrames(self._kept[index][numbers])
         start, stop = int(numbers[0]), int(numbers[-1]) + 1
-        window = self._open(index).window(start, stop)
+        opened = self._open(index)
+        window = opened.window(start, stop)
         if len(window) < stop - start:
-            raise DataError(f"{self.paths[index]}: has fewer frames than before.")
+            raise DataError(f"{opened.path}: has fewer frames than before.")
         return ActionFrames(window[numbers - start])
 
     def _open(self, index: int) -> Frames:
+        place, number = self._places[index]
         channels, height, width = self.shape
-        return open_frames(self.paths[index], size=(height, width), channels=channels)
+        return open_frames(place, video=number, size=(height, width), channels=channels)
 
     def _first_reading(self, index: int, memory: int) -> int:
         """Learn how long a video is, and keep it if it has no more bytes than that; how many it has then."""
+        opened = self._open(index)
         blocks: list[npt.NDArray[np.uint8]] | None = []
-        for block in self._open(index).blocks():
+        for block in opened.blocks():
             self.lengths[index] += len(block)
             if blocks is not None:
                 blocks.append(block)
                 if self.lengths[index] * block[0].nbytes > memory:
                     blocks = None
         if self.lengths[index] < 2:
-            raise DataError(
-                f"{self.paths[index]}: expected a video, got one frame. Frames of one video are in a folder "
-                "of their own."
-            )
+            raise DataError(f"{opened.path}: expected a video, got one frame.")
         if blocks is None:
             return 0
         self._kept[index] = np.concatenate(blocks)
         return self._kept[index].nbytes
 
 
-def _entries(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+def _parts(root: Path) -> list[Path]:
+    """The folder itself, or those in it for training and for testing."""
+    folders = {path.name.lower(): path for path in _folders(root).values()}
+    tests = [folders[name] for name in _TEST if name in folders]
+    return [folders[_TRAIN], tests[0]] if _TRAIN in folders and tests else [root]
+
+
+def _folders(root: Path) -> dict[str, Path]:
+    """By name, but for hidden ones."""
+    return {path.name: path for path in root.iterdir() if path.is_dir() and path.name[0] != "."}

@@ -100,20 +100,28 @@ def _load_pictures(
     arrays: list[Picture] = []
     names: list[Path] = []
     taken = 0
+    first = clips[0].length
     for clip in clips:
-        if clip.length != clips[0].length:
-            raise DataError(
-                f"{clip.path}: {clip.length} frames, but {clips[0].path.name} has {clips[0].length}; "
-                "videos must be equally long."
-            )
+        before = len(arrays)
+        _require_length(clip, clip.length, clips[0], first)
         for number, picture in enumerate(clip.pictures(0)):
             arrays.append(image_array(Image.fromarray(picture), size, grey=channels == 1))
             names.append(clip.frame_name(number))
             taken += arrays[-1].nbytes
             with naming(clip.path):
                 check_claim("the video", taken, clip.stored, limit, clip.ratio)
+        first = first or len(arrays)
+        _require_length(clip, len(arrays) - before, clips[0], first)
     stacked = stack_images(arrays, names)
     return stacked.reshape(len(clips), -1, *stacked.shape[1:])
+
+
+def _require_length(clip: PictureClip, length: int | None, other: PictureClip, expected: int | None) -> None:
+    if length is not None and expected is not None and length != expected:
+        raise DataError(
+            f"{clip.path}: {length} frames, but {other.path.name} has {expected}; "
+            "videos must be equally long."
+        )
 
 
 def _converted(data: VideoData, size: Size | None, channels: int | None) -> VideoData:

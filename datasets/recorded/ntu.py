@@ -87,6 +87,7 @@ class NTUActions:
         """The videos, sorted by name."""
         if not self.clips:
             raise DataError(f"{folder}: no skeleton belongs to a video, by their names.")
+        self.names = np.array([clip.video.stem for clip in self.clips])
         self.shape = (3, *size)
         self.labels: npt.NDArray[np.int64] = np.array([clip.action for clip in self.clips], np.int64)
         self.lengths: npt.NDArray[np.int64] = np.array([_length(clip) for clip in self.clips], np.int64)

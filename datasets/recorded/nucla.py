@@ -78,6 +78,7 @@ class NUCLAActions:
                 f"{folder}: expected frames such as view_1/a01_s01_e00/frame_1_tc_123_rgb.jpg, or videos "
                 "such as a01/v01_s01_e00.avi, found none."
             )
+        self.names = np.array([clip.path.relative_to(root).as_posix() for clip in self.clips])
         self.shape = (3, *size)
         self.labels: npt.NDArray[np.int64] = np.array([clip.action for clip in self.clips], np.int64)
         lengths = [len(clip.frames) or count_pictures(clip.path) for clip in self.clips]

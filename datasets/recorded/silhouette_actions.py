@@ -34,6 +34,7 @@ class SilhouetteActions:
             raise ValueError(f"`reduce` must divide {height} and {width}, got {reduce}.")
         here = data.boxes[:, :, 0, 2] > 0
         self.labels = data.classes[:, 0]
+        self.names = np.arange(len(data)).astype(str) if data.names is None else data.names
         self.lengths: npt.NDArray[np.int64] = data.shape[1] - here[:, ::-1].argmax(1)
         self.shape = (data.shape[2], height // reduce, width // reduce)
         pooled = data.video.reshape(*data.shape[:3], height // reduce, reduce, width // reduce, reduce)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -66,9 +67,16 @@ def write_film(
     print(f"film:      {film}{more}")
 
 
+def _is_short(frames: Frames) -> bool:
+    if frames.length is not None:
+        return frames.length <= SHORT
+    with closing(frames.read(0)) as first:  # only reading tells
+        return sum(1 for _ in islice(first, SHORT + 1)) <= SHORT
+
+
 def _format(animation: Animation, frames: Frames) -> Literal["mp4", "gif", "none"]:
     if animation != "auto":
         return animation
-    if frames.length is not None and frames.length <= SHORT:
+    if _is_short(frames):
         return "gif"
     return "mp4" if importlib.util.find_spec("av") else "gif"

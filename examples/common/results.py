@@ -133,7 +133,7 @@ def results(
         files: whether frames are files of their own, whose names belong into a CSV.
         frames: how many there will be, if that is known.
     """
-    file = table_path(path, kind)
+    file = path.with_name(path.name + SUFFIXES[kind])
     with ExitStack() as stack:
         if kind == "mot":
             table: ObjectsWriter = stack.enter_context(mot_writer(file, videos=max(1, len(videos))))
@@ -149,9 +149,9 @@ def results(
         yield Results(table, bar)
 
 
-def table_path(path: Path, kind: Format) -> Path:
-    """The file of a table whose path has no ending yet."""
-    return path.with_name(path.name + SUFFIXES[kind])
+def table_path(path: Path, kind: Format, videos: int = 1) -> Path:
+    """The file of a table whose path has no ending yet, or the folder of those of several videos."""
+    return path if kind == "mot" and videos > 1 else path.with_name(path.name + SUFFIXES[kind])
 
 
 def print_summary(summary: Summary, what: str = "tracks") -> None:

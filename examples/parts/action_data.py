@@ -204,6 +204,7 @@ class PeopleClips:
         labels = {
             "actions": self.clips.source.labels[self.rows],
             "lengths": self.clips.source.lengths[self.rows],
+            "names": self.clips.source.names[self.rows],
         }
         return DataRecord.of(source, (len(self), *self.clip_shape), labels)
 
@@ -249,7 +250,7 @@ def _load_relay(config: ActionDataConfig, folder: str) -> ActionSplit:
 
 def _load_folders(config: ActionDataConfig, folder: str) -> ActionSplit:
     source = ClassFolders(folder, config.resize, share=config.share)
-    return _people(config, source, source.split(), source.names, None, None)
+    return _people(config, source, source.split(), source.classes, None, None)
 
 
 def _load_weizmann(config: ActionDataConfig, folder: str) -> ActionSplit:

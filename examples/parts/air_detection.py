@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -153,7 +154,7 @@ class Detector:
             DataError: if the pictures cannot be read.
         """
         options, path = self.options, self.options.output / "detections"
-        stills = options.source.is_dir() or self.first.length == 1
+        stills = self.videos == 1 and (options.source.is_dir() or self.first.length == 1)
         videos = () if stills else tuple(video_name(options.source, each) for each in range(self.videos))
         self.video, self.name = 0, frame_names(options.source)
         with results(path, options.format, self._image, videos=videos, scores=True, files=stills) as table:
@@ -168,7 +169,7 @@ class Detector:
             summary = table.summary()
         assessment = self.assessor.assessment(known)
         write_summary(options.output, summary, assessment=assessment)
-        print(f"boxes:     {table_path(path, options.format)}")
+        print(f"boxes:     {table_path(path, options.format, len(videos))}")
         print_summary(summary, "objects")
         print_assessment(assessment, assessment.of_model())
         warn_of_unknown(options.source, [assessment.unknown()])
@@ -212,8 +213,12 @@ class Detector:
 
     def _save_pictures(self, found: Iterator[_Found]) -> None:
         folder = self.options.output / "pictures"
+        names = [Path(self.name(number)) for number in range(self.first.count())]
+        stems = Counter(name.with_suffix("") for name in names)
         for each in islice(found, self.options.pictures):
-            save_picture(folder / Path(self.name(each.frame.number)).with_suffix(".png"), each.picture())
+            name = names[each.frame.number]
+            alone = stems[name.with_suffix("")] == 1  # and not `1.jpg` beside `1.png`
+            save_picture(folder / (name.with_suffix(".png") if alone else f"{name}.png"), each.picture())
         print(f"pictures:  {folder}")
 
 

@@ -182,8 +182,9 @@ class GlimpseCloudsConfig(RunConfig):
             raise FieldError("reading.steps", "is for the relay, whose things are known", self.reading.steps)
         if self.initial is not None and self.network.kind != "ntu":
             raise FieldError("initial", "is for `network.kind` = ntu", str(self.initial))
-        if self.network.hands and self.network.kind != "ntu":
-            raise FieldError("network.hands", "is for `network.kind` = ntu", self.network.hands)
+        if self.network.hands and (self.network.kind, self.data.source[:4]) != ("ntu", "ntu:"):
+            expected = "is for `network.kind` = ntu and `data.source` = ntu:FOLDER, whose hands are known"
+            raise FieldError("network.hands", expected, self.network.hands)
 
 
 HANDS = ((0, 7), (0, 11), (1, 7), (1, 11))

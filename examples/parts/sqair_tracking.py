@@ -327,7 +327,7 @@ def track_objects(
     assessment = Assessor.joined([each.assessor for each in done]).assessment(known)
     measured = _measured(done, baselines, options.iou)
     write_summary(options.output, summary, assessment=assessment, measured=measured)
-    print(f"boxes:     {table_path(path, options.format)}")
+    print(f"boxes:     {table_path(path, options.format, count)}")
     print_summary(summary)
     print_assessment(assessment, assessment.of_model())
     for name, report in measured.items():

@@ -67,7 +67,8 @@ class DataRecord(NamedTuple):
     def changes(self, now: DataRecord) -> list[str]:
         """Say what is different now; empty where these are the same data, wherever they lie."""
         found = []
-        if self.source != now.source and not (_is_path(self.source) and _is_path(now.source)):
+        known = self.labels or self.pixels  # of what is generated from files nothing tells but their place
+        if self.source != now.source and not (known and _kind(self.source) == _kind(now.source)):
             found.append(f"they are `{now.source}` and were `{self.source}`")
         if self.shape[:1] != now.shape[:1]:
             found.append(f"they are {now.shape[0]} and were {self.shape[0]}")
@@ -82,8 +83,12 @@ class DataRecord(NamedTuple):
         return found
 
 
-def _is_path(source: str) -> bool:
-    return Path(source).is_absolute()
+def _kind(source: str) -> str:
+    """What a source is but for where it lies: of `pasted:/home/me/pictures` the name before the colon."""
+    name, _, path = source.partition(":")
+    if Path(source).is_absolute():
+        return ""
+    return name if Path(path).is_absolute() else source
 
 
 def _fingerprint(value: npt.NDArray[Any]) -> str:

@@ -146,6 +146,40 @@ def test_of_several_videos_there_is_a_column_more(certain: Path, tmp_path: Path)
     assert [row["video"] for row in rows(tmp_path / "out")] == ["0"] * 4 + ["1"] * 4 + ["2"] * 4
 
 
+def test_a_folder_of_videos_is_several_videos(certain: Path, tmp_path: Path, capsys):
+    for name, length in (("a", 2), ("b", 3)):
+        frames = [Image.fromarray(blob(32, 32, 3, 3 + t)) for t in range(length)]
+        path = tmp_path / "videos" / f"{name}.gif"
+        path.parent.mkdir(exist_ok=True)
+        frames[0].save(path, save_all=True, append_images=frames[1:])
+    assert detect(certain, path.parent, "--particles=1", "--animation=none", "--format=mot") == 0
+    folder = tmp_path / "out" / "detections"
+    lines = [(folder / f"000{n}.txt").read_text().splitlines() for n in (1, 2)]
+    assert [[line.split(",")[0] for line in text] for text in lines] == [
+        ["1", "1", "2", "2"],
+        ["1", "1", "2", "2", "3", "3"],
+    ]
+    assert f"boxes:     {folder}\n" in capsys.readouterr().out
+    assert detect(certain, path.parent, "--particles=1", "--animation=none") == 0
+    assert [(row["video"], row["frame"]) for row in rows(tmp_path / "out")][::2] == [
+        *(("0", "0"), ("0", "1")),
+        *(("1", "0"), ("1", "1"), ("1", "2")),
+    ]
+    assert detect(certain, path.parent, "--particles=1", "--animation=none", "--format=coco") == 0
+    data = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert [video["name"] for video in data["videos"]] == ["a.gif", "b.gif"]
+
+
+def test_pictures_of_files_that_differ_in_their_ending(certain: Path, tmp_path: Path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name in ("0.png", "0.bmp", "1.png"):
+        Image.fromarray(blob(32, 32, 3, 3)).save(folder / name)
+    assert detect(certain, folder, "--particles=1") == 0
+    found = sorted(path.name for path in (tmp_path / "out" / "pictures").iterdir())
+    assert found == ["0.bmp.png", "0.png.png", "1.png"]
+
+
 def test_bright_pictures_are_warned_of(checkpoint: Path, tmp_path: Path):
     folder = tmp_path / "pictures"
     folder.mkdir()

@@ -147,7 +147,7 @@ def test_a_control_shows_one_mark_only(shown: Any):
     assert bright.tolist() == [expected] * 2
 
 
-def test_own_videos_in_a_folder_for_each_class(tmp_path: Path):
+def test_own_videos_in_a_folder_for_each_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     for name, step in (("darker", -9), ("lighter", 9)):
         (tmp_path / "videos" / name).mkdir(parents=True)
         for number in range(3):
@@ -167,6 +167,14 @@ def test_own_videos_in_a_folder_for_each_class(tmp_path: Path):
     rows = list(csv.reader((out / "votes.csv").read_text().splitlines()))
     assert rows[0] == ["first_frame", "last_frame", "darker", "lighter"]
     assert rows[1][:2] == ["0", "9"]
+    # They may move, but what was held out is not trained on.
+    (tmp_path / "videos").rename(tmp_path / "moved")
+    options[3] = f"folders:{tmp_path / 'moved'}"
+    assert run("train", *options, "--resume") == 0
+    path = tmp_path / "moved" / "lighter"
+    (path / "2.gif").rename(path / "00.gif")
+    assert run("train", *options, "--resume") == 2
+    assert "`names` differ" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -185,6 +193,7 @@ def test_own_videos_in_a_folder_for_each_class(tmp_path: Path):
         (["--data.frames", "3"], "marked_frames"),
         (["--network.kind", "ntu"], "colour"),
         (["--network.hands"], "network.hands"),
+        (["--preset", "folders", "--network.kind", "ntu", "--network.hands"], "whose hands are known"),
         (["--initial", "weights.pth"], "initial"),
     ],
 )

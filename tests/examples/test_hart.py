@@ -143,6 +143,8 @@ def test_track_takes_video_files_of_any_size(trained: Path, tmp_path: Path, writ
     rows = list(csv.DictReader((tmp_path / "out" / "tracks.csv").read_text().splitlines()))
     assert float(rows[0]["left"]) == pytest.approx(50, abs=1e-3)  # beyond the frames that it was trained on
     assert len(read_video(tmp_path / "out" / "tracks.mp4")) == 5
+    assert run("track", *options, "--box", 50, 12, 14, 9) == 0
+    assert "tracks.gif" in capsys.readouterr().out  # a short one
     assert run("track", *options, "--box", 80, 12, 14, 9) == 2
     assert "`first_box` must be" in capsys.readouterr().err
 

@@ -12,6 +12,7 @@ class Numbered:
 
     def __init__(self, *lengths: int, size: tuple[int, int] = (6, 8), joints: bool = True) -> None:
         self.labels = np.arange(len(lengths))
+        self.names = self.labels.astype(str)
         self.lengths = np.array(lengths)
         self.shape = (1, *size)
         self.joints = joints
@@ -153,6 +154,21 @@ def test_speed_is_that_of_the_stretch():
     assert max(last) > 50
     # The mean of a stretch's length is 40 (4 - 1) / (2 * 2 log 2), and of the distance half of it.
     assert abs(np.mean(last) - 40 * 1.5 / (2 * np.log(2)) / 2) < 1.5
+
+
+def test_no_zoom_shift_or_speed_leaves_what_there_is():
+    clips = ActionClips(Numbered(10), 8, drop=9, shift=5, zoom=4.0, speed=4.0)
+    for rng in rngs(60):
+        batch = clips.batch([0], [rng])
+        assert batch.video.shape == (1, 8, 1, 6, 8)
+    assert clips.source.asked == [[0]] * 60
+    with pytest.raises(ValueError, match="`shift` must be less"):
+        ActionClips(Numbered(10), 8, shift=6)
+
+
+@pytest.mark.parametrize("corner", [(-9, 0), (7, 0), (0, 9), (0, -20), (40, 40)])
+def test_a_rectangle_outside_of_the_frame_is_black(corner: tuple[int, int]):
+    assert not cut_out(np.ones((2, 1, 6, 8), np.uint8), corner, (6, 7)).any()
 
 
 def test_nothing_is_drawn_for_what_is_not_varied():

@@ -23,23 +23,23 @@ def pictures(folder: Path, *greys: int) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for number in range(5):
+    for number in (0, 1, 2, 3, 10):
         animation(tmp_path / "up" / f"{number}.gif", *range(10 * number, 10 * number + 6 * (number + 2), 6))
     pictures(tmp_path / "down" / "anna", 90, 60, 30)
-    animation(tmp_path / "down" / "berta.gif", 200, 100)
+    pictures(tmp_path / "down" / "berta", 200, 100)
     (tmp_path / "down" / ".hidden").touch()
     return tmp_path
 
 
 def test_videos_of_each_class_and_the_last_ones_are_held_out(folder: Path):
     source = ClassFolders(folder, (4, 6))
-    assert source.names == ("down", "up")
-    assert [path.name for path in source.paths] == [
-        *("anna", "berta.gif"),
-        *("0.gif", "1.gif", "2.gif", "3.gif", "4.gif"),
+    assert source.classes == ("down", "up")
+    assert source.names.tolist() == [
+        *("down/anna", "down/berta"),
+        *("up/0.gif", "up/1.gif", "up/2.gif", "up/3.gif", "up/10.gif"),
     ]
     assert source.labels.tolist() == [0, 0, 1, 1, 1, 1, 1]
-    assert source.lengths.tolist() == [3, 2, 2, 3, 4, 5, 6]
+    assert source.lengths.tolist() == [3, 2, 2, 3, 4, 5, 12]
     train, test = source.split()
     assert train.tolist() == [0, 2, 3, 4, 5]
     assert test.tolist() == [1, 6]
@@ -55,19 +55,27 @@ def test_frames_are_those_of_the_video_kept_or_not(folder: Path, memory: int):
     assert np.unique(found[0]).tolist() == [90]
     assert np.unique(found[1]).tolist() == [30]
     last = source.frames(6, np.array([1, 5])).video
-    np.testing.assert_allclose(last.mean((1, 2, 3)), [46, 70], atol=4)  # of a palette
+    np.testing.assert_allclose(last.mean((1, 2, 3)), [106, 130], atol=4)  # of a palette
 
 
-def test_folders_for_training_and_testing(tmp_path: Path):
-    animation(tmp_path / "train" / "a" / "1.gif", 0, 50)
-    animation(tmp_path / "train" / "b" / "1.gif", 0, 50)
-    animation(tmp_path / "test" / "a" / "2.gif", 0, 50)
-    animation(tmp_path / "test" / "b" / "0.gif", 0, 50)
+@pytest.mark.parametrize("names", [("train", "test"), ("Train", "Val")])
+def test_folders_for_training_and_testing(tmp_path: Path, names: tuple[str, str]):
+    train, test = (tmp_path / name for name in names)
+    for path in (train / "a/1.gif", train / "b/1.gif", test / "a/2.gif", test / "b/0.gif", test / "b/1.gif"):
+        animation(path, 0, 50)
     source = ClassFolders(tmp_path)
-    assert [path.parent.parent.name for path in source.paths] == ["train", "test", "train", "test"]
-    train, test = source.split()
-    assert (train.tolist(), test.tolist()) == ([0, 2], [1, 3])
-    batch = ActionClips(source, 2).batch(train, [np.random.default_rng(row) for row in train])
+    assert source.names.tolist() == [
+        f"{place}/{name}"
+        for place, name in zip(
+            (names[0], names[1], names[0], names[1], names[1]),
+            ("a/1.gif", "a/2.gif", "b/1.gif", "b/0.gif", "b/1.gif"),
+            strict=True,
+        )
+    ]
+    assert source.labels.tolist() == [0, 0, 1, 1, 1]
+    rows = source.split()
+    assert [each.tolist() for each in rows] == [[0, 2], [1, 3, 4]]
+    batch = ActionClips(source, 2).batch(rows[0], [np.random.default_rng(row) for row in rows[0]])
     assert batch.video.shape == (2, 2, 3, 96, 128)
     assert batch.joints is None
 
@@ -82,12 +90,19 @@ def test_what_is_missing_is_named(tmp_path: Path):
     animation(tmp_path / "single" / "1.gif", 0, 50)
     with pytest.raises(DataError, match="`single` must have videos to train on and to test on"):
         ClassFolders(tmp_path)
-    (tmp_path / "single" / "notes.txt").write_text("nothing")
-    with pytest.raises(DataError, match=r"notes\.txt"):
+    Image.new("RGB", (4, 4)).save(tmp_path / "single" / "2.gif")
+    with pytest.raises(DataError, match=r"2\.gif: expected a video, got one frame"):
         ClassFolders(tmp_path)
-    (tmp_path / "single" / "notes.txt").unlink()
-    Image.new("RGB", (4, 4)).save(tmp_path / "single" / "2.png")
-    with pytest.raises(DataError, match=r"2\.png: expected a video, got one frame"):
+    (tmp_path / "single" / "2.gif").write_bytes(b"nothing")
+    with pytest.raises(DataError, match=r"2\.gif"):
+        ClassFolders(tmp_path)
+
+
+def test_videos_in_folders_of_a_class_are_refused(tmp_path: Path):
+    for name in ("a", "b"):
+        for person in ("anna", "berta"):
+            animation(tmp_path / name / person / "1.gif", 0, 50)
+    with pytest.raises(DataError, match="anna: expected"):
         ClassFolders(tmp_path)
 
 

@@ -75,6 +75,14 @@ def test_videos_of_a_folder_must_be_equally_long_and_not_empty(tmp_path: Path) -
         load_clips(tmp_path)
 
 
+def test_films_of_a_folder_must_be_equally_long(tmp_path: Path) -> None:
+    for name, length in (("a.gif", 2), ("b.gif", 4)):  # six frames, which could be two videos of three
+        frames = [Image.fromarray(np.full((4, 5), 40 * number, np.uint8)) for number in range(length)]
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+    with pytest.raises(DataError, match=r"b\.gif: 4 frames, but a\.gif has 2; videos must be equally long"):
+        load_clips(tmp_path)
+
+
 def test_frames_beside_folders_of_frames_are_refused(tmp_path: Path) -> None:
     save_frames(tmp_path, numbered(3), GREY)
     save_frames(tmp_path / "a", numbered(3), GREY)

@@ -30,6 +30,8 @@ def test_the_same_data_are_the_same_wherever_they_lie():
     assert record().changes(record(labels=again, sample=SAMPLE.copy())) == []
     assert record().changes(record("/there/imgs")) == []
     assert record("glyphs").changes(record("glyphs")) == []
+    assert record("folders:/here/videos").changes(record("folders:/there/videos")) == []
+    assert record("folders:/here/videos").changes(record("ntu:/here/videos")) != []
 
 
 @pytest.mark.parametrize(
@@ -51,6 +53,8 @@ def test_a_change_is_named(changed, change):
 
 
 def test_generated_data_are_known_by_their_name():
+    made, other = (record(f"pasted:/{place}", labels=None, sample=None) for place in ("here", "there"))
+    assert made.changes(other) == ["they are `pasted:/there` and were `pasted:/here`"]
     assert record("glyphs", sample=None).changes(record("mnist", sample=None)) == [
         "they are `mnist` and were `glyphs`"
     ]
