@@ -233,7 +233,12 @@ PRESETS = {
         data=replace(_SIZES.data, difficulty=0.4, also=("clutter:0.2", "clutter:0.6"), faded=0.8),
         training=replace(_SIZES.training, steps=2_000),
     ),
-    "hard": replace(_SIZES, output=Path("runs/hart-hard")),
+    # The ground moves and the object does not move with it: no camera is followed.
+    "hard": replace(
+        _SIZES,
+        output=Path("runs/hart-hard"),
+        network=replace(_SIZES.network, evidence=True, camera=False, sizes="bounded"),
+    ),
     "kitti": HARTConfig(
         output=Path("runs/hart-kitti"),
         batch_size=10,

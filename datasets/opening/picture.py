@@ -142,8 +142,9 @@ def eight_bits(image: Image.Image, bits: int, path: Path) -> Image.Image:
         )
     if bits == 16 and 0 < highest < 2**12:
         warnings.warn(
-            f"{path}: grey values of 16 bits, of which only {highest.bit_length()} are used, become nearly "
-            f"black; `bits={highest.bit_length()}` uses the whole range.",
+            # Of the folder: each message is shown once, and not for each of a thousand pictures.
+            f"{path.parent}: grey values of 16 bits, of which only {highest.bit_length()} are used, become "
+            f"nearly black; `bits={highest.bit_length()}` uses the whole range.",
             stacklevel=2,
         )
     transparent = image.info.get("transparency")

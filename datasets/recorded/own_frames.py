@@ -36,7 +36,7 @@ def video_name(path: str | os.PathLike[str], video: int = 0) -> str:
 
 
 def own_frames(
-    path: str | os.PathLike[str], video: int = 0, stop: int | None = None
+    path: str | os.PathLike[str], video: int = 0, stop: int | None = None, bits: int = 16
 ) -> Iterator[npt.NDArray[np.uint8]]:
     """The frames of a user's video as they are, in colour, `(3, H, W)`; those of a folder may differ in size.
 
@@ -44,16 +44,17 @@ def own_frames(
         path: see `open_frames`.
         video: which of several.
         stop: the frame to stop before.
+        bits: see `load_folder`.
 
     Raises:
         DataError: if one cannot be read.
     """
     clip = _clip(path, video)
     if not isinstance(clip, FolderClip):
-        yield from open_frames(path, video=video, channels=3, stop=stop)
+        yield from open_frames(path, video=video, channels=3, bits=bits, stop=stop)
         return
     for file in clip.files[:stop]:
-        picture = Image.fromarray(read_image(file, None, grey=False))
+        picture = Image.fromarray(read_image(file, None, grey=False, bits=bits))
         yield as_planes(image_array(picture.convert("RGB"), None, grey=False))
 
 

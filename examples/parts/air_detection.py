@@ -141,6 +141,7 @@ class Detector:
         self.options, self.image_shape, self.device, self.data = options, image_shape, device, data
         self.model, self.guide = model, guide
         self.assessor = Assessor(model)
+        self.bits = 16 if data is None else data.bits
         self.videos = count_videos(options.source)
         self.first = self._open(0)
 
@@ -185,7 +186,7 @@ class Detector:
 
     def _frames(self) -> Iterator[_Frame]:
         for video in range(self.videos):
-            own = own_frames(self.options.source, video)
+            own = own_frames(self.options.source, video, bits=self.bits)
             for number, (pixels, given) in enumerate(zip(own, self._open(video), strict=False)):
                 yield _Frame(video, number, pixels, given)
 

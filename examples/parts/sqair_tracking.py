@@ -308,7 +308,7 @@ def track_objects(
             if options.range is not None:
                 frames = frames.part(*options.range)
                 true = None if true is None else part_of(true, *options.range)
-            followed = _Followed(options, frames, number, programs, device, true)
+            followed = _Followed(options, frames, number, programs, device, true, config.data.bits)
             done.append(followed)
             parts = followed.parts(table)
             if number == 0:
@@ -376,6 +376,8 @@ class _Followed:
     device: torch.device
     true: Tracks | None
     """The objects that are known, `(1, T, M)`, in pixels of what the model is given."""
+    bits: int
+    """Of the user's grey values that are used."""
     seen: int = 0
 
     def __post_init__(self) -> None:
@@ -389,7 +391,7 @@ class _Followed:
     def parts(self, table: Results) -> Iterator[_Part]:
         """The video, part by part; the boxes of each are written before it is given."""
         (model, guide), particles = self.programs, self.options.particles
-        own = islice(own_frames(self.options.video, self.number), self.first, None)
+        own = islice(own_frames(self.options.video, self.number, bits=self.bits), self.first, None)
         for found in infer_parts(model, guide, self._given(), particles):
             frames = torch.from_numpy(np.stack(list(islice(own, len(found.frames)))))
             added = partial(model.decoder.added, channels=self.given.shape[2])

@@ -170,6 +170,7 @@ def cells(folder: Path, number: int = 40) -> list[int]:
     return counts
 
 
+@pytest.mark.filterwarnings("ignore:.* is not what the model knows")  # after one step
 def test_air_from_a_folder_of_cells_by_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     counts = cells(tmp_path / "cells")
     options = ["--training.steps=1", "--training.evaluate-every=1", "--threads=1", "--iwae-particles=2"]
@@ -186,6 +187,11 @@ def test_air_from_a_folder_of_cells_by_itself(tmp_path: Path, capsys: pytest.Cap
     other = ["--data", str(tmp_path / "others"), "--output", str(tmp_path / "evaluation")]
     assert air.main(["evaluate", "--checkpoint", checkpoint, "--iwae-particles=2", *other]) == 0
     assert json.loads((tmp_path / "evaluation" / "metrics.json").read_text())["images"] == 3
+    found = tmp_path / "found"
+    detect = ["detect", str(tmp_path / "cells"), "--checkpoint", checkpoint, "--output", str(found)]
+    assert air.main([*detect, "--pictures=1"]) == 0
+    with Image.open(found / "pictures" / "000.png") as picture:  # and not nearly black
+        assert 40 < np.median(np.asarray(picture)) < 100
 
 
 def test_of_images_that_stand_alone_a_look_says_nothing_of_motion(

@@ -123,7 +123,7 @@ def test_sixteen_bits_are_scaled_by_those_that_are_used(tmp_path: Path) -> None:
             Image.fromarray(values).save(path)
         else:
             path.write_bytes(content)
-        with pytest.warns(UserWarning, match=rf"{path.name}: .* only 12 are used.*`bits=12`"):
+        with pytest.warns(UserWarning, match=rf"{tmp_path.name}: .* only 12 are used.*`bits=12`"):
             assert read(path).tolist() == [[0, 0, 0, 8, 15]]
         assert read(path, bits=12).tolist() == [[0, 0, 1, 128, 255]]
         with pytest.raises(DataError, match=r"expected grey values of 10 bits, .* found 0 to 4095"):
