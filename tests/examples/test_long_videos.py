@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -192,6 +193,28 @@ def test_air_from_a_folder_of_cells_by_itself(tmp_path: Path, capsys: pytest.Cap
     assert air.main([*detect, "--pictures=1"]) == 0
     with Image.open(found / "pictures" / "000.png") as picture:  # and not nearly black
         assert 40 < np.median(np.asarray(picture)) < 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_cells_are_counted(seed: int, tmp_path: Path) -> None:
+    """After five minutes of a core the numbers in other images are right."""
+    cells(tmp_path / "cells", 300)
+    counts = cells(tmp_path / "others", 200)
+    options = ["--auto", "--training.minutes=5", "--training.clock=cpu", f"--training.seed={seed}"]
+    source = ["--data.source", str(tmp_path / "cells"), "--output", str(tmp_path / "run"), "--threads=1"]
+    assert air.main(["train", *options, *source]) == 0
+    checkpoint = [
+        "--checkpoint",
+        str(tmp_path / "run" / "checkpoint.pt"),
+        "--output",
+        str(tmp_path / "found"),
+    ]
+    assert air.main(["detect", str(tmp_path / "others"), *checkpoint]) == 0
+    with open(tmp_path / "found" / "detections.csv", newline="") as table:
+        found = Counter(row["file"] for row in csv.DictReader(table))
+    right = [found[f"{number:03d}.png"] == count for number, count in enumerate(counts)]
+    assert np.mean(right) >= 0.95
 
 
 def test_of_images_that_stand_alone_a_look_says_nothing_of_motion(
