@@ -133,6 +133,7 @@ from .recorded import (
     load_target_folders,
     load_tld,
     load_weizmann,
+    middle_size,
     open_fitted,
     open_frames,
     otb_parts,
@@ -173,6 +174,7 @@ from .storage import (
 __all__ = [
     "BACKGROUNDS",
     "RUNNING",
+    "middle_size",
     "FrameRecipe",
     "Preparation",
     "PreparedVideo",

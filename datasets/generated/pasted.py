@@ -25,6 +25,9 @@ from .digit_images import Split
 Doubles = npt.NDArray[np.floating[Any]]
 Floats = npt.NDArray[np.float32]
 
+LEAST_SIDE = 16
+"""Pixels that both sides of a picture must have."""
+
 _GROUND = 1.6
 """Side of the ground over which the camera moves, in those of the frame."""
 _OUTLINE = 64
@@ -140,8 +143,10 @@ class PastedVideos(GeneratedVideos):
         self, recipe: PastedRecipe, pictures: Sequence[Bytes], size: int, seed: int, purpose: str = "pasted"
     ) -> None:
         super().__init__((size, recipe.frames, 3, *recipe.size), seed, purpose)
-        if not pictures or min(min(picture.shape[:2]) for picture in pictures) < 16:
-            raise ValueError("`pictures` must be at least one, and of at least 16 x 16 pixels")
+        if not pictures or min(min(picture.shape[:2]) for picture in pictures) < LEAST_SIDE:
+            raise ValueError(
+                f"`pictures` must be at least one, and of at least {LEAST_SIDE} x {LEAST_SIDE} pixels"
+            )
         self.recipe, self.pictures = recipe, pictures
         self._noise = stream(f"{purpose}/noise", seed, 0).standard_normal(
             _NOISE + 3 * recipe.size[0] * recipe.size[1], dtype=np.float32

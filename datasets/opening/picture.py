@@ -85,9 +85,9 @@ def highest_bit(path: Path) -> int | None:
         DataError: if it cannot be read.
     """
     with open_image(path) as opened:
-        opened.load()
         if not opened.mode.startswith("I"):
             return None
+        opened.load()
         return min(16, max(8, int(np.asarray(opened).max(initial=0)).bit_length()))
 
 

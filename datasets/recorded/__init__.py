@@ -9,7 +9,7 @@ from ..opening import VIDEO_SUFFIXES, frame_rate
 from .boxes_file import by_frame, read_table
 from .class_folders import ClassFolders
 from .clips import load_clips
-from .fitted import FrameRecipe, open_fitted, prepared, sample_clips, sample_frames, used_bits
+from .fitted import FrameRecipe, middle_size, open_fitted, prepared, sample_clips, sample_frames, used_bits
 from .folder import SizeError, load_folder, load_images, load_pictures
 from .frames import Frames, count_videos, open_frames
 from .kitti import KITTI_SIZES, KITTIRecipe, kitti_parts, load_kitti
@@ -53,6 +53,7 @@ __all__ = [
     "WindowRecipe",
     "by_frame",
     "held_in_time",
+    "middle_size",
     "open_fitted",
     "prepared",
     "read_table",

@@ -19,6 +19,8 @@ from .archive_clips import find_array
 TABLE = "boxes.csv"
 """What a table is called that lies beside its video."""
 _COLUMNS = ("frame", "id", "x", "y", "w", "h")
+# As the tables that programs write call them.
+_WRITTEN = {"identity": "id", "left": "x", "top": "y", "width": "w", "height": "h"}
 _DELIMITERS = (",", ";", "\t")
 
 
@@ -36,7 +38,7 @@ class FrameBox(NamedTuple):
 
 
 def read_objects(path: Path) -> dict[str, list[FrameBox]]:
-    """The boxes of every object of a table.
+    """The boxes of every object of a table, with the columns `frame,id,x,y,w,h` or as `tracks.csv` has them.
 
     Raises:
         DataError: if the table cannot be read, or a line is not as it should be; the message names file and
@@ -48,6 +50,10 @@ def read_objects(path: Path) -> dict[str, list[FrameBox]]:
     delimiter = max(_DELIMITERS, key=head.count)
     rows = csv.DictReader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
     with as_data_error(f"{path}: cannot be read as a table"):
+        names = [name.lower() for name in rows.fieldnames or ()]
+        rows.fieldnames = [_WRITTEN.get(name, name) for name in names]
+        if "video" in names:
+            raise DataError(f"{path}: expected the boxes of one video, these are of several.")
         missing = [column for column in _COLUMNS if column not in (rows.fieldnames or ())]
         if missing:
             raise DataError(f"{path}, line 1: expected the columns {','.join(_COLUMNS)}, no `{missing[0]}`.")

@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from ... import checks
 from ...files import user_path
 from ..feeding.preparation import Preparation
-from ..opening.picture import highest_bit
+from ..opening.picture import highest_bit, open_image
 from .frames import Bytes, Frames, Reading, Size, holds_arrays, open_frames
 from .picture_clips import FolderClip, picture_clips
 
@@ -86,7 +87,7 @@ def open_fitted(
     opened_as = partial(open_frames, path, video=video, bits=recipe.bits, stop=stop)
     channels = 1 if recipe.grey else channels
     if channels is None and not holds_arrays(user_path(path)):
-        sample = sample_frames(opened_as(channels=3), most=_FOR_COLOUR)
+        sample = sample_frames(opened_as(channels=3, size=recipe.resize), most=_FOR_COLOUR)
         channels = 1 if (sample == sample[:, :1]).all() else 3
     opened = opened_as(channels=channels)
     size = recipe.size(opened.size)
@@ -147,6 +148,22 @@ def sample_clips(video: Frames, frames: int, stop: int, most: int = SAMPLE) -> B
     return np.stack([video.window(start, start + frames) for start in starts.tolist()])
 
 
+def middle_size(path: str | os.PathLike[str]) -> Size | None:
+    """Median height and width of a user's pictures, where they have different ones, and None otherwise.
+
+    Raises:
+        DataError: if one cannot be read.
+    """
+    sizes = []
+    for file in _picture_files(path):
+        with open_image(file) as image:
+            sizes.append(image.size[::-1])
+    if len(set(sizes)) < 2:
+        return None
+    height, width = np.median(np.array(sizes), axis=0).round().astype(int).tolist()
+    return height, width
+
+
 def used_bits(path: str | os.PathLike[str]) -> int | None:
     """How many of 16 bits the grey values of a user's pictures have; None where they are not stored in 16.
 
@@ -155,12 +172,16 @@ def used_bits(path: str | os.PathLike[str]) -> int | None:
     Raises:
         DataError: if one cannot be read.
     """
-    root = user_path(path)
-    clips = [] if holds_arrays(root) else picture_clips(root)
-    files = [file for clip in clips if isinstance(clip, FolderClip) for file in clip.files]
+    files = _picture_files(path)
     chosen = np.unique(np.linspace(0, len(files) - 1, _FOR_COLOUR).astype(int)).tolist() if files else []
     found = [bits for number in chosen if (bits := highest_bit(files[number])) is not None]
     return max(found, default=None)
+
+
+def _picture_files(path: str | os.PathLike[str]) -> list[Path]:
+    root = user_path(path)
+    clips = [] if holds_arrays(root) else picture_clips(root)
+    return [file for clip in clips if isinstance(clip, FolderClip) for file in clip.files]
 
 
 def prepared(frames: Frames, preparation: Preparation, stop: int | None = None) -> Frames:

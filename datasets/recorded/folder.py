@@ -1,6 +1,7 @@
 """Still images from a folder of picture files, or from whatever a user has."""
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from ...files import user_path
 from ..errors import DataError
 from ..opening.claims import LIMIT, as_data_error, check_claim, naming
 from ..opening.hdf5 import HDF5_SUFFIXES
-from ..opening.picture import IMAGE_KINDS, Picture, is_image, read_image
+from ..opening.picture import IMAGE_KINDS, Picture, highest_bit, is_image, read_image
 from ..storage.store import load_video
 from ..storage.video import VideoData
 
@@ -91,7 +92,9 @@ def load_folder(
     return FolderImages(VideoData(stack_images(arrays, files)[:, None]), files, skipped)
 
 
-def load_pictures(folder: str | os.PathLike[str], *, most: int = 32) -> list[npt.NDArray[np.uint8]]:
+def load_pictures(
+    folder: str | os.PathLike[str], *, most: int = 32, smallest: int = 1
+) -> list[npt.NDArray[np.uint8]]:
     """Pictures of any sizes, of a folder and of the folders in it: something to cut objects out of.
 
     Of each folder at most a number of PNG and JPEG files is taken, evenly spread over their sorted names, so
@@ -101,6 +104,7 @@ def load_pictures(folder: str | os.PathLike[str], *, most: int = 32) -> list[npt
     Args:
         folder: the outermost folder.
         most: greatest number of pictures of one folder.
+        smallest: pixels that both sides must have; others are left out with a warning.
 
     Returns:
         `(H, W)` or `(H, W, 3)` each, sorted by the names of their folders, and then by their own.
@@ -113,15 +117,30 @@ def load_pictures(folder: str | os.PathLike[str], *, most: int = 32) -> list[npt
         raise ValueError(f"`most` must be positive, got {most}")
     if not Path(folder).is_dir():
         raise DataError(f"{folder}: no such folder.")
-    pictures = []
+    pictures, left_out = [], []
     for place, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         paths = [Path(place, name) for name in sorted(files) if not name.startswith(".")]
         found = [path for path in paths if is_image(path)]
         chosen = np.linspace(0, len(found) - 1, min(most, len(found))).round().astype(int).tolist()
-        pictures += [read_image(found[number], None, grey=False) for number in chosen]
+        for number in chosen:
+            path = found[number]
+            picture = read_image(path, None, grey=False, bits=highest_bit(path) or 16)
+            if min(picture.shape[:2]) < smallest:
+                left_out.append(path)
+            else:
+                pictures.append(picture)
+    if left_out:
+        warnings.warn(
+            f"{folder}: {len(left_out)} pictures have a side of less than {smallest} pixels and are left "
+            f"out, the first of them is {left_out[0]}.",
+            stacklevel=2,
+        )
     if not pictures:
-        raise DataError(f"{folder}: expected PNG or JPEG files, in it or in its folders, there is none.")
+        raise DataError(
+            f"{folder}: expected PNG or JPEG files, in it or in its folders, of {smallest} pixels or more, "
+            "there is none."
+        )
     return pictures
 
 

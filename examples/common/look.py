@@ -22,6 +22,7 @@ from whatwhere.datasets import (
     Preparation,
     VideoBatch,
     count_videos,
+    middle_size,
     open_fitted,
     sample_clips,
     used_bits,
@@ -42,6 +43,7 @@ __all__ = [
     "print_look",
     "read_raw",
     "settings_of",
+    "told",
     "warnings_of",
 ]
 
@@ -135,6 +137,11 @@ def fitted_to_default(config: Part, bases: Sequence[Part], **values: object) -> 
     }
     changed: Part = replace(config, **free)
     return changed
+
+
+def told(name: str, value: object, chosen: object, reason: str) -> str:
+    """What is said of a setting: why it was chosen, or that the user has chosen something else."""
+    return f"{name}: {value} ({reason})" if value == chosen else f"{name}: {value} (as it was set)"
 
 
 def _spread(data: Clips, most: int) -> list[int]:
@@ -256,6 +263,12 @@ def choose_data(data: Config, source: str, whole: bool = False) -> tuple[Config,
     if data.bits == 16 and (bits := used_bits(source) or 16) < 16:
         data = replace(data, bits=bits)
         reasons.append(f"data.bits: {data.bits} (no grey value has more)")
+    free = data.scale is None and data.resize is None
+    if free and whole and (size := middle_size(source)):
+        data = replace(data, resize=size)
+        reasons.append(
+            f"data.resize: {size[0]} x {size[1]} (pictures have different sizes, of which these are medians)"
+        )
     raw = read_raw(data, source, 1 if whole else 1 + data.every)
     if data.prepare == Preparation():
         prepare, reason = _preparation(raw, data.frame_recipe())
@@ -263,9 +276,14 @@ def choose_data(data: Config, source: str, whole: bool = False) -> tuple[Config,
         reasons.append(reason)
     elif data.prepare.changes:
         data = settled(data, source)
-    if data.scale is None and data.resize is None:
+    if free:
         scale, reason = _scale(object_statistics(raw.seen(data.frame_recipe())[:, :: data.every]))
-        data = replace(data, scale=scale)
+        if data.resize is None:
+            data = replace(data, scale=scale)
+        elif scale:
+            height, width = (round(scale * side) for side in data.resize)
+            data = replace(data, resize=(height, width))
+            reason = f"data.resize: {height} x {width}, as by {reason}"
         reasons += [reason] * bool(scale)
     if data.crop is None and not whole:
         clips = raw.seen(data.frame_recipe())[:, :: data.every]
@@ -395,7 +413,7 @@ class RawClips(NamedTuple):
 def read_raw(data: RecordedConfig, source: str, frames: int) -> RawClips:
     """Some frames of a source that are not held out."""
     clips, videos = [], min(_VIDEOS, count_videos(source))
-    recipe = FrameRecipe(grey=data.grey, bits=data.bits)
+    recipe = FrameRecipe(resize=data.resize, grey=data.grey, bits=data.bits)
     for number in np.unique(np.linspace(0, count_videos(source) - 1, videos).astype(int)).tolist():
         video = open_fitted(source, recipe, video=number)
         stop = max(1, round((1 - data.held_out) * video.count()))

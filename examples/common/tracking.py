@@ -107,6 +107,10 @@ def track_clip(options: TrackConfig, model: Any, device: torch.device, needs_box
     first_box = _first_box(options, frames)
     if first_box is None and needs_box:
         raise UsageError(f"`{options.video}` has no boxes: give that of the first frame, `--box L T W H`")
+    if first_box is not None and options.box is None and not (first_box[2:] > 0).all():
+        raise UsageError(
+            f"the object of `{options.video}` is not in its first frame: say what to follow, `--box L T W H`"
+        )
     if first_box is not None:
         with usage_errors():
             require_first_boxes(first_box[None], 1, model.image_size)

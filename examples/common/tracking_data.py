@@ -35,6 +35,7 @@ from whatwhere.datasets import (
     random_parts,
     split_by_group,
 )
+from whatwhere.datasets.generated.pasted import LEAST_SIDE
 from whatwhere.datasets.storage import FRAME_LABELS
 from whatwhere.datasets.streams import stream
 from whatwhere.examples.common.data_records import record_of
@@ -358,7 +359,7 @@ def _generated(
 
 @cache
 def _pictures(folder: str) -> list[np.ndarray]:
-    return load_pictures(folder)
+    return load_pictures(folder, smallest=LEAST_SIDE)
 
 
 def _all_of(source: str, config: TrackingDataConfig) -> TargetVideos:
@@ -370,7 +371,10 @@ def _windows(source: str, config: TrackingDataConfig) -> ClipWindows:
     data = _open(source)
     boxes = data.labels().get("boxes")
     if boxes is None or not boxes.shape[2]:
-        raise DataError(f"`{source}` has no boxes, so there is nothing to track")
+        raise DataError(
+            f"`{source}` has no boxes, so there is nothing to track; of a video with a `boxes.csv` beside it "
+            "`whatwhere-data scenes` makes clips that have"
+        )
     return ClipWindows(
         data, min_length=config.min_frames, mirror=config.mirror, reverse=config.reverse, as_bytes=True
     )

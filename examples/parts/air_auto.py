@@ -38,12 +38,19 @@ def _fitted(config: AIRConfig, split: Split) -> tuple[AIRConfig, list[str]]:
         final_count_ratio=None,
     )
     size, spread, _, glimpse, scale, price, slots, *_ = choice.reasons
-    return replace(config, network=network, prior=prior), [
-        f"prior.inverse_scale: {prior.inverse_scale} ({size}; images have {height} x {width})",
-        f"prior.inverse_scale_std: {prior.inverse_scale_std} ({spread})",
-        f"network.discovery: {network.discovery} (objects are small, on black)",
-        f"network.glimpse_size: {network.glimpse_size} ({glimpse})",
-        f"prior.likelihood_scale: {prior.likelihood_scale} ({scale})",
-        f"prior.count_ratio: {prior.count_ratio:.2g} ({choice.price:.0f} nats, {price})",
-        f"network.max_count: {network.max_count} ({slots})",
+    places = f"{size}; images have {height} x {width}"
+    rows = [
+        ("prior.inverse_scale", prior.inverse_scale, round(inverse, 2), places),
+        ("prior.inverse_scale_std", prior.inverse_scale_std, round(choice.size_scale * inverse, 2), spread),
+        ("network.discovery", network.discovery, "evidence", "objects are small, on black"),
+        ("network.glimpse_size", network.glimpse_size, choice.glimpse_size, glimpse),
+        ("prior.likelihood_scale", prior.likelihood_scale, choice.likelihood_scale, scale),
+        (
+            "prior.count_ratio",
+            f"{prior.count_ratio:.2g}",
+            f"{math.exp(-choice.price):.2g}",
+            f"{choice.price:.0f} nats, {price}",
+        ),
+        ("network.max_count", network.max_count, choice.slots, slots),
     ]
+    return replace(config, network=network, prior=prior), [look.told(*row) for row in rows]

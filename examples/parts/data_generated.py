@@ -28,6 +28,7 @@ from whatwhere.datasets import (
     save_video_parts,
     spmot_videos,
 )
+from whatwhere.datasets.generated.pasted import LEAST_SIDE
 
 
 def add_generating_commands(add_command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -313,7 +314,7 @@ def make_clutter(arguments: argparse.Namespace) -> int:
 def make_pasted(arguments: argparse.Namespace) -> int:
     """Makes videos of objects that are cut out of pictures and move over others."""
     recipe = PastedRecipe(image_size=tuple(arguments.image_size), frames=arguments.frames)
-    pictures = load_pictures(arguments.folder)
+    pictures = load_pictures(arguments.folder, smallest=LEAST_SIDE)
     videos = pasted_videos(recipe, pictures, arguments.split, arguments.size, arguments.seed)
     parameters = {**dataclasses.asdict(recipe), "split": arguments.split, "pictures": len(pictures)}
     return save_generated(videos, "pasted", parameters, arguments)

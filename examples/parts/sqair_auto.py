@@ -121,17 +121,18 @@ def _fitted(config: SQAIRConfig, split: Split) -> tuple[SQAIRConfig, list[str]]:
             f"network.perspective: {places} (in whole frames objects are the larger the lower they are, as "
             f"on a plane below a horizon: that leaves {seen.unexplained:.0%} of how they differ)"
         ]
-    return replace(config, network=network, prior=prior), [
-        f"prior.object_size: {prior.object_size} ({size})",
-        f"prior.size_scale: {prior.size_scale} ({spread})",
-        f"network.size_limits: {network.size_limits} ({limits})",
-        f"network.glimpse_size: {network.glimpse_size} ({glimpse})",
-        f"prior.likelihood_scale: {prior.likelihood_scale} ({scale})",
-        f"prior.price: {prior.price} ({price})",
-        f"network.max_count: {network.max_count} ({slots})",
-        f"network.search: {network.search} ({search})",
-        *more,
+    searched = network.search if choice.search is None else choice.search
+    rows = [
+        ("prior.object_size", prior.object_size, choice.object_size, size),
+        ("prior.size_scale", prior.size_scale, choice.size_scale, spread),
+        ("network.size_limits", network.size_limits, size_limits, limits),
+        ("network.glimpse_size", network.glimpse_size, choice.glimpse_size, glimpse),
+        ("prior.likelihood_scale", prior.likelihood_scale, choice.likelihood_scale, scale),
+        ("prior.price", prior.price, choice.price, price),
+        ("network.max_count", network.max_count, choice.slots, slots),
+        ("network.search", network.search, searched, search),
     ]
+    return replace(config, network=network, prior=prior), [*(look.told(*row) for row in rows), *more]
 
 
 def plane(seen: Perspective, height: float) -> tuple[float, float]:

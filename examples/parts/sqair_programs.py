@@ -122,6 +122,8 @@ def _users(config: SQAIRConfig, image: Tensor | None) -> Programs | AIRPrograms:
     made = call_named(config.build, config, image)
     if not isinstance(made, tuple) or len(made) != 2 or not all(isinstance(x, nn.Module) for x in made):
         raise UsageError(f"`{config.build}` must return a model and a guide, two modules, got {made!r:.80}")
+    if isinstance(made[0], SQAIRGuide | SequenceAIRGuide):
+        raise UsageError(f"`{config.build}` must return a model and a guide, got the guide first")
     return Programs(*made) if config.model == "sqair" else AIRPrograms(*made)
 
 

@@ -78,8 +78,12 @@ class Assessment(NamedTuple):
     @property
     def usual_bound(self) -> float:
         """The held-out bound of training, as if its frames had as many pixels; NaN where it is not known."""
-        scale = 1 if self.known.pixels is None else self.pixels / self.known.pixels
-        return self.known.bound * scale
+        return self.known.bound * self._size
+
+    @property
+    def _size(self) -> float:
+        """Of these frames, in that of those of training."""
+        return 1.0 if self.known.pixels is None else self.pixels / self.known.pixels
 
     def lines(self) -> list[str]:
         """The numbers for people to read."""
@@ -91,7 +95,7 @@ class Assessment(NamedTuple):
             f"slots used       {used}",
         ]
         if math.isfinite(self.known.bound):
-            of_training = f"; of training frames {self.known.train_bound:.1f}"
+            of_training = f"; of training frames {self.known.train_bound * self._size:.1f}"
             more = of_training if math.isfinite(self.known.train_bound) else ""
             lines.append(f"known frames     {self.usual_bound:.1f} nats{more}")
         return lines
@@ -150,16 +154,17 @@ class Assessment(NamedTuple):
             )
         elif self.objects == 0 and self.look.ink >= _NO_INK:
             yield "nothing is found: objects may cost more than they explain; make pixels surer"
-        worth = self.known.train_bound - self.empty_bound
-        if self.known.train_bound - self.known.bound > _GAP * abs(worth):
+        trained = self.known.train_bound * self._size
+        if trained - self.usual_bound > _GAP * abs(trained - self.empty_bound):
             yield (
-                f"training frames are explained better than held-out ones ({self.known.train_bound:.1f} and "
-                f"{self.known.bound:.1f} nats): more data, mirrored ones, or a shorter training"
+                f"training frames are explained better than held-out ones ({trained:.1f} and "
+                f"{self.usual_bound:.1f} nats): more data, mirrored ones, or a shorter training"
             )
         if self.full_frames > _FULL:
             yield (
                 f"all {self.slots} slots are used in {self.full_frames:.0%} of the frames: there may be more "
-                "objects than can be found; give it more (`--network.max-count`, or `--max-count` of `track`)"
+                "objects than can be found; give it more (`--network.max-count`, or `--max-count` of SQAIR's "
+                "`track`)"
             )
 
 

@@ -146,7 +146,8 @@ def test_auto_fits_a_model_to_the_objects_of_a_video(
     assert again == config  # a run that is resumed
     own = SQAIRConfig(auto=True, frames=3, data=DataConfig(source=str(street)))
     own = own.__class__(**{**own.__dict__, "network": own.network.__class__(max_count=7)})
-    assert sqair_auto.chosen(own, speak=False)[0].network.max_count == 7
+    assert sqair_auto.chosen(own, speak=True)[0].network.max_count == 7
+    assert "network.max_count: 7 (as it was set)" in capsys.readouterr().out
 
 
 def test_auto_needs_something_to_look_at() -> None:
@@ -215,6 +216,29 @@ def test_cells_are_counted(seed: int, tmp_path: Path) -> None:
         found = Counter(row["file"] for row in csv.DictReader(table))
     right = [found[f"{number:03d}.png"] == count for number, count in enumerate(counts)]
     assert np.mean(right) >= 0.95
+
+
+def test_images_of_any_sizes_are_looked_at_and_learned_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "images"
+    cells(folder, 21)
+    for number, path in enumerate(sorted(folder.iterdir())):
+        with Image.open(path) as image:
+            image.resize((60 + number, 74 - number)).save(path)
+    assert data.main(["look", str(folder), "--images"]) == 0
+    assert "suggested: data.resize: 64 x 70 (pictures have different sizes" in capsys.readouterr().out
+    options = ["--training.steps=1", "--training.evaluate-every=1", "--threads=1", "--iwae-particles=2"]
+    source = ["--data.source", str(folder), "--auto", "--output", str(tmp_path / "run")]
+    assert air.main(["train", *options, *source]) == 0
+    stored = load_checkpoint(tmp_path / "run" / "checkpoint.pt").configuration
+    assert stored["data"]["resize"] == [64, 70]
+    assert stored["network"]["image_shape"] == [1, 64, 70]
+    checkpoint = str(tmp_path / "run" / "checkpoint.pt")
+    evaluate = ["evaluate", "--checkpoint", checkpoint, "--iwae-particles=2", "--data", str(folder)]
+    assert air.main([*evaluate, "--output", str(tmp_path / "evaluation")]) == 0
+    # And to a size that is asked for.
+    assert data.main(["look", str(folder), "--images", "--resize", "40", "50"]) == 0
 
 
 def test_of_images_that_stand_alone_a_look_says_nothing_of_motion(

@@ -136,6 +136,21 @@ def test_pictures_of_a_folder_and_of_those_in_it(tmp_path: Path):
     assert [int(picture[0, 0, 0]) for picture in found[1:]] == [0, 4, 8]
 
 
+def test_small_pictures_are_left_out_and_named(tmp_path: Path):
+    for name, side in (("a.png", 16), ("icon.png", 15)):
+        Image.new("L", (20, side)).save(tmp_path / name)
+    with pytest.warns(UserWarning, match=r"1 pictures have a side of less than 16 pixels.*icon\.png"):
+        assert [picture.shape for picture in load_pictures(tmp_path, smallest=16)] == [(16, 20)]
+    with pytest.raises(DataError, match="of 21 pixels"), pytest.warns(UserWarning, match="left out"):
+        load_pictures(tmp_path, smallest=21)
+
+
+def test_pictures_of_sixteen_bits_use_those_that_there_are(tmp_path: Path):
+    Image.fromarray(np.array([[0, 2048, 4095]], np.uint16)).save(tmp_path / "a.png")
+    (picture,) = load_pictures(tmp_path)
+    assert picture.tolist() == [[0, 128, 255]]
+
+
 def test_a_folder_must_have_pictures(tmp_path: Path):
     with pytest.raises(DataError, match="expected PNG or JPEG files"):
         load_pictures(tmp_path)

@@ -301,3 +301,17 @@ def test_real_scenes(real_data: Callable[[str], Path]) -> None:
         inside.append(moving[row, frame, max(top, 0) : top + height, max(left, 0) : left + width].mean())
         whole.append(moving[row, frame].mean())
     assert np.mean(inside) > 4 * np.mean(whole)
+
+
+def test_tables_as_programs_write_them_are_read(tmp_path: Path) -> None:
+    rows = rows_of(0, range(3), "1,2,4,3")
+    scene = write_scene(tmp_path / "scene", random_frames(3), rows)
+    expected = load_scenes(tmp_path, SceneRecipe(frames=3, min_frames=2, size=SIZE)).data.boxes
+    table = scene / "boxes.csv"
+    for header in ("Frame,ID,X,Y,W,H", "frame,identity,left,top,width,height,score"):
+        table.write_text("\n".join([header, *(f"{row},0.5" if "score" in header else row for row in rows)]))
+        found = load_scenes(tmp_path, SceneRecipe(frames=3, min_frames=2, size=SIZE)).data.boxes
+        np.testing.assert_array_equal(found, expected)
+    table.write_text("video,frame,identity,left,top,width,height\n0,0,0,1,2,4,3\n")
+    with pytest.raises(DataError, match="the boxes of one video"):
+        load_scenes(tmp_path, SceneRecipe(frames=3, min_frames=2, size=SIZE))

@@ -64,6 +64,10 @@ def other(config, image):
     return make(config, image)
 
 
+def swapped(config, image):
+    return tuple(reversed(make(config, image)))
+
+
 def shapes(config, image):
     return nn.Linear(*image.shape[1:]), nn.Identity()
 
@@ -177,6 +181,9 @@ def test_what_is_no_model_is_refused(videos: Path, tmp_path: Path, capsys):
     options = [f"--output={tmp_path}", f"--data.source={videos}", "--build=users_model:wrong"]
     assert main(["train", *options, *SMALL]) == 2
     assert "must return a model and a guide" in capsys.readouterr().err
+    options[-1] = "--build=users_model:swapped"
+    assert main(["train", *options, *SMALL]) == 2
+    assert "got the guide first" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["make", "module.make", "a b:c", "module:", "os;x:y", ""])

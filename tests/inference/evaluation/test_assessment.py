@@ -70,7 +70,10 @@ def test_frames_far_below_the_usual_bound_are_unknown_whatever_their_size():
     assert GOOD._replace(bound=351.0).unknown() == []  # a tenth of a nat a pixel below
     (reason,) = GOOD._replace(bound=349.0).unknown()
     assert reason == "the bound is 349 nats a frame, that of known ones 600"
-    large = GOOD._replace(pixels=10_000)
+    large = GOOD._replace(pixels=10_000, bound=2360.0, empty_bound=800.0)
+    assert large.lines()[-1] == "known frames     2400.0 nats; of training frames 2420.0"
+    assert large.remarks() == []
+    assert "(2520.0 and 2400.0" in large._replace(known=KNOWN._replace(train_bound=630.0)).remarks()[0]
     assert large.usual_bound == 2400
     assert large._replace(bound=1401.0).unknown() == []
     assert len(large._replace(bound=1399.0).unknown()) == 1
