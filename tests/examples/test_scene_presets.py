@@ -30,6 +30,8 @@ SMALL = [
     "--training.minutes=none",
     "--data.train-videos=8",
     "--data.test-videos=2",
+    "--warm-start.looks.frames=32",
+    "--warm-start.motion.videos=8",
 ]
 
 
