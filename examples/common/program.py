@@ -225,6 +225,8 @@ def run_program(
         config = parse_config(
             command.config, rest, presets=command.presets, prog=prog, description=command.says
         )
+        if remark := _steps_without_effect(config, rest):
+            print(f"{prog}: {remark}", file=sys.stderr)
         if isinstance(config, RunConfig) and config.overwrite:
             if os.environ.get("RANK", "0") == "0":  # the first of the processes of `torchrun`
                 set_aside(config.output)
@@ -232,6 +234,18 @@ def run_program(
         return command.run(config)
 
     return exit_code(prog, work)
+
+
+def _steps_without_effect(config: Any, arguments: Sequence[str]) -> str | None:
+    """A remark where steps were asked for, and a preset trains for a time."""
+    minutes = getattr(getattr(config, "training", None), "minutes", None)
+    typed = {argument.partition("=")[0] for argument in arguments}
+    if minutes is None or "--training.steps" not in typed or "--training.minutes" in typed:
+        return None
+    return (
+        f"`--training.steps` has no effect, since the preset trains for {minutes:g} minutes; "
+        "`--training.minutes none` lets steps count"
+    )
 
 
 def exit_code(prog: str, work: Callable[[], int]) -> int:

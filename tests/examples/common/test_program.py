@@ -18,7 +18,7 @@ from whatwhere.examples.common.program import (
     run_program,
     usage_errors,
 )
-from whatwhere.inference.training import CheckpointError, DeviceError, NonFiniteError
+from whatwhere.inference.training import CheckpointError, DeviceError, NonFiniteError, TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,14 @@ class Config(RunConfig):
     """Do nothing."""
 
     inner: Inner = Inner()
+    """A group."""
+
+
+@dataclass(frozen=True)
+class Timed(RunConfig):
+    """Do nothing for a time."""
+
+    training: TrainingConfig = TrainingConfig()
     """A group."""
 
 
@@ -236,3 +244,21 @@ def test_overwriting_is_refused_where_the_run_goes_on(tmp_path: Path, capsys: py
 def test_resuming_and_overwriting_exclude_each_other(capsys: pytest.CaptureFixture[str]):
     assert program(never, "--resume", "--overwrite") == 2
     assert "`resume` and `overwrite`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--preset=timed", "--training.steps", "3"], True),
+        (["--preset=timed", "--training.steps=3"], True),
+        (["--preset=timed"], False),
+        (["--preset=timed", "--training.steps=3", "--training.minutes=none"], False),
+        (["--training.steps=3"], False),
+    ],
+)
+def test_steps_that_have_no_effect_are_remarked_on(options: list[str], told: bool, capsys):
+    presets = {"timed": Timed(training=TrainingConfig(minutes=5.0))}
+    commands = {"do": Command(Timed, lambda config: 0, presets)}
+    assert run_program("prog", "What it is.", commands, ["do", *options]) == 0
+    remark = "`--training.steps` has no effect, since the preset trains for 5 minutes"
+    assert (remark in capsys.readouterr().err) == told
