@@ -135,8 +135,9 @@ class VideoWindows:
         ]
         if not self._pieces:
             longest = max(stretch.stop - stretch.start for stretch in stretches)
+            few = "" if longest else ": too few to hold some out and train on others"
             raise DataError(
-                f"{first.path}: a window takes {recipe.span} frames, but there are {longest} in a row."
+                f"{first.path}: a window takes {recipe.span} frames, but there are {longest} in a row{few}."
             )
         self.pieces = tuple(self._places * len(piece.starts) for piece in self._pieces)
         """How many windows are read together, see `BatchSchedule`."""
