@@ -182,11 +182,10 @@ def cut_out(video: Bytes, corner: tuple[int, int], size: tuple[int, int]) -> Byt
         corner: top and left, which may be negative.
         size: height and width.
     """
-    inside = []
-    for start, length, limit in zip(corner, size, video.shape[-2:], strict=True):
-        first, last = np.clip((start, start + length), 0, limit).tolist()
-        inside.append((first, last))
-    (top, bottom), (left, right) = inside
+    (top, bottom), (left, right) = (
+        np.clip((start, start + length), 0, limit).tolist()
+        for start, length, limit in zip(corner, size, video.shape[-2:], strict=True)
+    )
     found = np.zeros((*video.shape[:-2], *size), np.uint8)
     rows = slice(top - corner[0], bottom - corner[0])
     columns = slice(left - corner[1], right - corner[1])

@@ -11,8 +11,8 @@ from ...files import user_path
 from ..errors import DataError
 from ..feeding.action_clips import ActionFrames
 from ..feeding.group_split import Rows
-from .frames import Frames, count_videos, open_frames
-from .own_frames import video_name
+from .frames import Frames, open_frames
+from .picture_clips import picture_clips
 
 _TRAIN, _TEST = "train", ("test", "val", "valid", "validation")
 
@@ -69,26 +69,21 @@ class ClassFolders:
         self.classes = tuple(classes[0])
         """Their names."""
         self.shape = (channels, *size)
-        self._places: list[tuple[Path, int]] = []
+        self._paths: list[Path] = []
         labels, held_out = [], []
         for label, name in enumerate(self.classes):
-            count = [count_videos(part / name) for part in parts]
+            videos = [[clip.path for clip in picture_clips(part / name)] for part in parts]
             if len(parts) == 1:
-                last = max(1, round(share * count[0]))
-                count = [count[0] - last, last]
-            if not all(count):
+                last = max(1, round(share * len(videos[0])))
+                videos = [videos[0][:-last], videos[0][-last:]]
+            if not all(videos):
                 raise DataError(f"{folder}: `{name}` must have videos to train on and to test on.")
-            for test, videos in enumerate(count):
-                before = count[0] if test and len(parts) == 1 else 0
-                self._places += [
-                    (parts[test % len(parts)] / name, before + number) for number in range(videos)
-                ]
-                labels += videos * [label]
-                held_out += videos * [bool(test)]
+            for test, paths in enumerate(videos):
+                self._paths += paths
+                labels += len(paths) * [label]
+                held_out += len(paths) * [bool(test)]
         self.labels: npt.NDArray[np.int64] = np.array(labels, np.int64)
-        self.names = np.array(
-            [f"{place.relative_to(root)}/{video_name(place, n)}" for place, n in self._places]
-        )
+        self.names = np.array([path.relative_to(root).as_posix() for path in self._paths])
         self._held_out = np.array(held_out)
         self._kept: dict[int, npt.NDArray[np.uint8]] = {}
         self.lengths: npt.NDArray[np.int64] = np.zeros(len(labels), np.int64)
@@ -115,9 +110,8 @@ class ClassFolders:
         return ActionFrames(window[numbers - start])
 
     def _open(self, index: int) -> Frames:
-        place, number = self._places[index]
         channels, height, width = self.shape
-        return open_frames(place, video=number, size=(height, width), channels=channels)
+        return open_frames(self._paths[index], size=(height, width), channels=channels)
 
     def _first_reading(self, index: int, memory: int) -> int:
         """Learn how long a video is, and keep it if it has no more bytes than that; how many it has then."""

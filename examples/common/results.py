@@ -133,7 +133,7 @@ def results(
         files: whether frames are files of their own, whose names belong into a CSV.
         frames: how many there will be, if that is known.
     """
-    file = path.with_name(path.name + SUFFIXES[kind])
+    file = table_path(path, kind)
     with ExitStack() as stack:
         if kind == "mot":
             table: ObjectsWriter = stack.enter_context(mot_writer(file, videos=max(1, len(videos))))
