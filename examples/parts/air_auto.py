@@ -21,6 +21,7 @@ def _fitted(config: AIRConfig, split: Split) -> tuple[AIRConfig, list[str]]:
     bases = (AIRConfig(), *PRESETS.values())
     height, width = split.train.shape[-2:]
     inverse = min(height / choice.object_size[0], width / choice.object_size[1])
+    mean, deviation = round(inverse, 2), round(choice.size_scale * inverse, 2)
     network = look.fitted_to_default(
         config.network,
         [base.network for base in bases],
@@ -31,8 +32,8 @@ def _fitted(config: AIRConfig, split: Split) -> tuple[AIRConfig, list[str]]:
     prior = look.fitted_to_default(
         config.prior,
         [base.prior for base in bases],
-        inverse_scale=round(inverse, 2),
-        inverse_scale_std=round(choice.size_scale * inverse, 2),
+        inverse_scale=mean,
+        inverse_scale_std=deviation,
         likelihood_scale=choice.likelihood_scale,
         count_ratio=math.exp(-choice.price),
         final_count_ratio=None,
@@ -40,8 +41,8 @@ def _fitted(config: AIRConfig, split: Split) -> tuple[AIRConfig, list[str]]:
     size, spread, _, glimpse, scale, price, slots, *_ = choice.reasons
     places = f"{size}; images have {height} x {width}"
     rows = [
-        ("prior.inverse_scale", prior.inverse_scale, round(inverse, 2), places),
-        ("prior.inverse_scale_std", prior.inverse_scale_std, round(choice.size_scale * inverse, 2), spread),
+        ("prior.inverse_scale", prior.inverse_scale, mean, places),
+        ("prior.inverse_scale_std", prior.inverse_scale_std, deviation, spread),
         ("network.discovery", network.discovery, "evidence", "objects are small, on black"),
         ("network.glimpse_size", network.glimpse_size, choice.glimpse_size, glimpse),
         ("prior.likelihood_scale", prior.likelihood_scale, choice.likelihood_scale, scale),
