@@ -44,6 +44,7 @@ from whatwhere.inference.pictures import (
     tracking_pictures,
     upscale,
 )
+from whatwhere.models.components.boxes import INK
 
 _CHOSEN_BY = 100
 """Training videos by which the threshold of connected components is chosen."""
@@ -76,8 +77,9 @@ class SQAIREvaluateConfig(EvaluateConfig):
     iou: float = 0.5
     """Least intersection over union of a box and a true one that match; less where objects are of few pixels.
     """
-    ink: float = 0.25
-    """What belongs into the box of an object, as a share of its brightest pixel: less where legs are faint.
+    ink: float = INK
+    """What belongs into the box of an object, as a share of its brightest pixel: less where legs are faint,
+    more where windows hold a haze.
     """
     widest: float | None = None
     """Greatest width over height of a window, over the expected one, in place of `network.widest`: less in

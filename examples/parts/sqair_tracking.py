@@ -60,6 +60,7 @@ from whatwhere.inference.evaluation import (
 from whatwhere.inference.pictures import overlay_pictures, save_picture
 from whatwhere.inference.training import check_device
 from whatwhere.models.components import PerspectiveWindows
+from whatwhere.models.components.boxes import INK
 
 _PART = 20
 """Frames of a video that are in memory at a time."""
@@ -119,8 +120,9 @@ class TrackConfig:
     iou: float = 0.5
     """Least intersection over union of a box and a true one that match; less where objects are of few pixels.
     """
-    ink: float = 0.25
-    """What belongs into the box of an object, as a share of its brightest pixel: less where legs are faint.
+    ink: float = INK
+    """What belongs into the box of an object, as a share of its brightest pixel: less where legs are faint,
+    more where windows hold a haze.
     """
     baselines: tuple[Baseline, ...] = ()
     """What needs no training, measured beside the model, see `SQAIREvaluateConfig.baselines`; all frames are
@@ -288,9 +290,7 @@ def track_objects(
     """
     count, path = count_videos(options.video), options.output / "tracks"
     programs.model.decoder.ink = options.ink
-    baselines: dict[str, ConnectedComponents] = {
-        name: components_for(config, options.iou) for name in options.baselines
-    }
+    baselines: dict[str, ConnectedComponents] = {}
     done: list[_Followed] = []
     followed: _Followed
 
@@ -303,8 +303,10 @@ def track_objects(
             resize = options.resize or config.network.measured_in is not None  # then to their own size
             frames = user_frames(options.video, config.network.image_shape, resize, number, data=config.data)
             true = known_tracks(config.data, options.boxes, options.video, frames)
-            if baselines and true is None:
+            if options.baselines and true is None:
                 raise UsageError(f"`{frames.path}` has no boxes to measure by: give a table with `--boxes`")
+            if number == 0:
+                baselines = {name: components_for(config, options.iou) for name in options.baselines}
             if options.range is not None:
                 frames = frames.part(*options.range)
                 true = None if true is None else part_of(true, *options.range)

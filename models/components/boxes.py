@@ -12,8 +12,8 @@ from torch import Tensor
 from .attention import Size
 from .constants import constant
 
-INK = 0.25
-"""What is brighter belongs to an object, as a share of its brightest pixel."""
+INK = 0.1
+"""What is brighter belongs to an object, as a share of its brightest pixel: faint legs do, too."""
 
 
 def _spans(size: Size, like: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ def object_boxes(objects: Tensor, ink: float = INK) -> Tensor:
 
     Args:
         objects: each object alone at its place, `(..., C, H, W)`.
-        ink: that share, by default a quarter.
+        ink: that share, by default a tenth.
 
     Returns:
         `(..., 4)`, `(left, top, width, height)` in pixels.

@@ -40,6 +40,8 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, config in ROWS.items():
         if isinstance(config, SQAIRConfig):
             sizes = {"what_size": 4, "glimpse_size": 8, "hidden": 12, "narrow": 8, "presence_hidden": 8}
+            if config.network.explain_away:  # which takes the time
+                sizes.update(max_count=2, hindsight=0, refine_looks=1)
         else:
             sizes = {"latent_size": 5, "hidden": 12, "recurrent": 10}
             if config.network.variant == "conv":
