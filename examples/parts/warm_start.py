@@ -54,7 +54,7 @@ WARM_UP = 0.02
 """Share of a stage in which learning rates rise from zero."""
 
 MOST_FINDING = 0.5
-"""Share of a stage's time that may go by before its first step, unsaid."""
+"""Share of a stage's time after which nothing more is looked for to learn from."""
 
 CHUNK = 100
 """Videos in which objects are looked for at once."""
@@ -155,7 +155,7 @@ class WarmStart:
         of_step = self._schedule(name, range(options.frames), options.batch_size)
 
         def batches(step: int) -> tuple[Tensor, ...]:
-            images, *places = (field[of_step.indices(step)] for field in pool.found)
+            images, *places = pool.at(of_step.indices(step))
             return tuple(x.to(self.process.device) for x in (images.float() / 255, *places))
 
         return self._trainer(name, options, objective, batches)
@@ -166,7 +166,7 @@ class WarmStart:
         of_step = self._schedule(name, range(options.videos), options.batch_size)
 
         def batches(step: int) -> tuple[Tensor, ...]:
-            return tuple(field[of_step.indices(step)].to(self.process.device) for field in pool.found)
+            return tuple(field.to(self.process.device) for field in pool.at(of_step.indices(step)))
 
         return self._trainer(name, options, TrackLikelihood(self.programs.model), batches)
 
@@ -336,51 +336,62 @@ class _Frozen:
 
     present: ClassVar[int]
     """Which of the fields that are found is presence."""
+    found: Any
+    """The fields, a row for each video."""
 
     def __init__(self, warm: WarmStart, name: str, options: Any) -> None:
         self.warm, self.name, self.options = warm, name, options
         self.guide = copy.deepcopy(warm.programs.guide).eval().requires_grad_(False)
 
+    def at(self, indices: Tensor) -> tuple[Tensor, ...]:
+        """What was found in these videos, from the beginning again if fewer were looked at."""
+        return tuple(field[indices % len(field)] for field in self.found)
+
     def collect(self, size: int, find: Callable[[int, Tensor], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         """What is found in so many training videos, from the beginning again if there are fewer.
 
         Whichever step asks for it, the random numbers are the same, and those of the step are as without it.
+        Where half of a stage's time has passed, what there is has to be enough.
 
         Args:
-            size: number of videos.
+            size: number of videos, at most.
             find: called with the number of the first of a few videos, and the numbers of all of them.
 
         Raises:
             UsageError: if there is no object in any of them.
         """
-        parts, device = [], self.warm.process.device
-        begin = Times.now()
+        parts: list[tuple[Tensor, ...]] = []
+        device, begin = self.warm.process.device, Times.now()
         with preserve_random_state(device), torch.no_grad():
             for start in range(0, size, CHUNK):
+                if self._late(begin) and any(part[self.present].any() for part in parts):
+                    break
                 seed_generators(device, "found", self.warm.config.training.seed, self.name, start)
                 numbers = torch.arange(start, min(start + CHUNK, size)) % len(self.warm.data.train)
                 parts.append(tuple(field.cpu() for field in find(start, numbers)))
         found = tuple(torch.cat(column) for column in zip(*parts, strict=True))
+        looked_at = len(found[self.present])
         if not found[self.present].any():
             raise UsageError(
-                f"stage `{self.name}` has nothing to learn from: no object is found in {size} training "
+                f"stage `{self.name}` has nothing to learn from: no object is found in {looked_at} training "
                 "videos. Give `warm_start.frames` more time or a lower `price`, and see whether "
                 "`prior.size_logit` is the size of the objects"
             )
-        self._warn_of_time(begin, Times.now(), size)
+        if self._late(begin) and self.warm.process.is_main:
+            print(
+                f"{self.name}: objects were looked for in {looked_at} of {size} videos, which took half of "
+                "its time; give it a greater `share` if they are too few"
+            )
         return found
 
-    def _warn_of_time(self, begin: Times, end: Times, size: int) -> None:
-        """Say so if a stage has little of its time left to learn in."""
+    def _late(self, begin: Times) -> bool:
+        """Whether a stage has no more than half of its time left to learn in."""
         training = self.warm._training(self.name, self.options.share)
-        if training.minutes is None or not self.warm.process.is_main:
-            return
-        minutes = (end.cpu - begin.cpu if training.clock == "cpu" else end.wall - begin.wall) / 60
-        if minutes > MOST_FINDING * training.minutes:
-            print(
-                f"{self.name}: to look for objects in {size} videos took {minutes:.1f} of its "
-                f"{training.minutes:.1f} minutes; give it fewer, or a greater `share`"
-            )
+        if training.minutes is None:
+            return False
+        now = Times.now()
+        seconds = now.cpu - begin.cpu if training.clock == "cpu" else now.wall - begin.wall
+        return seconds > 60 * MOST_FINDING * training.minutes
 
 
 class _Places(_Frozen):

@@ -1,6 +1,7 @@
 """SQAIR's training in stages, at sizes that take seconds."""
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from whatwhere.datasets import VideoData, save_video
 from whatwhere.examples.common.program import UsageError
 from whatwhere.examples.common.video_models import DataConfig, Split, load_data
+from whatwhere.examples.parts import warm_start
 from whatwhere.examples.parts.sqair_config import PRESETS, SQAIRConfig
 from whatwhere.examples.parts.warm_start import WarmStart
 from whatwhere.examples.parts.warm_start_config import FramesConfig, HeldConfig, WarmStartConfig
@@ -140,13 +142,22 @@ def test_a_stage_with_nothing_to_learn_from_says_so(train: Train, tmp_path: Path
         train(tmp_path)
 
 
-def test_a_stage_that_has_no_time_left_to_learn_in_says_so(train: Train, tmp_path: Path, capsys):
-    """Objects are looked for before its first step, and that counts."""
+def test_no_more_than_half_of_a_stage_is_spent_on_what_it_learns_from(
+    train: Train, tmp_path: Path, monkeypatch, capsys
+):
+    """Objects are looked for before its first step, here in two of six videos at a time."""
+    monkeypatch.setattr(warm_start, "CHUNK", 2)
     hurried = replace(small().training, minutes=1e-3)
-    train(tmp_path, training=hurried)
-    said = [line for line in capsys.readouterr().out.splitlines() if " videos took " in line]
-    assert "motion: to look for objects in 6" in [line.split(" videos took ")[0] for line in said]
-    assert all(line.endswith("of its 0.0 minutes; give it fewer, or a greater `share`") for line in said)
+    assert train(tmp_path, training=hurried).reason == "completed"
+    said = re.findall(
+        r"^motion: objects were looked for in ([246]) of 6 videos, which took half of its time",
+        capsys.readouterr().out,
+        re.MULTILINE,
+    )
+    assert len(said) == 1
+    assert int(said[0]) < 6
+    train(tmp_path / "unhurried")
+    assert "were looked for" not in capsys.readouterr().out
 
 
 def test_the_packaged_model_draws_digits_that_keep_their_looks():
