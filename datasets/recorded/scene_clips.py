@@ -125,6 +125,7 @@ def scene_parts(
     *,
     sequences: Sequence[str] | None = None,
     on_bad: OnBad = None,
+    on_short: Callable[[int], object] | None = None,
 ) -> Iterator[VideoData]:
     """The clips of `load_scenes` in small parts, for `save_video_parts`.
 
@@ -134,17 +135,23 @@ def scene_parts(
         sequences: as in `load_scenes`.
         on_bad: is called with what is wrong with a scene or clip, which is then left out; by default a bad
             one is an error.
+        on_short: is called once, with the number of clips that would have fewer than `recipe.min_frames`
+            frames, which are left out.
 
     Raises:
         DataError: as in `load_scenes`.
         RuntimeError: as in `load_scenes`.
     """
-    clips = _clips(user_path(folder), recipe, sequences, on_bad)
+    clips = _clips(user_path(folder), recipe, sequences, on_bad, on_short)
     return target_parts(clips, recipe.size, grey=recipe.grey, on_bad=on_bad)
 
 
 def _clips(
-    root: Path, recipe: SceneRecipe, sequences: Sequence[str] | None, on_bad: OnBad
+    root: Path,
+    recipe: SceneRecipe,
+    sequences: Sequence[str] | None,
+    on_bad: OnBad,
+    on_short: Callable[[int], object] | None = None,
 ) -> list[TargetClip]:
     clips: list[TargetClip] = []
     folders = sequence_folders(
@@ -165,6 +172,8 @@ def _clips(
     if not clips:
         reason = f"{short} are shorter than {recipe.min_frames} frames" if short else "there is none"
         raise DataError(f"{root}: expected clips in {len(folders)} scenes, {reason}.")
+    if on_short is not None:
+        on_short(short)
     return clips
 
 

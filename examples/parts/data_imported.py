@@ -305,6 +305,7 @@ def import_kitti(arguments: argparse.Namespace) -> int:
 def import_scenes(arguments: argparse.Namespace) -> int:
     """Cuts clips out of videos of several objects."""
     skipped: list[str] = []
+    short: list[int] = []
     recipe = SceneRecipe(
         frames=arguments.frames,
         min_frames=arguments.min_frames,
@@ -318,9 +319,13 @@ def import_scenes(arguments: argparse.Namespace) -> int:
         recipe,
         sequences=arguments.sequences,
         on_bad=skipped.append if arguments.skip_bad else None,
+        on_short=short.append,
     )
     parameters = {**dataclasses.asdict(recipe), "sequences": arguments.sequences}
-    return save_targets(parts, skipped, parameters, arguments)
+    code = save_targets(parts, skipped, parameters, arguments)
+    if any(short):
+        print(f"{sum(short)} with fewer than {recipe.min_frames} frames left out (`--min-frames`)")
+    return code
 
 
 def save_targets(

@@ -188,6 +188,9 @@ def test_scenes_become_clips_of_one_object_each(tmp_path: Path, capsys: Captured
         "first_number": 1,
         "sequences": ["b"],
     }
+    capsys.readouterr()
+    assert main([*command, "--min-frames", "6"]) == 0
+    assert capsys.readouterr().out.endswith("2 with fewer than 6 frames left out (`--min-frames`)\n")
     (folder / "a" / "boxes.csv").write_text("frame\n")
     assert "a/boxes.csv, line 1: expected the columns" in data_error(*command)
     capsys.readouterr()
