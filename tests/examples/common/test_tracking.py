@@ -130,7 +130,8 @@ def test_further_videos_take_turns(file: Path, tmp_path: Path):
     seen = [batch(step).video[:, 0].amax((1, 2, 3)) // 10 for step in (1, 3, 5)]
     expected = [alone(turn).video[:, 0].amax((1, 2, 3)) // 10 for turn in range(3)]
     assert [part.tolist() for part in seen] == [part.tolist() for part in expected]
-    with pytest.raises(DataError, match=r"`balls` of `--data.also` has frames of .* = \(1, 8, 8\), but .* \(1, 8, 10\)"):
+    expected_words = r"`balls` of `--data.also` has frames of .* = \(1, 8, 8\), but .* \(1, 8, 10\)"
+    with pytest.raises(DataError, match=expected_words):
         load_further_targets(config, 4, first.image_shape)
 
 
