@@ -302,7 +302,8 @@ def load_further_targets(
         if videos.image_shape != image_shape:
             raise DataError(
                 f"`{source}` of `--data.also` has frames of (channels, height, width) = "
-                f"{videos.image_shape}, but `{config.source}` has {image_shape}; `--data.also` without a value leaves it out"
+                f"{videos.image_shape}, but `{config.source}` has {image_shape}; `--data.also` without a "
+                "value leaves it out"
             )
         found.append(videos)
     return found
