@@ -58,6 +58,7 @@ from whatwhere.inference.training import read_log
 from whatwhere.models import AIR
 
 FOLDER = Path(__file__).parent / "symptoms"
+PUBLISHED = Path("runs/sqair-glyphs-10/checkpoint.pt")  # of the presets `glyphs` and `glyphs-10`
 CPU = torch.device("cpu")
 RUNS = Path("runs/symptoms")
 
@@ -145,7 +146,7 @@ def on_grey(video: Tensor) -> Tensor:
 
 def follow(video: Tensor, let_go: bool = False) -> tuple[Tensor, Tracks]:
     """What it draws, and the objects that it follows."""
-    _, (model, guide) = sqair.restore(sqair.PRETRAINED, CPU)
+    _, (model, guide) = sqair.restore(PUBLISHED, CPU)
     torch.manual_seed(0)
     with torch.no_grad():
         if let_go:
@@ -206,11 +207,11 @@ def swapped() -> Image.Image:
 
 
 def diverged() -> Image.Image:
-    """The packaged SQAIR, trained on with too great a learning rate while videos become longer."""
+    """SQAIR as published, trained on with too great a learning rate while videos become longer."""
     figure, (bound, norm) = axes(2)
     for number, rate in ((1, "3e-3"), (0, "1e-4")):
         options = (
-            f"--preset glyphs-10 --initial {sqair.PRETRAINED} --learning-rate {rate} --training.steps 72 "
+            f"--preset glyphs-10 --initial {PUBLISHED} --learning-rate {rate} --training.steps 72 "
             "--first-frames 2 --stage-steps 6 --hold-steps 0 --batch-size 8 --training.log-every 1 "
             "--data.test-videos 8"
         )
