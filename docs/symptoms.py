@@ -146,7 +146,7 @@ def on_grey(video: Tensor) -> Tensor:
 
 def follow(video: Tensor, let_go: bool = False) -> tuple[Tensor, Tracks]:
     """What it draws, and the objects that it follows."""
-    _, (model, guide) = sqair.restore(PUBLISHED, CPU)
+    _, (model, guide) = sqair.restore(sqair.PRETRAINED, CPU)
     torch.manual_seed(0)
     with torch.no_grad():
         if let_go:
