@@ -4,7 +4,8 @@
     python docs/symptoms.py one-box black
 
 Each is a run of the programs that did go wrong, or a packaged model that was given what it does not know,
-and beside it one that did not. Pictures are `docs/symptoms/NAME.png`.
+and beside it one that did not. Pictures are `docs/symptoms/NAME.png`. What diverges goes on from a run of the
+presets `glyphs` and `glyphs-10`, an hour of a core, which has to be there.
 """
 
 import math
@@ -58,7 +59,7 @@ from whatwhere.inference.training import read_log
 from whatwhere.models import AIR
 
 FOLDER = Path(__file__).parent / "symptoms"
-PUBLISHED = Path("runs/sqair-glyphs-10/checkpoint.pt")  # of the presets `glyphs` and `glyphs-10`
+PUBLISHED = Path("runs/sqair-glyphs-10/checkpoint.pt")
 CPU = torch.device("cpu")
 RUNS = Path("runs/symptoms")
 
