@@ -45,7 +45,7 @@ from whatwhere.inference.training import (
     preserve_random_state,
     seed_generators,
 )
-from whatwhere.inference.training.clock import Times
+from whatwhere.inference.training.clock import Clock
 from whatwhere.models.discovery import ChainDiscovery
 from whatwhere.models.priors import FixedCountPrior, FixedWherePrior, FlowPrior, GeometricCount
 from whatwhere.models.sequence_air import SequenceAIR
@@ -361,10 +361,11 @@ class _Frozen:
             UsageError: if there is no object in any of them.
         """
         parts: list[tuple[Tensor, ...]] = []
-        device, begin = self.warm.process.device, Times.now()
+        device, clock = self.warm.process.device, Clock()
+        clock.start()
         with preserve_random_state(device), torch.no_grad():
             for start in range(0, size, CHUNK):
-                if self._late(begin) and any(part[self.present].any() for part in parts):
+                if self._late(clock) and any(part[self.present].any() for part in parts):
                     break
                 seed_generators(device, "found", self.warm.config.training.seed, self.name, start)
                 numbers = torch.arange(start, min(start + CHUNK, size)) % len(self.warm.data.train)
@@ -377,21 +378,19 @@ class _Frozen:
                 "videos. Give `warm_start.frames` more time or a lower `price`, and see whether "
                 "`prior.size_logit` is the size of the objects"
             )
-        if self._late(begin) and self.warm.process.is_main:
+        if self._late(clock) and self.warm.process.is_main:
             print(
                 f"{self.name}: objects were looked for in {looked_at} of {size} videos, which took half of "
                 "its time; give it a greater `share` if they are too few"
             )
         return found
 
-    def _late(self, begin: Times) -> bool:
+    def _late(self, clock: Clock) -> bool:
         """Whether a stage has no more than half of its time left to learn in."""
         training = self.warm._training(self.name, self.options.share)
-        if training.minutes is None:
-            return False
-        now = Times.now()
-        seconds = now.cpu - begin.cpu if training.clock == "cpu" else now.wall - begin.wall
-        return seconds > 60 * MOST_FINDING * training.minutes
+        return training.minutes is not None and (
+            clock.share_of(training.minutes, training.clock) > MOST_FINDING
+        )
 
 
 class _Places(_Frozen):

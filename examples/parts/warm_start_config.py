@@ -63,7 +63,7 @@ class LooksConfig:
     """Share of the run's time, or of its steps; 0 leaves the stage out."""
     frames: int = 60_000
     """Frames in which objects are looked for at the start of the stage, of different videos if there are so
-    many; with their places they are kept in memory.
+    many, or as many as half of its time allows; with their places they are kept in memory.
     """
     batch_size: int = 128
     """Frames in a step."""
@@ -89,7 +89,9 @@ class MotionConfig:
     share: float = 0.0
     """Share of the run's time, or of its steps; 0 leaves the stage out."""
     videos: int = 10_000
-    """Videos in which objects are followed at the start of the stage; the tracks are kept in memory."""
+    """Videos in which objects are followed at the start of the stage, or as many as half of its time allows;
+    the tracks are kept in memory.
+    """
     batch_size: int = 128
     """Videos in a step."""
     learning_rate: float = 1.5e-3

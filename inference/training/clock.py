@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 __all__ = ["Clock", "Times"]
 
@@ -44,6 +44,11 @@ class Clock:
     def elapsed(self) -> Times:
         """Time of training so far."""
         return Times(*(a + b for a, b in zip(self._earlier, self.since_start(), strict=True)))
+
+    def share_of(self, minutes: float, clock: Literal["wall", "cpu"]) -> float:
+        """How much of so many minutes by one of the clocks has passed."""
+        elapsed = self.elapsed()
+        return (elapsed.wall if clock == "wall" else elapsed.cpu) / (60 * minutes)
 
     def since_start(self) -> Times:
         """Time since the latest start."""

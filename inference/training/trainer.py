@@ -326,9 +326,7 @@ class Trainer:
         """How much of the run is done, from 0 to 1."""
         if self.config.minutes is None:
             return self.step / self.config.steps
-        elapsed = self._clock.elapsed()
-        seconds = elapsed.wall if self.config.clock == "wall" else elapsed.cpu
-        return seconds / (60 * self.config.minutes)
+        return self._clock.share_of(self.config.minutes, self.config.clock)
 
     def _reads(self) -> bool:
         return _every(self.config.log_every, self.step)
