@@ -148,6 +148,26 @@ def test_what_jumps_is_searched_for_farther_away(far: int, training: bool):
     assert (off[0] < 1.0) == (far > 0 and not training)
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_of_two_places_the_better_one_is_found_though_the_grid_of_the_search_misses_it(training: bool):
+    """A bar as wide as two samples that is one off the grid, and a darker one on it, enough for training."""
+    programs = tracker(count=1)
+    programs.guide.train(training)
+    bar = torch.zeros(8, 8).double()
+    bar[:, 2:4] = 1
+    programs.model.decoder.glimpse_decoder.pictures[0] = bar
+    sample = 0.35 * 23 / 7  # in pixels; the search goes in steps of two
+    better, worse = (12 + 5 * sample, 12.0), (12 - 4 * sample, 12.0)
+    where = torch.stack([place(*xy, programs) for xy in (better, worse)])
+    what = torch.tensor([[1.0, 0.0], [0.8, 0.0]]).double()
+    with torch.no_grad():
+        image = programs.model.decoder(torch.ones(1, 2).double(), where.unsqueeze(0), what.unsqueeze(0))
+    found = proposal(programs, image, one_object(programs, place(12.0, 12.0, programs)))
+    off = programs.model.decoder.windows(found.loc[0, 0]) - programs.model.decoder.windows(where)
+    distances = off[:, 2:].norm(dim=-1) * 23 / 2
+    assert distances[int(training)] < 0.5
+
+
 @pytest.mark.parametrize("gone", [0, 1])
 def test_what_is_gone_does_not_take_the_place_of_its_like(gone: int):
     """Whichever of the two comes first: what the other explains is not searched."""
