@@ -34,7 +34,6 @@ EVALUATIONS = {
     "ratm-balls": Small(ratm.main, ["--videos=100", "--frames=32"], "iou", "held_out.iou", 0.02),
     "hart-video": Small(hart.main, CLUTTER, "iou", "clutter_200_clips_iou.0.3", 0.05),
     "sqair-glyphs": Small(sqair.main, VIDEOS, "counting.accuracy", "held_out.counting.accuracy", 0.1),
-    "sqair-glyphs-staged": Small(sqair.main, VIDEOS, "counting.accuracy", "held_out.counting.accuracy", 0.1),
     "sqair-mnist": Small(sqair.main, VIDEOS, "counting.accuracy", "held_out.counting.accuracy", 0.1),
     "sqair-sprites": Small(
         sqair.main, [*VIDEOS, "--frames=10"], "counting.accuracy", "held_out.counting.accuracy", 0.1
