@@ -148,6 +148,8 @@ def build(config: AIRConfig) -> Programs:
             network.max_count,
             scale=prior.likelihood_scale,
             exploration=config.exploration,
+            sketch_nats=network.sketch_nats,
+            refine_looks=network.refine_looks,
         )
         return Programs(model, by_evidence)
     guide = AIRGuide(

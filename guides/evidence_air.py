@@ -15,6 +15,7 @@ from ..models.components.slots import Slots
 from ..models.components.windows import InverseScaleWindows
 from ..models.priors.counts import NormalPrior
 from .evidence_discovery import EvidenceDiscovery
+from .refined_looks import RefinedLooks
 from .second_look import SecondLook
 
 
@@ -36,6 +37,8 @@ class EvidenceAIRGuide(Program):
         hidden: width of the hidden layers.
         scale: standard deviation of the pixels, the likelihood's.
         exploration: as of `AIRGuide`.
+        sketch_nats: as of `EvidenceDiscovery`.
+        refine_looks: steps by which looks are corrected, see `RefinedLooks`.
     """
 
     def __init__(
@@ -50,16 +53,20 @@ class EvidenceAIRGuide(Program):
         hidden: int = 128,
         scale: float = 0.3,
         exploration: float = 0.0,
+        sketch_nats: float | None = 60.0,
+        refine_looks: int = 0,
     ) -> None:
         super().__init__()
         checks.at_least(1, image_shape=image_shape)
         checks.within("[0, 1)", exploration=exploration)
+        checks.at_least(0, refine_looks=refine_looks)
         self.where_prior = where_prior or NormalPrior([3.0, 0.0, 0.0], [0.2, 1.0, 1.0])
         shape = (image_shape[0], *glimpse_size)
         windows, inverse = InverseScaleWindows(), float(self.where_prior.loc[0])
         units = (float(self.where_prior.scale[0]), 0.1 * inverse, 0.1 * inverse)
+        pictures = _Pictures(decoder or GlimpseDecoder(what_size, shape), windows, image_shape[1:])
         self.discovery = EvidenceDiscovery(
-            _Pictures(decoder or GlimpseDecoder(what_size, shape), windows, image_shape[1:]),
+            pictures,
             (1 / inverse, 1 / inverse),
             encoder or GlimpseEncoder(shape, what_size),
             SecondLook(image_shape[0], glimpse_size, hidden, windows=windows, units=units),
@@ -68,6 +75,8 @@ class EvidenceAIRGuide(Program):
             glimpse_size,
             hidden=hidden,
             scale=scale,
+            sketch_nats=sketch_nats,
+            refined=RefinedLooks(pictures, refine_looks, scale, frames=1.0) if refine_looks else None,
             exploration=exploration > 0,
         )
         if self.exploration is not None:

@@ -11,7 +11,14 @@ where to look. With what the propagated objects and the slots before have drawn,
    is known all the same.
 2. *Second look.* A network that sees the window of that place corrects mean and standard deviation, see
    `SecondLook`. `z_where` is drawn from $N(\hat z(x, o) + \delta, s^2)$.
-3. *Looks.* `z_what` is inferred from the remainder at the place that was drawn.
+3. *Looks.* `z_what` is inferred from the remainder at the place that was drawn, and can be corrected by what
+   its picture leaves of it (`RefinedLooks`).
+   What is left is so of the slots before; where several objects are drawn (`sketch_nats`, in evaluation
+   mode), it is of all the others, and the places of 1. are chosen together. Where two objects touch, the
+   window that holds most may lie between them: so all slots are *sketched* first, each at its mean place with
+   its mean looks, from five starts, where most ink is, and where it begins at each of the four sides, since
+   what is outermost belongs to one object. The sketches are kept that explain most together, less
+   `sketch_nats` for each.
 4. *Presence.* A network decides on the ground of what the object's picture explains of the remainder. In
    evaluation mode a least number of nats can be asked for (`least`), more than the price of an object: what
    the picture of a large one leaves of it is worth that, too, and the object would fall to pieces.
@@ -38,9 +45,11 @@ from ..models.components.attention import Size, crop
 from ..models.components.networks import LocScale, fill_output_bias, initialise, mlp
 from ..models.components.slots import Slots, TrackedSlots, stack_slots
 from ..models.components.template_matching import fit, observe, sample_area
-from .evidence import EVIDENCE, LooksBesideOthers, evidence, explained_nats, remainder
+from .beside_others import SIDES, LooksBesideOthers, Sketch, explaining_most
+from .evidence import EVIDENCE, evidence, explained_nats, remainder
 from .further import FurtherLatents
-from .peaks import peak_of_ink, window_at
+from .peaks import edge_of_ink, peak_of_ink, window_at
+from .refined_looks import RefinedLooks
 from .second_look import SecondLook
 from .slot_discovery import SlotDiscovery
 
@@ -78,6 +87,9 @@ class EvidenceDiscovery(LooksBesideOthers, SlotDiscovery):
             is at most `LEAST_SLOPE * (nats / least - 1)`, within `MOST_LEAST`. By default the network decides
             alone, as while it learns: at first no picture explains anything.
         larger: side of the larger window over that of the expected one; by default none is tried.
+        sketch_nats: what a sketch must explain, in nats, in evaluation mode; by default there are none.
+        refined: corrects looks by what their picture leaves, but not those of sketches; by default they are
+            the encoder's.
         hold: whether `hold` may be other than zero.
         exploration: whether `exploration` may be other than zero.
         further: as of `Discovery`.
@@ -100,12 +112,14 @@ class EvidenceDiscovery(LooksBesideOthers, SlotDiscovery):
         where_floor: float = 0.001,
         least: float | None = None,
         larger: float | None = None,
+        sketch_nats: float | None = None,
+        refined: RefinedLooks | None = None,
         hold: bool = False,
         exploration: bool = False,
         further: FurtherLatents | None = None,
     ) -> None:
         super().__init__(max_count, what_size, glimpse_size, context_size, hold, exploration, further)
-        checks.positive(size=size, scale=scale, least=least)
+        checks.positive(size=size, scale=scale, least=least, sketch_nats=sketch_nats)
         checks.at_least(1, hidden=hidden)
         checks.not_negative(where_floor=where_floor)
         checks.finite(presence_bias=presence_bias, scale_bias=scale_bias)
@@ -123,6 +137,8 @@ class EvidenceDiscovery(LooksBesideOthers, SlotDiscovery):
         self.where_floor = where_floor
         self.least = least
         self.larger = larger
+        self.sketch_nats = sketch_nats
+        self.refined = refined
 
     def forward(
         self,
@@ -165,22 +181,73 @@ class EvidenceDiscovery(LooksBesideOthers, SlotDiscovery):
             hold: share of decisions that are taken for "absent".
         """
         explained = self.explained(image, free, propagated)
+        sketched = self.sketch_nats is not None and not self.training
+        sketches = self._sketches(image, free, explained, len(names)) if sketched else []
+        drawn = [sketch.drawn for sketch in sketches]
         present, slots = torch.ones_like(free), []
         for j, name in enumerate(names):
             possible = present * (free > j)
-            place: LocScale = self.rows_where_present(self._place, possible, explained, images=image)
-            look = partial(self.look_beside, image, explained, possible)
-            decide = partial(self.rows_where_present, self._decide, possible, explained, images=image)
-            slots.append(self._draw(name, image, possible, place, look, decide, hold))
+            others: Tensor = sum(drawn[j + 1 :], explained)
+            start = [sketches[j].slot.z_pres.unsqueeze(-1), sketches[j].slot.z_where] if sketches else []
+            place: LocScale = self.rows_where_present(self._place, possible, others, *start, images=image)
+            look = partial(self.look_beside, image, others, possible)
+            decide = partial(self.rows_where_present, self._decide, possible, others, images=image)
+            refine = None if self.refined is None else partial(self._refine, image, others, possible)
+            slots.append(self._draw(name, image, possible, place, look, decide, hold, refine))
             present = slots[-1].z_pres
             if j + 1 < len(names):
                 explained = explained + self.pictures(slots[-1])
         return stack_slots(slots)
 
-    def _place(self, image: Tensor, explained: Tensor) -> LocScale:
+    def _refine(
+        self, image: Tensor, others: Tensor, present: Tensor, z_where: Tensor, look: LocScale
+    ) -> LocScale:
+        assert self.refined is not None
+        better: LocScale = self.rows_where_present(
+            self.refined, present, others, z_where, *look, images=image
+        )
+        return better
+
+    @torch.no_grad()
+    def _sketches(self, image: Tensor, free: Tensor, explained: Tensor, count: int) -> list[Sketch]:
+        """So many slots, from the start from which they explain most."""
+        sketches = self._chain(image, free, explained, count)
+        free = free * sketches[0].slot.z_pres  # where nothing is found, there is nothing to find otherwise
+        sides = (self._chain(image, free, explained, count, side) for side in SIDES)
+        return explaining_most(sketches, sides, image, explained, self.scale, self.sketch_nats or 0.0)
+
+    def _chain(
+        self,
+        image: Tensor,
+        free: Tensor,
+        explained: Tensor,
+        count: int,
+        side: tuple[int, bool] | None = None,
+    ) -> list[Sketch]:
+        """Slots one after the other, each in what is left, the first where most is or at a side of it."""
+
+        def outermost(image: Tensor, explained: Tensor) -> LocScale:
+            rest = remainder(image, explained)
+            return self.place_at(rest, edge_of_ink(rest, self.size, self.glimpse_size, *(side or SIDES[0])))
+
+        present, sketches = torch.ones_like(free), []
+        for j in range(count):
+            possible = present * (free > j)
+            find = self._place if j or side is None else outermost
+            place: LocScale = self.rows_where_present(find, possible, explained, images=image)
+            sketches.append(self.sketch(image, possible, explained, place.loc, self.sketch_nats or 0.0))
+            present, explained = sketches[-1].slot.z_pres, explained + sketches[-1].drawn
+        return sketches
+
+    def _place(
+        self, image: Tensor, explained: Tensor, known: Tensor | None = None, where: Tensor | None = None
+    ) -> LocScale:
+        """Where an object is in what is left, near `where` `(R, D)` if that is `known` `(R, 1)`."""
         with torch.no_grad():
             rest = remainder(image, explained)
             centre = peak_of_ink(rest, self.size, self.glimpse_size)
+            if known is not None and where is not None:
+                centre = torch.where(known > 0, self.windows(where)[:, 2:], centre)
         return self.place_at(rest, centre)
 
     def place_at(self, rest: Tensor, centre: Tensor) -> LocScale:

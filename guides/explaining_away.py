@@ -35,7 +35,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,31 +44,18 @@ from .. import checks
 from ..models.components.networks import LocScale
 from ..models.components.slots import Slots, TrackedSlots, concatenate, slot_at, stack_slots
 from ..models.object_decoder import ObjectDecoder
+from .beside_others import SIDES, LooksBesideOthers, Sketch, all_but, either, explaining_most
 from .discovery import Discovery
-from .evidence import LooksBesideOthers, remainder
+from .evidence import remainder
 from .looking import Placed
 from .peaks import edge_of_ink, peak_of_ink, window_at
 from .refined_looks import RefinedLooks
-
-SIDES = ((0, False), (0, True), (1, False), (1, True))
-"""Of a frame, as axis, and whether it is the last one: left, right, top and bottom."""
 
 SURE = 4.0
 """Least logit of the presence of objects that are known to be there."""
 
 PATIENCE = 4
 """How many times as many steps correct looks in evaluation mode as while it learns."""
-
-
-class Sketch(NamedTuple):
-    """A slot before it is drawn."""
-
-    slot: Slots
-    """Mean place and looks, and whether it explains enough, `(..., .)`."""
-    drawn: Tensor
-    """Its picture in the frame, black where it is absent, `(..., C H W)`."""
-    nats: Tensor
-    """What the picture explains, `(...)`."""
 
 
 class ExplainingDiscovery(LooksBesideOthers, Discovery):
@@ -141,7 +128,7 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
         slots = []
         for j, sketch in enumerate(sketches):
             possible = slot.z_pres * (free > j)
-            others = explained + _all_but(j, drawn)
+            others = explained + all_but(j, drawn)
             hidden, place = self._find(image, possible, early, slot, hidden, others, sketch.slot)
             look = partial(self.look_beside, image, others, possible)
             decide = partial(self._decided, possible, hidden)
@@ -205,29 +192,13 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
             some = known.z_pres[..., 0] > 0
             better = self._swept(image, early, free * some, explained, known=known)
             others = self._sketches(image, early, free * ~some, explained)
-            return [_where(some, *pair) for pair in zip(better, others, strict=True)]
+            return [either(some, *pair) for pair in zip(better, others, strict=True)]
         sketches = self._swept(image, early, free, explained)
         if not self._is_thorough or self.sweeps == 0:
             return sketches
         free = free * sketches[0].slot.z_pres  # where nothing is found, there is nothing to find otherwise
-        most = self._worth(image, explained, sketches)
-        for side in SIDES:
-            other = self._swept(image, early, free, explained, side)
-            worth = self._worth(image, explained, other)
-            ahead, most = worth > most, torch.maximum(worth, most)
-            sketches = [_where(ahead, *pair) for pair in zip(other, sketches, strict=True)]
-        return sketches
-
-    def _worth(self, image: Tensor, explained: Tensor, sketches: Sequence[Sketch]) -> Tensor:
-        """Nats that all sketches explain together, less what each must explain, `(...)`."""
-        drawn = _all_but(None, [sketch.drawn for sketch in sketches])
-        nats = self._nats(image, explained, drawn)
-        return nats - self.least * sum(sketch.slot.z_pres for sketch in sketches)
-
-    def _nats(self, image: Tensor, others: Tensor, drawn: Tensor) -> Tensor:
-        """What pictures `(..., C H W)` explain of what others leave, `(...)`."""
-        rest = remainder(image, others).flatten(-3)
-        return (2 * rest * drawn - drawn.square()).sum(-1) / (2 * self.scale**2)
+        sides = (self._swept(image, early, free, explained, side) for side in SIDES)
+        return explaining_most(sketches, sides, image, explained, self.scale, self.least)
 
     def _swept(
         self,
@@ -252,7 +223,7 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
             previous = nothing
             for j in range(self.max_count):
                 possible = previous.z_pres * (free > j)
-                others = explained + _all_but(j, [sketch.drawn for sketch in sketches])
+                others = explained + all_but(j, [sketch.drawn for sketch in sketches])
                 starts = [sketches[j].slot]
                 if sweep == 0 and j == 0 and side is not None:
                     starts = [self._evident(image, possible, others, side)]
@@ -261,21 +232,10 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
                 found = []
                 for start in starts:
                     after, place = self._find(image, possible, early, previous, hidden, others, start)
-                    found.append(self._sketch(image, possible, others, place.loc, least[j]))
+                    found.append(self.sketch(image, possible, others, place.loc, least[j]))
                 hidden, sketches[j] = after, _best(found)
                 previous = sketches[j].slot
         return sketches
-
-    def _sketch(
-        self, image: Tensor, possible: Tensor, others: Tensor, z_where: Tensor, least: Tensor | float
-    ) -> Sketch:
-        """What an object is at a place, if it explains enough there."""
-        look = self.look_beside(image, others, possible, z_where)
-        drawn = self.pictures(Slots(possible, z_where, look.loc))
-        nats = self._nats(image, others, drawn)
-        here = possible * (nats > least)
-        present = here.unsqueeze(-1)
-        return Sketch(Slots(here, z_where * present, look.loc * present), drawn * present, nats)
 
     def _evident(
         self, image: Tensor, possible: Tensor, others: Tensor, side: tuple[int, bool] | None = None
@@ -331,28 +291,5 @@ def _best(sketches: Sequence[Sketch]) -> Sketch:
     """That which explains most."""
     best = sketches[0]
     for other in sketches[1:]:
-        best = _where(other.nats > best.nats, other, best)
+        best = either(other.nats > best.nats, other, best)
     return best
-
-
-def _where(ahead: Tensor, one: Sketch, other: Sketch) -> Sketch:
-    """The one where it is ahead, `(...)`, and the other elsewhere."""
-    rows = ahead.unsqueeze(-1)
-    return Sketch(
-        Slots(
-            torch.where(ahead, one.slot.z_pres, other.slot.z_pres),
-            torch.where(rows, one.slot.z_where, other.slot.z_where),
-            torch.where(rows, one.slot.z_what, other.slot.z_what),
-        ),
-        torch.where(rows, one.drawn, other.drawn),
-        torch.where(ahead, one.nats, other.nats),
-    )
-
-
-def _all_but(j: int | None, drawn: Sequence[Tensor]) -> Tensor:
-    """The sum of all pictures but one, if there is one to leave out."""
-    total = torch.zeros_like(drawn[0])
-    for k, other in enumerate(drawn):
-        if k != j:
-            total = total + other
-    return total

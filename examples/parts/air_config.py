@@ -24,6 +24,14 @@ class NetworkConfig:
     """How the guide finds objects: by a network that sees the whole image, as published; or where something
     is left to explain, see `guides.EvidenceAIRGuide`. The latter has no image encoder and no LSTM.
     """
+    sketch_nats: float | None = 60.0
+    """What each of several objects must explain for all to be sketched before one is drawn, in evaluation,
+    in nats, for `evidence`; with `none` each is looked for in what those before have left.
+    """
+    refine_looks: int = 0
+    """Steps by which looks are corrected, given what their picture leaves, for `evidence`, see
+    `guides.RefinedLooks`.
+    """
     max_count: int = 3
     """Slots: most objects the model can see in an image."""
     what_size: int = 50
@@ -45,6 +53,10 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         checks.literals(self)
+        checks.positive(self, "sketch_nats")
+        checks.not_negative(self, "refine_looks")
+        if self.refine_looks and self.discovery != "evidence":
+            raise ValueError(f'`refine_looks` is for `discovery` "evidence", got {self.discovery!r}')
         checks.positive(self, "image_shape", "max_count", "what_size", "glimpse_size", "image_channels")
         checks.positive(self, "image_features", "rnn_hidden")
         checks.positive(self, "head_hidden", "encoder_hidden", "decoder_hidden")

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from whatwhere.examples.sqair import NetworkConfig, PriorConfig, Programs, build
 from whatwhere.guides import EvidenceAIRGuide, EvidenceDiscovery
+from whatwhere.guides.beside_others import SIDES
 from whatwhere.guides.evidence import evidence
-from whatwhere.guides.peaks import peak_of_ink, smooth
+from whatwhere.guides.peaks import edge_of_ink, peak_of_ink, smooth
+from whatwhere.guides.refined_looks import RefinedLooks
 from whatwhere.inference.evaluation import log_marginal
 from whatwhere.inference.objectives import MarginalELBO
 from whatwhere.models import AIR
@@ -167,6 +169,37 @@ def test_evidence_is_the_gain_of_the_log_likelihood():
     torch.testing.assert_close(found[2], torch.ones(()).double(), rtol=0, atol=0.1)
 
 
+def sketched(programs: Programs, image: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Places and pictures of the sketches of one image `(C, H, W)`, chosen among five chains by a loop."""
+    discovery, decoder = programs.guide.discovery, programs.model.decoder
+    windows, side, price = decoder.windows, discovery.glimpse_size, discovery.sketch_nats
+
+    def nats(image: Tensor, drawn: Tensor) -> Tensor:
+        return (image.square().sum() - (image - drawn).square().sum()) / (2 * 0.3**2)
+
+    best: list[tuple[Tensor, Tensor]] = []
+    most = torch.zeros(()).double()
+    for start in (None, *SIDES):
+        left, chain = image, []
+        for j in range(discovery.max_count):
+            if j or start is None:
+                centre = peak_of_ink(left.unsqueeze(0), discovery.size, side)[0]
+            else:
+                centre = edge_of_ink(left.unsqueeze(0), discovery.size, side, *start)[0]
+            proposed = windows.inverse(torch.cat([centre.new_tensor(discovery.size), centre]))
+            where = proposed + discovery.second_look(left.unsqueeze(0), proposed.unsqueeze(0))[0][:4]
+            look = discovery.what_encoder(crop(left.unsqueeze(0), windows(where).unsqueeze(0), side)).loc
+            drawn = paste(decoder.glimpses(look), windows(where).unsqueeze(0), image.shape[1:])[0]
+            if nats(left, drawn) <= price:
+                break
+            chain.append((where, drawn))
+            left = (left - drawn).clamp(min=0)
+        worth = nats(image, sum(drawn for _, drawn in chain)) - price * len(chain) if chain else 0 * most
+        if start is None or (best and worth > most):
+            best, most = chain, worth
+    return best
+
+
 def slot_by_slot(
     programs: Programs,
     image: Tensor,
@@ -179,13 +212,18 @@ def slot_by_slot(
     decoder, total = programs.model.decoder, torch.zeros(len(image)).double()
     windows, side = decoder.windows, discovery.glimpse_size
     for b, one in enumerate(image):
-        canvas = torch.zeros_like(one)
+        canvas, sketches = torch.zeros_like(one), []
+        if discovery.sketch_nats is not None:
+            sketches = sketched(programs, one)
         for j in range(discovery.max_count):
             pres, where, what = (
                 trace.nodes[f"discovery/{name}/1/{j}"]["value"][b] for name in ("z_pres", "z_where", "z_what")
             )
-            left = (one - canvas).clamp(min=0).unsqueeze(0)
+            others = sum((drawn for _, drawn in sketches[j + 1 :]), canvas)
+            left = (one - others).clamp(min=0).unsqueeze(0)
             centre = peak_of_ink(left, discovery.size, side)[0]
+            if j < len(sketches):
+                centre = windows(sketches[j][0])[2:]
             size = centre.new_tensor(discovery.size)
             if perspective is not None:
                 horizon, row = perspective
@@ -195,16 +233,22 @@ def slot_by_slot(
             scale = torch.nn.functional.softplus(raw + discovery.scale_bias) + 0.001
             total[b] += torch.distributions.Normal(proposed + shift, scale).log_prob(where).sum()
             look = discovery.what_encoder(crop(left, windows(where).unsqueeze(0), side))
-            total[b] += torch.distributions.Normal(look.loc[0], look.scale[0]).log_prob(what).sum()
+            found = look.loc[0]
+            if discovery.refined is not None:
+                inputs = others.flatten().unsqueeze(0), where.unsqueeze(0), *look
+                found = discovery.refined(one.unsqueeze(0), *inputs).loc[0]
+            total[b] += torch.distributions.Normal(found, look.scale[0]).log_prob(what).sum()
+            drawn = decoder.glimpses(what.unsqueeze(0))
+            what = what - (found - look.loc[0])  # presence goes by what the encoder says
             picture = decoder.glimpses(what.unsqueeze(0))
-            observed = observe(one.unsqueeze(0), canvas.unsqueeze(0), True)
+            observed = observe(one.unsqueeze(0), others.unsqueeze(0), True)
             seen = evidence(observed, picture, windows(where).unsqueeze(0), 0.3)[0]
             logit = discovery.presence_head(torch.cat([seen, what]))[0]
             if least is not None:
                 gain = 10 * seen[0].sinh()
                 logit = torch.minimum(logit, (25 * (gain / least - 1)).clamp(-12, 12))
             total[b] += torch.distributions.Bernoulli(logits=logit).log_prob(pres)
-            canvas = canvas + paste(picture, windows(where).unsqueeze(0), one.shape[1:])[0]
+            canvas = canvas + paste(drawn, windows(where).unsqueeze(0), one.shape[1:])[0]
     return total
 
 
@@ -227,6 +271,52 @@ def test_its_density_is_that_of_a_loop(channels: int, active: bool, least: float
         if site["type"] == "sample" and "fn" in site and "discovery" in site["name"]
     )
     torch.testing.assert_close(log_q, slot_by_slot(programs, image, trace, least))
+
+
+@pytest.mark.parametrize("refine", [0, 2])
+@pytest.mark.parametrize(("channels", "active"), [(1, True), (3, False)])
+def test_its_density_with_sketches_is_that_of_a_loop(channels: int, active: bool, refine: int):
+    """Of images with two spots that touch, with noise, and with nothing; looks corrected or not."""
+    programs = spotted(replace(NETWORK, image_shape=(channels, 24, 24)))
+    use_active_set(*programs, on=active)
+    discovery = programs.guide.discovery
+    discovery.what_encoder, discovery.sketch_nats = Brightest(), 1.0
+    if refine:
+        discovery.refined = RefinedLooks(programs.model.decoder, refine, frames=1.0)
+    image = torch.cat(
+        [
+            scene(programs, (6.0, 8.0, 0.6), (10.0, 9.0, 0.6)),
+            torch.rand(1, channels, 24, 24).double(),
+            torch.zeros(1, channels, 24, 24).double(),
+        ]
+    )
+    assert len(sketched(programs, image[0])) >= 2
+    assert not sketched(programs, image[2])
+    trace = discover(programs, image)
+    log_q = sum(
+        site["log_prob"]
+        for site in trace.nodes.values()
+        if site["type"] == "sample" and "fn" in site and "discovery" in site["name"]
+    )
+    torch.testing.assert_close(log_q, slot_by_slot(programs, image, trace))
+
+
+def test_two_that_touch_are_found_apart_if_they_are_sketched_first():
+    """Most ink is between the two."""
+    programs = spotted(replace(NETWORK, max_count=2))
+    discovery = programs.guide.discovery
+    discovery.what_encoder = Brightest()
+    for parameter in discovery.second_look.correction.parameters():
+        parameter.data.zero_()
+    spots = torch.tensor([[9.0, 12.0], [13.0, 12.0]])
+    image = scene(programs, *((x, y, 0.6) for x, y in spots.tolist()))
+    assert (means(programs, discover(programs, image))[0, 0] - spots.mean(0)).norm() < 0.5
+    discovery.sketch_nats = 1.0
+    found = means(programs, discover(programs, image))[:, 0]
+    found = found[found[:, 0].argsort()]
+    assert (found - spots).norm(dim=-1).max() < 1.0
+    programs.guide.train()  # when it learns it takes what is there
+    assert (means(programs, discover(programs, image))[0, 0] - spots.mean(0)).norm() < 0.5
 
 
 def test_while_it_learns_objects_need_not_explain_anything():
@@ -345,15 +435,25 @@ class Broad(nn.Module):
         return LocScale(zero, zero + 1.3)
 
 
-def test_the_evidence_of_images_is_that_by_sampling_the_prior():
+@pytest.mark.parametrize("sketch_nats", [None, 0.3])
+def test_the_evidence_of_images_is_that_by_sampling_the_prior(sketch_nats: float | None):
     """log p(x) by importance sampling, the number of objects summed out or not, against the prior's draws."""
     torch.manual_seed(0)
     prior = NormalPrior([2.0, 0.0, 0.0], [0.4, 0.6, 0.6])
     sizes = {"what_size": 1, "image_shape": (1, 6, 6)}
     model = AIR(GeometricCount(2, 0.6), prior, Spots(side=4), likelihood_scale=1.0, **sizes).double()
     guide = EvidenceAIRGuide(
-        model.decoder, prior, Broad(), (4, 4), max_count=2, hidden=6, scale=1.0, **sizes
+        model.decoder,
+        prior,
+        Broad(),
+        (4, 4),
+        max_count=2,
+        hidden=6,
+        scale=1.0,
+        sketch_nats=sketch_nats,
+        **sizes,
     ).double()
+    guide.eval()
     guide.discovery.scale_bias.data.fill_(0.0)  # as wide as the posterior
     images = 0.5 * torch.rand(2, 1, 6, 6).double()
     images[0, 0, 1:4, 2:5] += 0.5
