@@ -14,7 +14,7 @@ from ..models.components.programs import Program
 from ..models.components.slots import Slots
 from ..models.components.windows import InverseScaleWindows
 from ..models.priors.counts import NormalPrior
-from .evidence_discovery import EvidenceDiscovery
+from .evidence_discovery import SKETCH_NATS, EvidenceDiscovery
 from .refined_looks import RefinedLooks
 from .second_look import SecondLook
 
@@ -53,7 +53,7 @@ class EvidenceAIRGuide(Program):
         hidden: int = 128,
         scale: float = 0.3,
         exploration: float = 0.0,
-        sketch_nats: float | None = 60.0,
+        sketch_nats: float | None = SKETCH_NATS,
         refine_looks: int = 0,
     ) -> None:
         super().__init__()

@@ -56,6 +56,10 @@ from .slot_discovery import SlotDiscovery
 LEAST_SLOPE, MOST_LEAST = 25.0, 12.0
 """How steeply greatest logits of presence rise where as much is explained as must be, and how far."""
 
+SKETCH_NATS = 60.0
+"""What a sketch must explain where nothing is known of the price of an object: three times the divergence of
+the looks of a digit.
+"""
 
 MORE, AS_WELL = 1.15, 0.85
 """A larger window is better if its picture explains so many times as much, and so large a part of what is in

@@ -77,7 +77,7 @@ class NetworkConfig:
     """Whether discovery corrects places by a crop of them."""
     explain_away: bool = False
     """Whether discovery looks at each object in what the others have not drawn, see
-    `guides.ExplainingDiscovery`.
+    `guides.ExplainingDiscovery`; if it is by `evidence`, in evaluation, see `guides.EvidenceDiscovery`.
     """
     hindsight: int = 0
     """Frames that are looked at in evaluation before the objects of the first are drawn, which may touch
@@ -85,7 +85,7 @@ class NetworkConfig:
     """
     refine_looks: int = 0
     """Steps by which looks are corrected on discovery, given what their picture leaves of the frame, see
-    `guides.RefinedLooks`, four times as many in evaluation; for what explains away.
+    `guides.RefinedLooks`; four times as many in evaluation for what is `learned` and explains away.
     """
     refine_frames: float = 10.0
     """Number of frames that looks are drawn for: as many as a video has where they stay as they are."""
@@ -172,6 +172,12 @@ class NetworkConfig:
             raise ValueError(
                 '`hindsight` is for `discovery` "learned" with `explain_away`, without static or vae '
                 f"`background`, got {self.discovery!r}, {self.explain_away} and {self.background!r}"
+            )
+        if self.explain_away and self.discovery == "grid":
+            raise ValueError('`explain_away` is for `discovery` "learned" or "evidence", got \'grid\'')
+        if self.refine_looks and not self.explain_away and self.discovery != "evidence":
+            raise ValueError(
+                f'`refine_looks` is for `explain_away`, or `discovery` "evidence", got {self.discovery!r}'
             )
         checks.share(self, "relook")
         checks.not_negative(self, "far")

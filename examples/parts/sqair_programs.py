@@ -34,6 +34,7 @@ from whatwhere.guides import (
     TrackingPropagation,
     WhatEncoder,
 )
+from whatwhere.guides.evidence_discovery import SKETCH_NATS
 from whatwhere.models.background import Background, BackgroundVAE, CameraBackground, StaticBackground
 from whatwhere.models.components.active_set import ActiveSet, use_active_set
 from whatwhere.models.components.cells import Cells
@@ -359,17 +360,11 @@ def _discovery(
     second_look = None
     if network.second_look:
         second_look = SecondLook(model.decoder.mean_image.shape[0], size, network.hidden, windows=windows)
-    refined = None
-    if network.refine_looks:
-        refined = RefinedLooks(
-            model.decoder,
-            network.refine_looks,
-            prior.likelihood_scale,
-            network.refine_frames,
-            model.discovery.what_prior if prior.what == "flow" else None,
-        )
     explaining = partial(
-        ExplainingDiscovery, decoder=model.decoder, scale=prior.likelihood_scale, refined=refined
+        ExplainingDiscovery,
+        decoder=model.decoder,
+        scale=prior.likelihood_scale,
+        refined=_refined(network, prior, model),
     )
     make = explaining if network.explain_away else Discovery
     return make(
@@ -393,6 +388,15 @@ def _discovery(
     )
 
 
+def _refined(network: NetworkConfig, prior: PriorConfig, model: SQAIR) -> RefinedLooks | None:
+    """What corrects looks, if anything does."""
+    if not network.refine_looks:
+        return None
+    learned = model.discovery.what_prior if prior.what == "flow" else None
+    steps, frames = network.refine_looks, network.refine_frames
+    return RefinedLooks(model.decoder, steps, prior.likelihood_scale, frames, learned)
+
+
 def _evidence_discovery(
     network: NetworkConfig,
     prior: PriorConfig,
@@ -410,6 +414,7 @@ def _evidence_discovery(
         unit / (1 + math.exp(-logit))
         for unit, logit in zip(windows.unit, size_logits(network, prior), strict=True)
     )
+    sketch_nats = (network.least or 1.0) * prior.price if prior.price else SKETCH_NATS
     return EvidenceDiscovery(
         model.decoder,
         (x, y),
@@ -424,6 +429,8 @@ def _evidence_discovery(
         where_floor=network.where_floor,
         least=_of_price("least", network.least, prior),
         larger=None if isinstance(windows, PerspectiveWindows) else network.larger,
+        sketch_nats=sketch_nats if network.explain_away else None,
+        refined=_refined(network, prior, model),
         hold=hold,
         exploration=exploration,
         further=further,
