@@ -38,7 +38,7 @@ class EvidenceAIRGuide(Program):
         scale: standard deviation of the pixels, the likelihood's.
         exploration: as of `AIRGuide`.
         sketch_nats: as of `EvidenceDiscovery`.
-        refine_looks: steps by which looks are corrected, see `RefinedLooks`.
+        refine_looks: steps by which looks are corrected in evaluation mode, see `RefinedLooks`.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class EvidenceAIRGuide(Program):
         scale: float = 0.3,
         exploration: float = 0.0,
         sketch_nats: float | None = SKETCH_NATS,
-        refine_looks: int = 0,
+        refine_looks: int = 2,
     ) -> None:
         super().__init__()
         checks.at_least(1, image_shape=image_shape)

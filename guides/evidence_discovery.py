@@ -11,8 +11,8 @@ where to look. With what the propagated objects and the slots before have drawn,
    is known all the same.
 2. *Second look.* A network that sees the window of that place corrects mean and standard deviation, see
    `SecondLook`. `z_where` is drawn from $N(\hat z(x, o) + \delta, s^2)$.
-3. *Looks.* `z_what` is inferred from the remainder at the place that was drawn, and can be corrected by what
-   its picture leaves of it (`RefinedLooks`).
+3. *Looks.* `z_what` is inferred from the remainder at the place that was drawn; in evaluation mode it can be
+   corrected by what its picture leaves (`RefinedLooks`).
    What is left is so of the slots before; where several objects are drawn (`sketch_nats`, in evaluation
    mode), it is of all the others, and the places of 1. are chosen together. Where two objects touch, the
    window that holds most may lie between them: so all slots are *sketched* first, each at its mean place with
@@ -92,8 +92,8 @@ class EvidenceDiscovery(LooksBesideOthers, SlotDiscovery):
             alone, as while it learns: at first no picture explains anything.
         larger: side of the larger window over that of the expected one; by default none is tried.
         sketch_nats: what a sketch must explain, in nats, in evaluation mode; by default there are none.
-        refined: corrects looks by what their picture leaves, but not those of sketches; by default they are
-            the encoder's.
+        refined: corrects looks by what their picture leaves, in evaluation mode, but not those of sketches:
+            the mean that is corrected has no gradient, and an encoder would not begin to learn.
         hold: whether `hold` may be other than zero.
         exploration: whether `exploration` may be other than zero.
         further: as of `Discovery`.
@@ -196,7 +196,8 @@ class EvidenceDiscovery(LooksBesideOthers, SlotDiscovery):
             place: LocScale = self.rows_where_present(self._place, possible, others, *start, images=image)
             look = partial(self.look_beside, image, others, possible)
             decide = partial(self.rows_where_present, self._decide, possible, others, images=image)
-            refine = None if self.refined is None else partial(self._refine, image, others, possible)
+            is_refined = self.refined is not None and not self.training
+            refine = partial(self._refine, image, others, possible) if is_refined else None
             slots.append(self._draw(name, image, possible, place, look, decide, hold, refine))
             present = slots[-1].z_pres
             if j + 1 < len(names):

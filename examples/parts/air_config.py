@@ -28,8 +28,8 @@ class NetworkConfig:
     """What each of several objects must explain for all to be sketched before one is drawn, in evaluation,
     in nats, for `evidence`; with `none` each is looked for in what those before have left.
     """
-    refine_looks: int = 0
-    """Steps by which looks are corrected, given what their picture leaves, for `evidence`, see
+    refine_looks: int = 2
+    """Steps by which looks are corrected in evaluation, given what their picture leaves, for `evidence`, see
     `guides.RefinedLooks`.
     """
     max_count: int = 3
@@ -55,8 +55,6 @@ class NetworkConfig:
         checks.literals(self)
         checks.positive(self, "sketch_nats")
         checks.not_negative(self, "refine_looks")
-        if self.refine_looks and self.discovery != "evidence":
-            raise ValueError(f'`refine_looks` is for `discovery` "evidence", got {self.discovery!r}')
         checks.positive(self, "image_shape", "max_count", "what_size", "glimpse_size", "image_channels")
         checks.positive(self, "image_features", "rnn_hidden")
         checks.positive(self, "head_hidden", "encoder_hidden", "decoder_hidden")

@@ -85,7 +85,8 @@ class NetworkConfig:
     """
     refine_looks: int = 0
     """Steps by which looks are corrected on discovery, given what their picture leaves of the frame, see
-    `guides.RefinedLooks`; four times as many in evaluation for what is `learned` and explains away.
+    `guides.RefinedLooks`: for what is `learned` and explains away, four times as many in evaluation; for
+    `evidence`, in evaluation only.
     """
     refine_frames: float = 10.0
     """Number of frames that looks are drawn for: as many as a video has where they stay as they are."""
