@@ -257,7 +257,7 @@ def train(config: AIRConfig, process: Process) -> int:
 
 
 def annealing(config: AIRConfig, programs: Programs) -> list[Callable[[int], None]]:
-    """What changes with the step: the ratio of the count prior, and the exploration of presence."""
+    """What changes with the step: the ratio of the count prior, exploration of presence, and sketches."""
     prior, steps = config.prior, config.training.steps
     hooks: list[Callable[[int], None]] = []
     count_prior = programs.model.count_prior
@@ -268,6 +268,15 @@ def annealing(config: AIRConfig, programs: Programs) -> list[Callable[[int], Non
     if programs.guide.exploration is not None:
         fall = Linear(config.exploration, 0.0, steps=max(1, round(config.exploration_end * steps)))
         hooks.append(Annealed(programs.guide.exploration, fall))
+    if isinstance(programs.guide, EvidenceAIRGuide):
+        discovery = programs.guide.discovery
+        # A step that is recorded cannot change its mind.
+        first = 0 if config.training.capture else round(config.network.sketch_from * steps)
+
+        def sketch(step: int) -> None:
+            discovery.sketch_early = step >= first
+
+        hooks.append(sketch)
     return hooks
 
 

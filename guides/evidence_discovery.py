@@ -13,12 +13,12 @@ where to look. With what the propagated objects and the slots before have drawn,
    `SecondLook`. `z_where` is drawn from $N(\hat z(x, o) + \delta, s^2)$.
 3. *Looks.* `z_what` is inferred from the remainder at the place that was drawn; in evaluation mode it can be
    corrected by what its picture leaves (`RefinedLooks`).
-   What is left is so of the slots before; where several objects are drawn (`sketch_nats`, in evaluation
-   mode), it is of all the others, and the places of 1. are chosen together. Where two objects touch, the
-   window that holds most may lie between them: so all slots are *sketched* first, each at its mean place with
-   its mean looks, from five starts, where most ink is, and where it begins at each of the four sides, since
-   what is outermost belongs to one object. The sketches are kept that explain most together, less
-   `sketch_nats` for each.
+   What is left is so of the slots before; with *sketches* it is of all the others, and the places of 1. are
+   chosen together. Where two objects touch, the window that holds most may lie between them. So all slots
+   are sketched first, each at its mean place with its mean looks, from five starts: where most ink is, and
+   where it begins at each of the four sides, since what is outermost belongs to one object. The sketches are
+   kept that explain most together, less `sketch_nats` for each. In training mode there are none, but with
+   `sketch_early`.
 4. *Presence.* A network decides on the ground of what the object's picture explains of the remainder. In
    evaluation mode a least number of nats can be asked for (`least`), more than the price of an object: what
    the picture of a large one leaves of it is worth that, too, and the object would fall to pieces.
@@ -97,6 +97,10 @@ class EvidenceDiscovery(LooksBesideOthers, SlotDiscovery):
         hold: whether `hold` may be other than zero.
         exploration: whether `exploration` may be other than zero.
         further: as of `Discovery`.
+
+    Attributes:
+        sketch_early: whether there are sketches in training mode too: objects that are found in pieces teach
+            the decoder pieces. They take as long as the rest of a step.
     """
 
     def __init__(
@@ -142,6 +146,7 @@ class EvidenceDiscovery(LooksBesideOthers, SlotDiscovery):
         self.least = least
         self.larger = larger
         self.sketch_nats = sketch_nats
+        self.sketch_early = False
         self.refined = refined
 
     def forward(
@@ -185,7 +190,7 @@ class EvidenceDiscovery(LooksBesideOthers, SlotDiscovery):
             hold: share of decisions that are taken for "absent".
         """
         explained = self.explained(image, free, propagated)
-        sketched = self.sketch_nats is not None and not self.training
+        sketched = self.sketch_nats is not None and (self.sketch_early or not self.training)
         sketches = self._sketches(image, free, explained, len(names)) if sketched else []
         drawn = [sketch.drawn for sketch in sketches]
         present, slots = torch.ones_like(free), []

@@ -24,6 +24,9 @@ OUTERMOST, INNER = 0.02, 0.8
 """Share of the ink that is passed over in search of where it begins, since it may be noise; and how far from
 there the centre of a window is, over half the window: an object does not fill it."""
 
+_DENSE = 256
+"""Up to this length a product with a matrix is faster than a convolution on a CPU, up to six times."""
+
 
 def peak_of_ink(images: Tensor, size: tuple[float, float], glimpse_size: Size, steps: int = 2) -> Tensor:
     """Centre of the window that holds most ink, in each image, `(R, 2)`, x and y in [-1, 1] and a bit more.
@@ -112,12 +115,21 @@ def smooth(values: Tensor, scale: float, axis: int) -> Tensor:
         scale: in pixels.
         axis: -1 for x, -2 for y.
     """
-    reach = max(1, math.ceil(3 * scale))
-    grid = torch.arange(-reach, reach + 1, device=values.device, dtype=values.dtype)
-    kernel = (-0.5 * (grid / max(scale, 1e-3)).square()).exp()
-    along_x = axis == -1
-    return F.conv2d(
-        values.unsqueeze(1),
-        (kernel / kernel.sum()).view(1, 1, *((1, -1) if along_x else (-1, 1))),
-        padding=(0, reach) if along_x else (reach, 0),
-    ).squeeze(1)
+    reach, length = max(1, math.ceil(3 * scale)), values.shape[axis]
+    if length > _DENSE:
+        kernel = _normal(torch.arange(-reach, reach + 1, device=values.device, dtype=values.dtype), scale)
+        along_x = axis == -1
+        return F.conv2d(
+            values.unsqueeze(1),
+            (kernel / kernel.sum()).view(1, 1, *((1, -1) if along_x else (-1, 1))),
+            padding=(0, reach) if along_x else (reach, 0),
+        ).squeeze(1)
+    grid = torch.arange(length, device=values.device, dtype=values.dtype)
+    off = grid - grid.unsqueeze(-1)
+    total = _normal(torch.arange(-reach, reach + 1, device=values.device, dtype=values.dtype), scale).sum()
+    matrix = _normal(off, scale) * (off.abs() <= reach) / total
+    return values @ matrix if axis == -1 else matrix @ values
+
+
+def _normal(offsets: Tensor, scale: float) -> Tensor:
+    return (-0.5 * (offsets / max(scale, 1e-3)).square()).exp()

@@ -25,8 +25,12 @@ class NetworkConfig:
     is left to explain, see `guides.EvidenceAIRGuide`. The latter has no image encoder and no LSTM.
     """
     sketch_nats: float | None = 60.0
-    """What each of several objects must explain for all to be sketched before one is drawn, in evaluation,
-    in nats, for `evidence`; with `none` each is looked for in what those before have left.
+    """What each of several objects must explain for all to be sketched before one is drawn, in nats, for
+    `evidence`; with `none` each is looked for in what those before have left.
+    """
+    sketch_from: float = 0.7
+    """Share of training from which objects are sketched, which takes as long as the rest of a step; with
+    `training.capture` they are from the first step on.
     """
     refine_looks: int = 2
     """Steps by which looks are corrected in evaluation, given what their picture leaves, for `evidence`, see
@@ -54,7 +58,7 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         checks.literals(self)
         checks.positive(self, "sketch_nats")
-        checks.not_negative(self, "refine_looks")
+        checks.not_negative(self, "refine_looks", "sketch_from")
         checks.positive(self, "image_shape", "max_count", "what_size", "glimpse_size", "image_channels")
         checks.positive(self, "image_features", "rnn_hidden")
         checks.positive(self, "head_hidden", "encoder_hidden", "decoder_hidden")

@@ -32,6 +32,7 @@ MAY_BE_ZERO = {
         "hold_steps",
         "hindsight",
         "refine_looks",
+        "sketch_from",
         "segmented_from",
         "stay_logit",
         "size_logit",

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pyro
 import pytest
 import torch
@@ -110,14 +111,15 @@ def means(programs: Programs, trace: poutine.Trace) -> Tensor:
     return torch.stack([pixels(programs, site.mean) for site in sites])
 
 
-def test_smoothing_is_a_convolution_with_a_normal():
-    values = torch.rand(2, 9, 7).double()
-    grid = torch.arange(7).double()
-    weights = (-0.5 * ((grid - grid.unsqueeze(-1)) / 1.3) ** 2).exp()
-    weights[(grid - grid.unsqueeze(-1)).abs() > 4] = 0  # three standard deviations
-    whole = (-0.5 * (torch.arange(-4, 5).double() / 1.3) ** 2).exp().sum()
-    torch.testing.assert_close(smooth(values, 1.3, -1), values @ weights / whole)
-    torch.testing.assert_close(smooth(values.mT.contiguous(), 1.3, -2), (values @ weights / whole).mT)
+@pytest.mark.parametrize("length", [7, 300])
+def test_smoothing_is_a_convolution_with_a_normal(length: int):
+    """Of three standard deviations to each side, however it is computed for lines of this length."""
+    values = torch.rand(2, 3, length).double()
+    kernel = np.exp(-0.5 * (np.arange(-4, 5) / 1.3) ** 2)
+    lines = [np.convolve(line, kernel / kernel.sum())[4:-4] for line in values.flatten(0, 1).numpy()]
+    expected = torch.from_numpy(np.stack(lines)).view_as(values)
+    torch.testing.assert_close(smooth(values, 1.3, -1), expected)
+    torch.testing.assert_close(smooth(values.mT.contiguous(), 1.3, -2), expected.mT)
 
 
 def test_the_peak_is_where_most_ink_is_and_in_its_middle():
@@ -317,6 +319,8 @@ def test_two_that_touch_are_found_apart_if_they_are_sketched_first():
     assert (found - spots).norm(dim=-1).max() < 1.0
     programs.guide.train()  # when it learns it takes what is there
     assert (means(programs, discover(programs, image))[0, 0] - spots.mean(0)).norm() < 0.5
+    discovery.sketch_early = True
+    assert (means(programs, discover(programs, image))[0, 0] - spots.mean(0)).norm() > 1.0
 
 
 def test_while_it_learns_objects_need_not_explain_anything():
