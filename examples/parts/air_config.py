@@ -189,6 +189,13 @@ PRESETS = {
         training=TrainingConfig(steps=4_000, evaluate_every=500),
     ),
     "multi-mnist": AIRConfig(output=Path("runs/multi-mnist"), data=DataConfig(source="mnist")),
+    # What is seen apart from the start needs no cheap objects to come apart, and dear ones are not pieces.
+    "multi-mnist-evidence": AIRConfig(
+        output=Path("runs/multi-mnist-evidence"),
+        data=DataConfig(source="mnist"),
+        network=NetworkConfig(discovery="evidence", sketch_from=0.5),
+        prior=PriorConfig(final_count_ratio=None),
+    ),
     # Eslami et al. anneal the prior from "objects are free" to "objects are dear"; the schedule is the one
     # their readers report, of 100,000 steps.
     "eslami": AIRConfig(

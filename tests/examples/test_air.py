@@ -216,6 +216,19 @@ def test_prior_and_exploration_follow_their_schedules():
     assert explorations == pytest.approx([0.2, 0.1, 0.0, 0.0, 0.0])
 
 
+@pytest.mark.parametrize(("capture", "first"), [(False, 7), (True, 0)])
+def test_objects_are_sketched_in_the_last_part_of_training(capture: bool, first: int):
+    """A step that is recorded cannot begin to."""
+    network = air.NetworkConfig(image_shape=(1, 20, 20), discovery="evidence", sketch_from=0.7)
+    config = AIRConfig(network=network, training=TrainingConfig(steps=10, capture=capture))
+    programs = build(config)
+    assert not programs.guide.discovery.sketch_early
+    for step in range(10):
+        for hook in air.annealing(config, programs):
+            hook(step)
+        assert programs.guide.discovery.sketch_early == (step >= first)
+
+
 def test_presets_are_the_papers_where_they_say_so():
     eslami = air.PRESETS["eslami"]
     assert (eslami.estimator, eslami.learning_rate, eslami.prior.final_count_ratio) == ("nvil", 1e-4, 1e-7)
