@@ -41,13 +41,9 @@ def picture_nats(image: Tensor, others: Tensor, drawn: Tensor, scale: float) -> 
     return (2 * rest * drawn - drawn.square()).sum(-1) / (2 * scale**2)
 
 
-def all_but(j: int | None, drawn: Sequence[Tensor]) -> Tensor:
-    """The sum of all pictures but one, if there is one to leave out."""
-    total = torch.zeros_like(drawn[0])
-    for k, other in enumerate(drawn):
-        if k != j:
-            total = total + other
-    return total
+def all_but(j: int, drawn: Sequence[Tensor]) -> Tensor:
+    """The sum of all pictures but one."""
+    return sum((other for k, other in enumerate(drawn) if k != j), torch.zeros_like(drawn[0]))
 
 
 def either(ahead: Tensor, one: Sketch, other: Sketch) -> Sketch:
@@ -84,7 +80,8 @@ def explaining_most(
     """
 
     def worth(some: Sequence[Sketch]) -> Tensor:
-        nats = picture_nats(image, explained, all_but(None, [each.drawn for each in some]), scale)
+        drawn = sum((each.drawn for each in some), torch.zeros_like(explained))
+        nats = picture_nats(image, explained, drawn, scale)
         return nats - price * sum(each.slot.z_pres for each in some)
 
     best, most = list(sketches), worth(sketches)
@@ -152,6 +149,19 @@ class LooksBesideOthers(ActiveSet):
         here = possible * (nats > least)
         present = here.unsqueeze(-1)
         return Sketch(Slots(here, z_where * present, look.loc * present), drawn * present, nats)
+
+    def refine_beside(
+        self,
+        refined: Callable[..., LocScale],
+        image: Tensor,
+        others: Tensor,
+        present: Tensor,
+        z_where: Tensor,
+        look: LocScale,
+    ) -> LocScale:
+        """Parameters of `z_what` as `refined`, a `RefinedLooks`, corrects them where an object is present."""
+        better: LocScale = self.rows_where_present(refined, present, others, z_where, *look, images=image)
+        return better
 
     def _look_at_rest(self, image: Tensor, others: Tensor, z_where: Tensor) -> LocScale:
         return self._look(remainder(image, others), z_where)

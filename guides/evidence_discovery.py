@@ -48,7 +48,7 @@ from ..models.components.template_matching import fit, observe, sample_area
 from .beside_others import SIDES, LooksBesideOthers, Sketch, explaining_most
 from .evidence import EVIDENCE, evidence, explained_nats, remainder
 from .further import FurtherLatents
-from .peaks import edge_of_ink, peak_of_ink, window_at
+from .peaks import peak_of_ink, start_of_ink, window_at
 from .refined_looks import RefinedLooks
 from .second_look import SecondLook
 from .slot_discovery import SlotDiscovery
@@ -201,22 +201,14 @@ class EvidenceDiscovery(LooksBesideOthers, SlotDiscovery):
             place: LocScale = self.rows_where_present(self._place, possible, others, *start, images=image)
             look = partial(self.look_beside, image, others, possible)
             decide = partial(self.rows_where_present, self._decide, possible, others, images=image)
-            is_refined = self.refined is not None and not self.training
-            refine = partial(self._refine, image, others, possible) if is_refined else None
+            refine = None
+            if self.refined is not None and not self.training:
+                refine = partial(self.refine_beside, self.refined, image, others, possible)
             slots.append(self._draw(name, image, possible, place, look, decide, hold, refine))
             present = slots[-1].z_pres
             if j + 1 < len(names):
                 explained = explained + self.pictures(slots[-1])
         return stack_slots(slots)
-
-    def _refine(
-        self, image: Tensor, others: Tensor, present: Tensor, z_where: Tensor, look: LocScale
-    ) -> LocScale:
-        assert self.refined is not None
-        better: LocScale = self.rows_where_present(
-            self.refined, present, others, z_where, *look, images=image
-        )
-        return better
 
     @torch.no_grad()
     def _sketches(self, image: Tensor, free: Tensor, explained: Tensor, count: int) -> list[Sketch]:
@@ -236,15 +228,16 @@ class EvidenceDiscovery(LooksBesideOthers, SlotDiscovery):
     ) -> list[Sketch]:
         """Slots one after the other, each in what is left, the first where most is or at a side of it."""
 
-        def outermost(image: Tensor, explained: Tensor) -> LocScale:
+        def first(image: Tensor, explained: Tensor) -> LocScale:
             rest = remainder(image, explained)
-            return self.place_at(rest, edge_of_ink(rest, self.size, self.glimpse_size, *(side or SIDES[0])))
+            return self.place_at(rest, start_of_ink(rest, self.size, self.glimpse_size, side))
 
         present, sketches = torch.ones_like(free), []
         for j in range(count):
             possible = present * (free > j)
-            find = self._place if j or side is None else outermost
-            place: LocScale = self.rows_where_present(find, possible, explained, images=image)
+            place: LocScale = self.rows_where_present(
+                self._place if j else first, possible, explained, images=image
+            )
             sketches.append(self.sketch(image, possible, explained, place.loc, self.sketch_nats or 0.0))
             present, explained = sketches[-1].slot.z_pres, explained + sketches[-1].drawn
         return sketches

@@ -48,7 +48,7 @@ from .beside_others import SIDES, LooksBesideOthers, Sketch, all_but, either, ex
 from .discovery import Discovery
 from .evidence import remainder
 from .looking import Placed
-from .peaks import edge_of_ink, peak_of_ink, window_at
+from .peaks import start_of_ink, window_at
 from .refined_looks import RefinedLooks
 
 SURE = 4.0
@@ -151,10 +151,7 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
     ) -> LocScale:
         assert self.refined is not None
         steps = self.refined.steps * (PATIENCE if self._is_thorough else 1)
-        inputs = others, z_where, *look
-        refined = replace(self.refined, steps=steps)
-        better: LocScale = self.rows_where_present(refined, present, *inputs, images=image)
-        return better
+        return self.refine_beside(replace(self.refined, steps=steps), image, others, present, z_where, look)
 
     def plain(self) -> Discovery:
         """`Discovery` with the same parameters, which explains nothing away.
@@ -246,10 +243,7 @@ class ExplainingDiscovery(LooksBesideOthers, Discovery):
 
         def place(image: Tensor, others: Tensor) -> Tensor:
             rest = remainder(image, others)
-            if side is None:
-                centre = peak_of_ink(rest, (width, height), self.glimpse_size)
-            else:
-                centre = edge_of_ink(rest, (width, height), self.glimpse_size, *side)
+            centre = start_of_ink(rest, (width, height), self.glimpse_size, side)
             return window_at(self.windows, (width, height), centre)
 
         where: Tensor = self.rows_where_present(place, possible, others, images=image)

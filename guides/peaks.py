@@ -94,6 +94,15 @@ def edge_of_ink(
     return centre
 
 
+def start_of_ink(
+    images: Tensor, size: tuple[float, float], glimpse_size: Size, side: tuple[int, bool] | None = None
+) -> Tensor:
+    """Where to look first: most ink, or the outermost at a side, `axis` and `last` of `edge_of_ink`."""
+    if side is None:
+        return peak_of_ink(images, size, glimpse_size)
+    return edge_of_ink(images, size, glimpse_size, *side)
+
+
 def window_at(windows: Any, size: tuple[float, float], centre: Tensor) -> Tensor:
     """`z_where` of windows of one size around centres, `(R, D)`.
 
@@ -116,8 +125,8 @@ def smooth(values: Tensor, scale: float, axis: int) -> Tensor:
         axis: -1 for x, -2 for y.
     """
     reach, length = max(1, math.ceil(3 * scale)), values.shape[axis]
+    kernel = _normal(torch.arange(-reach, reach + 1, device=values.device, dtype=values.dtype), scale)
     if length > _DENSE:
-        kernel = _normal(torch.arange(-reach, reach + 1, device=values.device, dtype=values.dtype), scale)
         along_x = axis == -1
         return F.conv2d(
             values.unsqueeze(1),
@@ -126,8 +135,7 @@ def smooth(values: Tensor, scale: float, axis: int) -> Tensor:
         ).squeeze(1)
     grid = torch.arange(length, device=values.device, dtype=values.dtype)
     off = grid - grid.unsqueeze(-1)
-    total = _normal(torch.arange(-reach, reach + 1, device=values.device, dtype=values.dtype), scale).sum()
-    matrix = _normal(off, scale) * (off.abs() <= reach) / total
+    matrix = _normal(off, scale) * (off.abs() <= reach) / kernel.sum()
     return values @ matrix if axis == -1 else matrix @ values
 
 
