@@ -6,8 +6,9 @@ Everything is found by connected regions, without labels and without a model: wh
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -32,19 +33,19 @@ from whatwhere.examples.common.recorded import Config, RecordedConfig, settled
 from whatwhere.inference.evaluation import ObjectStatistics, object_statistics
 
 __all__ = [
+    "Choice",
     "Look",
     "RawClips",
     "Settings",
     "choose_data",
     "chosen",
     "describe",
-    "fitted_to_default",
     "look_at",
     "print_look",
     "read_raw",
     "settings_of",
-    "told",
     "warnings_of",
+    "with_choices",
 ]
 
 _CLIPS = 48
@@ -64,7 +65,6 @@ _ONE = math.sqrt(2)  # times the size of one object are as far from it as from t
 _LEAST_SEARCH = 8  # samples
 
 
-Part = TypeVar("Part", bound=Any)
 RunSettings = TypeVar("RunSettings", bound=Any)
 Split = TypeVar("Split", bound=Any)
 
@@ -128,20 +128,46 @@ def look_at(data: Clips, most: int = _CLIPS) -> Look:
     return Look(torch.cat(clips), object_statistics(torch.cat(clips)))
 
 
-def fitted_to_default(config: Part, bases: Sequence[Part], **values: object) -> Part:
-    """A configuration with other values in the fields that nobody has set: that are as in one of `bases`."""
-    free = {
-        name: value
-        for name, value in values.items()
-        if any(getattr(config, name) == getattr(base, name) for base in bases)
-    }
-    changed: Part = replace(config, **free)
-    return changed
+class Choice(NamedTuple):
+    """A setting that follows from a look at the data."""
+
+    setting: str
+    """Its name, as `prior.price`."""
+    value: Any
+    """What suits the data."""
+    reason: str
+    """Why."""
 
 
-def told(name: str, value: object, chosen: object, reason: str) -> str:
-    """What is said of a setting: why it was chosen, or that the user has chosen something else."""
-    return f"{name}: {value} ({reason})" if value == chosen else f"{name}: {value} (as it was set)"
+def with_choices(
+    config: RunSettings, choices: Sequence[Choice], presets: Sequence[RunSettings]
+) -> tuple[RunSettings, list[str]]:
+    """The configuration of a run with the choices of those settings that nobody has set.
+
+    Args:
+        config: with `keep`, the names of settings that stay as they are.
+        choices: of settings of its parts.
+        presets: what a setting is in one of them may be no more than a default.
+
+    Returns:
+        the configuration, and a line for each of the choices with its reason.
+    """
+    parts: dict[str, dict[str, Any]] = {}
+    lines = []
+    for setting, value, reason in choices:
+        part, name = setting.split(".")
+        is_now = getattr(getattr(config, part), name)
+        if setting in config.keep or all(getattr(getattr(base, part), name) != is_now for base in presets):
+            lines.append(f"{setting}: {_plain(is_now)} (as it was set)")
+            continue
+        parts.setdefault(part, {})[name] = value
+        lines.append(f"{setting}: {_plain(value)} ({reason})")
+    changed = {part: replace(getattr(config, part), **values) for part, values in parts.items()}
+    return replace(config, **changed), lines
+
+
+def _plain(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _spread(data: Clips, most: int) -> list[int]:
@@ -241,16 +267,19 @@ def print_look(data: Clips, slots: int) -> Look | None:
     return look
 
 
-def choose_data(data: Config, source: str, whole: bool = False) -> tuple[Config, list[str]]:
+def choose_data(
+    data: Config, source: str, whole: bool = False, keep: Collection[str] = ()
+) -> tuple[Config, list[str]]:
     """What is done to frames so that objects are bright on black, of a good size, and few at once.
 
-    What is chosen already, that is other than by default, stays.
+    What is chosen already stays: what is other than by default, or is to be kept.
 
     Args:
         data: of the run.
         source: path of what it trains on.
         whole: whether images stand alone and stay whole; else they are frames of videos, out of which parts
             are cut if they are large.
+        keep: names of settings that stay as they are, such as `data.crop`.
 
     Returns:
         `data` with the choices, and a line for each with its reason.
@@ -260,17 +289,17 @@ def choose_data(data: Config, source: str, whole: bool = False) -> tuple[Config,
         MissingPackageError: if SciPy is not installed.
     """
     reasons = []
-    if data.bits == 16 and (bits := used_bits(source) or 16) < 16:
+    if data.bits == 16 and "data.bits" not in keep and (bits := used_bits(source) or 16) < 16:
         data = replace(data, bits=bits)
         reasons.append(f"data.bits: {data.bits} (no grey value has more)")
-    free = data.scale is None and data.resize is None
+    free = data.scale is None and data.resize is None and not {"data.scale", "data.resize"}.intersection(keep)
     if free and whole and (size := middle_size(source)):
         data = replace(data, resize=size)
         reasons.append(
             f"data.resize: {size[0]} x {size[1]} (pictures have different sizes, of which these are medians)"
         )
     raw = read_raw(data, source, 1 if whole else 1 + data.every)
-    if data.prepare == Preparation():
+    if data.prepare == Preparation() and not any(name.startswith("data.prepare.") for name in keep):
         prepare, reason = _preparation(raw, data.frame_recipe())
         data = replace(data, prepare=prepare)
         reasons.append(reason)
@@ -285,7 +314,7 @@ def choose_data(data: Config, source: str, whole: bool = False) -> tuple[Config,
             data = replace(data, resize=(height, width))
             reason = f"data.resize: {height} x {width}, as by {reason}"
         reasons += [reason] * bool(scale)
-    if data.crop is None and not whole:
+    if data.crop is None and "data.crop" not in keep and not whole:
         clips = raw.seen(data.frame_recipe())[:, :: data.every]
         crop, reason = _crop(object_statistics(clips), (clips.shape[-2], clips.shape[-1]))
         data = replace(data, crop=crop)
@@ -304,7 +333,7 @@ def chosen(
     """The configuration of a run with what a look at its data tells, where it says `auto`; and the data.
 
     Args:
-        config: with `data`, `auto` and `network.max_count`.
+        config: with `data`, `auto`, `keep` and `network.max_count`.
         speak: whether to print what is chosen, and why.
         generated: sources of data that are made, in which there is nothing to look for.
         load: opens the data of a configuration.
@@ -313,16 +342,21 @@ def chosen(
 
     Raises:
         DataError: if the data cannot be read.
-        FieldError: if there is nothing to look at.
+        FieldError: if there is nothing to look at, or `keep` has what is no setting.
     """
     source = config.data.source
+    for name in config.keep:
+        try:
+            attrgetter(name)(config)
+        except AttributeError:
+            raise FieldError("keep", "must be names of settings, such as prior.price", name) from None
     if source in generated:
         if config.auto:
             raise FieldError("auto", "is for data of your own", source)
         return config, load(config)
     reasons: list[str] = []
     if config.auto:
-        data, reasons = choose_data(config.data, source, whole)
+        data, reasons = choose_data(config.data, source, whole, config.keep)
         config = replace(config, data=data)
     config = replace(config, data=settled(config.data, source))
     split = load(config)

@@ -225,8 +225,12 @@ def run_program(
         config = parse_config(
             command.config, rest, presets=command.presets, prog=prog, description=command.says
         )
-        if remark := _steps_without_effect(config, rest):
+        typed = _typed(rest)
+        if remark := _steps_without_effect(config, typed):
             print(f"{prog}: {remark}", file=sys.stderr)
+        if getattr(config, "auto", False):
+            own = (name for name in typed if "." in name and not name.startswith("training."))
+            config = replace(config, keep=(*config.keep, *own))
         if isinstance(config, RunConfig) and config.overwrite:
             if os.environ.get("RANK", "0") == "0":  # the first of the processes of `torchrun`
                 set_aside(config.output)
@@ -236,11 +240,16 @@ def run_program(
     return exit_code(prog, work)
 
 
-def _steps_without_effect(config: Any, arguments: Sequence[str]) -> str | None:
+def _typed(arguments: Sequence[str]) -> list[str]:
+    """The names of the fields that are given as options, in their order."""
+    options = (argument.partition("=")[0] for argument in arguments if argument.startswith("--"))
+    return [option.removeprefix("--").removeprefix("no-").replace("-", "_") for option in options]
+
+
+def _steps_without_effect(config: Any, typed: Sequence[str]) -> str | None:
     """A remark where steps were asked for, and a preset trains for a time."""
     minutes = getattr(getattr(config, "training", None), "minutes", None)
-    typed = {argument.partition("=")[0] for argument in arguments}
-    if minutes is None or "--training.steps" not in typed or "--training.minutes" in typed:
+    if minutes is None or "training.steps" not in typed or "training.minutes" in typed:
         return None
     return (
         f"`--training.steps` has no effect, since the preset trains for {minutes:g} minutes; "

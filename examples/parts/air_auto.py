@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 from whatwhere.examples.common import look
+from whatwhere.examples.common.look import Choice
 from whatwhere.examples.parts.air_config import PRESETS, AIRConfig
 from whatwhere.examples.parts.air_data import GENERATED, Split, load_data
 
@@ -18,40 +18,19 @@ def chosen(config: AIRConfig, speak: bool) -> tuple[AIRConfig, Split]:
 def _fitted(config: AIRConfig, split: Split) -> tuple[AIRConfig, list[str]]:
     """The settings of network and prior for objects such as are in the training images."""
     choice = look.settings_of(look.look_at(split.train).statistics)
-    bases = (AIRConfig(), *PRESETS.values())
     height, width = split.train.shape[-2:]
     inverse = min(height / choice.object_size[0], width / choice.object_size[1])
-    mean, deviation = round(inverse, 2), round(choice.size_scale * inverse, 2)
-    network = look.fitted_to_default(
-        config.network,
-        [base.network for base in bases],
-        discovery="evidence",
-        max_count=choice.slots,
-        glimpse_size=choice.glimpse_size,
-    )
-    prior = look.fitted_to_default(
-        config.prior,
-        [base.prior for base in bases],
-        inverse_scale=mean,
-        inverse_scale_std=deviation,
-        likelihood_scale=choice.likelihood_scale,
-        count_ratio=math.exp(-choice.price),
-        final_count_ratio=None,
-    )
     size, spread, _, glimpse, scale, price, slots, *_ = choice.reasons
-    places = f"{size}; images have {height} x {width}"
-    rows = [
-        ("prior.inverse_scale", prior.inverse_scale, mean, places),
-        ("prior.inverse_scale_std", prior.inverse_scale_std, deviation, spread),
-        ("network.discovery", network.discovery, "evidence", "objects are small, on black"),
-        ("network.glimpse_size", network.glimpse_size, choice.glimpse_size, glimpse),
-        ("prior.likelihood_scale", prior.likelihood_scale, choice.likelihood_scale, scale),
-        (
-            "prior.count_ratio",
-            f"{prior.count_ratio:.2g}",
-            f"{math.exp(-choice.price):.2g}",
-            f"{choice.price:.0f} nats, {price}",
+    choices = [
+        Choice("prior.inverse_scale", round(inverse, 2), f"{size}; images have {height} x {width}"),
+        Choice("prior.inverse_scale_std", round(choice.size_scale * inverse, 2), spread),
+        Choice("network.discovery", "evidence", "objects are small, on black"),
+        Choice("network.glimpse_size", choice.glimpse_size, glimpse),
+        Choice("prior.likelihood_scale", choice.likelihood_scale, scale),
+        Choice(
+            "prior.count_ratio", math.exp(-choice.price), f"an object costs {choice.price:.0f} nats, {price}"
         ),
-        ("network.max_count", network.max_count, choice.slots, slots),
+        Choice("prior.final_count_ratio", None, "throughout"),
+        Choice("network.max_count", choice.slots, slots),
     ]
-    return replace(config, network=network, prior=prior), [look.told(*row) for row in rows]
+    return look.with_choices(config, choices, (AIRConfig(), *PRESETS.values()))

@@ -114,7 +114,11 @@ class AIRConfig(RunConfig):
     output: Path = runtime_field(Path("runs/air"))
     auto: bool = False
     """Look at the images first, and choose from that what is done to them, how large objects and glimpses
-    are, how many there are, and what they are worth. What is set otherwise than by default stays.
+    are, how many there are, and what they are worth. What is set by an option stays.
+    """
+    keep: tuple[str, ...] = runtime_field(())
+    """Names of settings that `auto` leaves as they are, as `prior.likelihood_scale`. Options that are given
+    are among them.
     """
     compile: bool = runtime_field(False)
     """Compile the networks with `torch.compile`; starting then takes a minute longer."""

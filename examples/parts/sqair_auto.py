@@ -10,6 +10,7 @@ from torch import Tensor
 from whatwhere.checks import FieldError
 from whatwhere.datasets import Preparation
 from whatwhere.examples.common import look
+from whatwhere.examples.common.look import Choice
 from whatwhere.examples.common.video_models import GENERATED, Split, load_data
 from whatwhere.examples.parts.sqair_config import PRESETS, SQAIRConfig
 from whatwhere.inference.evaluation import Perspective, object_statistics, perspective_of
@@ -63,7 +64,8 @@ def in_front_of_camera(config: SQAIRConfig) -> SQAIRConfig:
         )
     cut = "motion" if data.cut == "activity" else data.cut
     contrast = network.contrast
-    if contrast == SQAIRConfig().network.contrast and prepare.white is not None:
+    free = contrast == SQAIRConfig().network.contrast and "network.contrast" not in config.keep
+    if free and prepare.white is not None:
         # Without subtraction black is the ground, else what is left of its noise.
         ground = prepare.black or 0.0 if prepare.background == "none" else 0.0
         contrast = max(0.001, round((prepare.white - ground) / 255, 3))
@@ -89,50 +91,35 @@ def _fitted(config: SQAIRConfig, split: Split) -> tuple[SQAIRConfig, list[str]]:
         size_limits, limits = _limits(seen, size_limits[1])
         if config.network.background != "camera":  # contrasts with an image are told apart without
             widest = _WIDEST
-    bases = (SQAIRConfig(), *PRESETS.values())
-    network = look.fitted_to_default(
-        config.network,
-        [base.network for base in bases],
-        max_count=choice.slots,
-        glimpse_size=choice.glimpse_size,
-        size_limits=size_limits,
-        widest=widest,
-        **({} if choice.search is None else {"search": choice.search}),
-    )
-    prior = look.fitted_to_default(
-        config.prior,
-        [base.prior for base in bases],
-        object_size=choice.object_size,
-        size_scale=choice.size_scale,
-        likelihood_scale=choice.likelihood_scale,
-        price=choice.price,
-    )
-    more = []
-    if widest is not None:
-        more += [
-            f"network.widest: {network.widest} (of the shape of a window, which is as wide as most objects "
-            "are for their height: what is wider is a pair)"
-        ]
-    if seen is not None and network.perspective is None:
-        assert prior.object_size is not None
-        places = plane(seen, prior.object_size[0])
-        network = replace(network, perspective=places)
-        more += [
-            f"network.perspective: {places} (in whole frames objects are the larger the lower they are, as "
-            f"on a plane below a horizon: that leaves {seen.unexplained:.0%} of how they differ)"
-        ]
-    searched = network.search if choice.search is None else choice.search
-    rows = [
-        ("prior.object_size", prior.object_size, choice.object_size, size),
-        ("prior.size_scale", prior.size_scale, choice.size_scale, spread),
-        ("network.size_limits", network.size_limits, size_limits, limits),
-        ("network.glimpse_size", network.glimpse_size, choice.glimpse_size, glimpse),
-        ("prior.likelihood_scale", prior.likelihood_scale, choice.likelihood_scale, scale),
-        ("prior.price", prior.price, choice.price, price),
-        ("network.max_count", network.max_count, choice.slots, slots),
-        ("network.search", network.search, searched, search),
+    choices = [
+        Choice("prior.object_size", choice.object_size, size),
+        Choice("prior.size_scale", choice.size_scale, spread),
+        Choice("network.size_limits", size_limits, limits),
+        Choice("network.glimpse_size", choice.glimpse_size, glimpse),
+        Choice("prior.likelihood_scale", choice.likelihood_scale, scale),
+        Choice("prior.price", choice.price, price),
+        Choice("network.max_count", choice.slots, slots),
     ]
-    return replace(config, network=network, prior=prior), [*(look.told(*row) for row in rows), *more]
+    if choice.search is not None:
+        choices.append(Choice("network.search", choice.search, search))
+    if widest is not None:
+        shapes = (
+            "of the shape of a window, which is as wide as most objects are for their height: what is wider "
+            "is a pair"
+        )
+        choices.append(Choice("network.widest", widest, shapes))
+    presets = (SQAIRConfig(), *PRESETS.values())
+    config, lines = look.with_choices(config, choices, presets)
+    if seen is None:
+        return config, lines
+    assert config.prior.object_size is not None
+    places = plane(seen, config.prior.object_size[0])
+    plain = (
+        "in whole frames objects are the larger the lower they are, as on a plane below a horizon: that "
+        f"leaves {seen.unexplained:.0%} of how they differ"
+    )
+    config, more = look.with_choices(config, [Choice("network.perspective", places, plain)], presets)
+    return config, lines + more
 
 
 def plane(seen: Perspective, height: float) -> tuple[float, float]:

@@ -313,8 +313,12 @@ class SQAIRConfig(VideoModelConfig):
     output: Path = runtime_field(Path("runs/sqair"))
     auto: bool = False
     """Look at the videos first, and choose from that what is done to them, how large objects and glimpses
-    are, how many there are, and what they are worth. What is set otherwise than by default, or in a preset,
-    stays. For real video together with the preset `video`.
+    are, how many there are, and what they are worth. What is set by an option stays. For real
+    video together with the preset `video`.
+    """
+    keep: tuple[str, ...] = runtime_field(())
+    """Names of settings that `auto` leaves as they are, as `prior.likelihood_scale`. Options that are given
+    are among them.
     """
     initial: Path | None = None
     """A checkpoint to start from, of networks of the same sizes; only its parameters are taken."""

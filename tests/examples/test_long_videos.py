@@ -150,6 +150,24 @@ def test_auto_fits_a_model_to_the_objects_of_a_video(
     assert "network.max_count: 7 (as it was set)" in capsys.readouterr().out
 
 
+def test_auto_leaves_what_is_given_as_an_option_even_if_it_is_the_default(
+    street: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    default = SQAIRConfig()
+    count, scale = default.network.max_count, default.prior.likelihood_scale
+    options = (
+        f"--data.source={street} --auto --frames=2 --first-frames=2 --batch-size=2 --training.steps=1 "
+        f"--network.max-count {count} --prior.likelihood-scale={scale} --no-data.grey --data.scale none"
+    ).split()
+    assert sqair.main(["train", *options, "--output", str(tmp_path / "run")]) == 0
+    said = capsys.readouterr().out
+    assert f"network.max_count: {count} (as it was set)" in said
+    assert f"prior.likelihood_scale: {scale:g} (as it was set)" in said
+    config = SQAIRConfig(auto=True, keep=("prior.prize",), data=DataConfig(source=str(street)))
+    with pytest.raises(ValueError, match=r"`keep` must be names of settings.*'prior.prize'"):
+        sqair_auto.chosen(config, speak=False)
+
+
 def test_auto_needs_something_to_look_at() -> None:
     with pytest.raises(ValueError, match="`auto` is for data of your own, got 'glyphs'"):
         air_auto.chosen(AIRConfig(auto=True), speak=False)

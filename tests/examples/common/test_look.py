@@ -9,8 +9,16 @@ import pytest
 import torch
 
 from whatwhere.datasets import Preparation, VideoData
-from whatwhere.examples.common.look import choose_data, fitted_to_default, look_at, settings_of, warnings_of
+from whatwhere.examples.common.look import (
+    Choice,
+    choose_data,
+    look_at,
+    settings_of,
+    warnings_of,
+    with_choices,
+)
 from whatwhere.examples.common.recorded import RecordedConfig
+from whatwhere.examples.parts.sqair_config import PriorConfig, SQAIRConfig
 
 pytest.importorskip("scipy", reason="needs SciPy: pip install 'whatwhere[metrics]'")
 
@@ -82,10 +90,25 @@ def test_what_is_set_stays(tmp_path: Path) -> None:
     own = RecordedConfig(scale=0.9, crop=(30, 31), prepare=Preparation(black=3, white=200))
     data, reasons = choose_data(own, source)
     assert (data, reasons) == (own, [])
-    network = RecordedConfig(every=4)
-    assert fitted_to_default(network, [RecordedConfig()], every=2, held_out=0.3) == replace(
-        network, held_out=0.3
-    )
+    kept = ["data.scale", "data.crop", "data.prepare.background"]  # as by default, but by an option
+    large = film(tmp_path / "large.npz", side=30, size=200)
+    assert choose_data(RecordedConfig(), large, keep=kept) == (RecordedConfig(), [])
+
+
+def test_choices_are_of_what_nobody_has_set() -> None:
+    """By default, in a preset, by an option as by default, and otherwise."""
+    preset = replace(SQAIRConfig(), prior=PriorConfig(price=3.0))
+    own = replace(preset, prior=PriorConfig(price=3.0, size_scale=0.123), keep=("network.max_count",))
+    names = ("prior.price", "prior.likelihood_scale", "prior.size_scale", "network.max_count")
+    config, lines = with_choices(own, [Choice(name, 7, "why") for name in names], [SQAIRConfig(), preset])
+    assert config == replace(own, prior=PriorConfig(price=7, likelihood_scale=7, size_scale=0.123))
+    count = own.network.max_count
+    assert lines == [
+        "prior.price: 7 (why)",
+        "prior.likelihood_scale: 7 (why)",
+        "prior.size_scale: 0.123 (as it was set)",
+        f"network.max_count: {count} (as it was set)",
+    ]
 
 
 def test_settings_follow_from_sizes_and_energy() -> None:
