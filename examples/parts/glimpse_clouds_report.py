@@ -84,6 +84,8 @@ def print_report(report: ActionReport, glimpses: bool = True, floor: float | Non
     if glimpses:
         print(f"accuracy         {report.accuracy:.2%}")
     print(f"global path      {report.overview_accuracy:.2%}")
+    if glimpses:
+        print(f"both together    {report.fused_accuracy:.2%}")
     if floor is not None:
         print(f"nearest neighbour {floor:.2%}")
     if report.distance is not None:

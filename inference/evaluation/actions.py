@@ -41,6 +41,8 @@ class ActionReport(NamedTuple):
     """Number of videos by true and told class, `(K, K)`, int64."""
     overview_confusion: Tensor
     """The same of the global path."""
+    fused_confusion: Tensor
+    """The same of both, by the mean of their probabilities."""
     distance: float | None = None
     """Mean distance of glimpses from the nearest joint, in units of half the frame's sides; None without
     glimpses or joints.
@@ -61,14 +63,19 @@ class ActionReport(NamedTuple):
         """The same of the global path."""
         return float(self.overview_confusion.diag().sum() / self.videos)
 
+    @property
+    def fused_accuracy(self) -> float:
+        """The same of both together."""
+        return float(self.fused_confusion.diag().sum() / self.videos)
+
     @classmethod
     def joined(cls, reports: Sequence[ActionReport]) -> ActionReport:
         """Of several sets of videos, as those of a cross-validation; distances weigh as their videos."""
-        tables = torch.stack([torch.stack(each[:2]) for each in reports]).sum(0)
+        tables = torch.stack([torch.stack(each[:3]) for each in reports]).sum(0)
         known = [(each.distance, each.videos) for each in reports if each.distance is not None]
         count = sum(videos for _, videos in known)
         mean = sum(distance * videos for distance, videos in known) / count if count else None
-        return cls(tables[0], tables[1], mean)
+        return cls(*tables, mean)
 
     def numbers(self) -> dict[str, Any]:
         """For a JSON file."""
@@ -76,9 +83,11 @@ class ActionReport(NamedTuple):
             "videos": self.videos,
             "accuracy": self.accuracy,
             "overview_accuracy": self.overview_accuracy,
+            "fused_accuracy": self.fused_accuracy,
             "glimpse_to_joint": self.distance,
             "confusion": self.confusion.tolist(),
             "overview_confusion": self.overview_confusion.tolist(),
+            "fused_confusion": self.fused_confusion.tolist(),
         }
 
 
@@ -90,15 +99,14 @@ def evaluate_actions(
 
     Args:
         model: a `models.GlimpseClouds`, in evaluation mode.
-        batches: of each batch of videos as many clips as shall be looked at; probabilities are averaged over
-            them as logits.
-        glimpses: look; otherwise there is the global path alone, whose answer both confusions have.
+        batches: of each batch of videos as many clips as shall be looked at, over which logits are averaged.
+        glimpses: look; otherwise there is the global path alone, whose answer all confusions have.
 
     Raises:
         ValueError: if there is no video.
     """
     classes = model.classes
-    counts = torch.zeros(2, classes, classes, dtype=torch.int64)
+    counts = torch.zeros(3, classes, classes, dtype=torch.int64)
     total, looks = 0.0, 0
     for clips in batches:
         sums: Any = 0
@@ -115,9 +123,11 @@ def evaluate_actions(
                 else:
                     votes = model.glance(clip.video).overview.expand(2, -1, -1)
             sums = sums + votes
-        told, labels = sums.argmax(-1).cpu(), clips[0].labels.cpu()
+        fused = (sums / len(clips)).softmax(-1).mean(0, keepdim=True)
+        told = torch.cat([sums, fused]).argmax(-1).cpu()
+        labels = clips[0].labels.cpu()
         for table, answers in zip(counts, told, strict=True):
             table.index_put_((labels, answers), torch.ones_like(labels), accumulate=True)
     if not counts.any():
         raise ValueError("`batches` must have at least one video, got none.")
-    return ActionReport(counts[0], counts[1], total / looks if looks else None)
+    return ActionReport(*counts, total / looks if looks else None)

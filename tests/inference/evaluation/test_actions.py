@@ -47,8 +47,11 @@ def test_answers_are_counted_by_true_and_told_class():
     assert report.overview_confusion.tolist() == [[0, 0, 1], [1, 1, 0], [0, 1, 0]]
     assert (report.videos, report.accuracy, report.overview_accuracy) == (4, 0.5, 0.25)
     assert report.distance is None
+    # Sure answers of one against the other's: equal probabilities, of which the first counts.
+    assert report.fused_confusion.tolist() == [[1, 0, 0], [1, 1, 0], [0, 1, 0]]
     blind = evaluate_actions(Told(), batches, glimpses=False)
     assert torch.equal(blind.confusion, report.overview_confusion)
+    assert torch.equal(blind.fused_confusion, report.overview_confusion)
 
 
 def test_logits_of_several_clips_are_averaged():
@@ -56,6 +59,24 @@ def test_logits_of_several_clips_are_averaged():
     clips = [Batch(videos(grey), labels) for grey in (0.1, 0.01, 0.0)]
     assert evaluate_actions(Told(), [clips]).accuracy == 1
     assert evaluate_actions(Told(), [clips[:1]]).accuracy == 0
+
+
+def test_both_paths_answer_together_by_the_mean_of_their_probabilities():
+    """By the sums of logits, 2 - 6 and 8 - 6 for the first class and 3 for the second, neither were right."""
+
+    class Two(Told):
+        def forward(self, video: Tensor, joints: Tensor | None = None) -> Any:
+            sure = 20 * video.flatten(1)[:, :1]
+            logits = sure * torch.tensor([1.0, 0.0, 0.0])
+            overview = torch.tensor([[-6.0, 3.0, 0.0]]).expand(len(video), -1)
+            return SimpleNamespace(logits=logits, overview=overview, coords=torch.zeros(1, 1, 1, 4))
+
+    label = torch.tensor([0])
+    # Probabilities of the first two classes: overview .0001 and .952; sigma = e^l / (e^l + 2).
+    unsure = [Batch(videos(0.0), label), Batch(videos(0.2), label)]  # mean logit 2: .787 and .106
+    assert evaluate_actions(Two(), [unsure]).fused_accuracy == 0
+    sure = [Batch(videos(0.1), label), Batch(videos(0.7), label)]  # mean logit 8: .9993 and .0003
+    assert evaluate_actions(Two(), [sure]).fused_accuracy == 1
 
 
 def test_the_distance_is_to_the_nearest_joint_of_whoever_is_there():
@@ -68,11 +89,12 @@ def test_the_distance_is_to_the_nearest_joint_of_whoever_is_there():
 
 
 def test_reports_are_joined():
-    first = ActionReport(torch.tensor([[1, 0], [1, 2]]), torch.tensor([[0, 1], [3, 0]]), 0.5)
-    second = ActionReport(torch.tensor([[1, 1], [0, 0]]), torch.tensor([[2, 0], [0, 0]]), 0.2)
+    first = ActionReport(*torch.tensor([[[1, 0], [1, 2]], [[0, 1], [3, 0]], [[1, 0], [2, 1]]]), 0.5)
+    second = ActionReport(*torch.tensor([[[1, 1], [0, 0]], [[2, 0], [0, 0]], [[0, 2], [0, 0]]]), 0.2)
     both = ActionReport.joined([first, second])
     assert both.confusion.tolist() == [[2, 1], [1, 2]]
     assert both.overview_confusion.tolist() == [[2, 1], [3, 0]]
+    assert both.fused_confusion.tolist() == [[1, 2], [2, 1]]
     assert both.distance == pytest.approx((4 * 0.5 + 2 * 0.2) / 6)
     assert ActionReport.joined([first._replace(distance=None)] * 2).distance is None
     assert both.numbers()["accuracy"] == pytest.approx(4 / 6)
