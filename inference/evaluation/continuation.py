@@ -33,9 +33,11 @@ class ContinuationReport:
     straight: tuple[float, ...]
     """Of `reflected_line`, which is told the last two true places."""
     kept: tuple[float, ...]
-    """Share of the objects that the model still has; the distances are those of these."""
+    """Share of the objects that the model still has; both distances are those of these."""
     objects: int
-    """Objects in sight in the last frame seen, and found there, with an overlap of one half."""
+    """Objects in sight in the last frame seen, and found there, with an overlap of one half; there in the
+    frame before, too. Those that are no longer there in a later frame do not count in it.
+    """
 
 
 @torch.no_grad()
@@ -52,7 +54,8 @@ def evaluate_continuation(
     Args:
         model: as `models.SQAIR`, with `generate`.
         guide: as `guides.SQAIRGuide`.
-        data: batches of videos with boxes of whole objects, of at least `given + max(later)` frames.
+        data: batches of videos with boxes of whole objects, of at least `given + max(later)` frames; a box
+            without a width, or that is not a number, says that there is no object.
         given: frames that the guide sees, at least 2.
         later: after how many more frames places are compared.
         find_boxes: boxes of whole objects, those out of sight included, `model.decoder.whole_boxes`.
@@ -66,6 +69,7 @@ def evaluate_continuation(
     distances: list[list[Tensor]] = [[] for _ in later]
     straight: list[list[Tensor]] = [[] for _ in later]
     kept: list[list[Tensor]] = [[] for _ in later]
+    objects = 0
     with local_parameters(model, guide):
         for batch in data:
             boxes = future_boxes(batch, given + far)
@@ -73,21 +77,22 @@ def evaluate_continuation(
             frames = model.generate(len(batch.video), given + far, trace, discover=False)
             last = frames[given - 1].slots
             matched = _matched(find_boxes(last), last, batch, boxes, given - 1)
+            matched = matched[exists(boxes, given - 2)[matched[:, 0], matched[:, 2]].to(matched.device)]
+            objects += len(matched)
             for n, steps in enumerate(later):
-                slots = frames[given - 1 + steps].slots
-                found, here = _followed(find_boxes(slots), slots, last, matched)
-                videos, objects = matched[:, 0], matched[:, 2]
-                true = middles(boxes[videos, given - 1 + steps, objects].to(found))
+                slots, t = frames[given - 1 + steps].slots, given - 1 + steps
+                there = matched[exists(boxes, t)[matched[:, 0], matched[:, 2]].to(matched.device)]
+                found, here = _followed(find_boxes(slots), slots, last, there)
+                videos, rows = there[:, 0], there[:, 2]
+                true = middles(boxes[videos, t, rows].to(found))
                 size = batch.video.shape[-2], batch.video.shape[-1]
-                line = reflected_line(boxes[videos, given - 2 : given, objects].to(found), steps, size)
+                line = reflected_line(boxes[videos, given - 2 : given, rows].to(found), steps, size)
                 distances[n].append((middles(found) - true).norm(dim=-1)[here])
-                straight[n].append((middles(line) - true).norm(dim=-1))
+                straight[n].append((middles(line) - true).norm(dim=-1)[here])
                 kept[n].append(here.float())
     if not distances[0]:
         raise ValueError("`data` has no videos.")
-    return ContinuationReport(
-        given, tuple(later), _means(distances), _means(straight), _means(kept), sum(map(len, kept[0]))
-    )
+    return ContinuationReport(given, tuple(later), _means(distances), _means(straight), _means(kept), objects)
 
 
 def reflected_line(boxes: Tensor, steps: int, size: tuple[int, int]) -> Tensor:
@@ -121,6 +126,11 @@ def future_boxes(batch: Videos, frames: int) -> Tensor:
     if batch.video.shape[1] < frames:
         raise ValueError(f"`data` must have videos of at least {frames} frames, got {batch.video.shape[1]}.")
     return batch.boxes
+
+
+def exists(boxes: Tensor, t: int) -> Tensor:
+    """Whether there is an object in frame t, `(B, M)`, by boxes `(B, T, M, 4)`."""
+    return boxes[:, t, :, 2] > 0  # not where it is NaN
 
 
 def _matched(found: Tensor, slots: TrackedSlots, batch: Videos, boxes: Tensor, t: int) -> Tensor:

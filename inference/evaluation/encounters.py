@@ -254,7 +254,7 @@ def _exchanged(distances: _Values, margin: float) -> list[int]:
         given = cost[:, None] - distances[:, free] - margin  # (N, F)
         gains = np.concatenate([swapped, given], axis=1)
         row, best = np.unravel_index(gains.argmax(), gains.shape)
-        if not gains[row, best] > 0:
+        if not gains[row, best] > 1e-9:  # a gain of rounding would be one again after the exchange
             return at
         if best < len(at):
             at[row], at[best] = at[best], at[row]

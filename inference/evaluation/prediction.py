@@ -17,7 +17,7 @@ from ...checks import at_least
 from ...models.components.boxes import middles
 from ...models.components.slots import TrackedSlots
 from ..local_parameters import local_parameters
-from .continuation import future_boxes
+from .continuation import exists, future_boxes
 from .tracking_metrics import import_scipy
 from .videos import Program, Videos
 
@@ -36,11 +36,15 @@ class PredictionReport:
     distance: tuple[float, ...]
     """In each of the frames after these; NaN where the model has kept no object."""
     stay: tuple[float, ...]
-    """Of who says that objects stay where they were in the last frame seen."""
+    """Of who says that objects stay where they were in the last frame seen; of the same objects."""
     paired: float
-    """Share of the true objects that have a partner in the first predicted frame; the others do not count."""
+    """Share of the true objects, of the last frame seen and the next, that have a partner in the first
+    predicted frame; the others do not count.
+    """
     kept: float
-    """Share of these that the model still has in the last frame; while it has not, they do not count."""
+    """Share of these that the model still has in the last frame, if they are there. While they are not, or it
+    has them no more, they do not count.
+    """
     summed: float
     """Sum of `distance` over the first ten frames."""
 
@@ -101,7 +105,8 @@ def evaluate_prediction(
     Args:
         model: as of `predict`.
         guide: as of `predict`.
-        data: batches of videos with boxes of whole objects, of at least `given + later` frames.
+        data: batches of videos with boxes of whole objects, of at least `given + later` frames; a box without
+            a width, or that is not a number, says that there is no object.
         given: frames that the guide sees.
         later: frames to predict.
         find_boxes: boxes of whole objects, those out of sight included, `model.decoder.whole_boxes`.
@@ -112,7 +117,7 @@ def evaluate_prediction(
     """
     at_least(1, given=given, later=later)
     import_scipy("optimize")
-    distances, stays, heres, objects = [], [], [], 0
+    distances, stays, heres, theres, objects = [], [], [], [], 0
     for batch in data:
         boxes = future_boxes(batch, given + later)
         side = boxes.new_tensor([batch.video.shape[-1], batch.video.shape[-2]])
@@ -120,7 +125,8 @@ def evaluate_prediction(
         slots = [frame.slots for frame in frames[given - 1 :]]
         centres = torch.stack([middles(find_boxes(each)) for each in slots[1:]], 1).to(boxes) / side
         true = middles(boxes[:, given - 1 : given + later]) / side
-        present = boxes[:, given, :, 2] > 0
+        there = torch.stack([exists(boxes, t) for t in range(given - 1, given + later)], 1)
+        true, present = true.where(there.unsqueeze(-1), 0.0), there[:, :2].all(1)
         objects += int(present.sum())
         video, slot, row = _paired(centres[:, 0], slots[1].z_pres > 0, true[:, 1], present)
         names = slots[1].identity[video, slot]
@@ -129,16 +135,20 @@ def evaluate_prediction(
         distances.append((at - truth[:, 1:]).norm(dim=-1))
         stays.append((truth[:, :1] - truth[:, 1:]).norm(dim=-1))
         heres.append(here)
+        theres.append(there[video, 1:, row])
     if not distances:
         raise ValueError("`data` has no videos.")
-    distance, stay, kept = torch.cat(distances).double(), torch.cat(stays).double(), torch.cat(heres)
-    means = (distance * kept).sum(0) / kept.sum(0)
+    here, there = torch.cat(heres), torch.cat(theres).to(heres[0].device)
+    counted = here & there
+    means, stay = (
+        (torch.cat(parts).double() * counted).sum(0) / counted.sum(0) for parts in (distances, stays)
+    )
     return PredictionReport(
         given,
         tuple(means.tolist()),
-        tuple(stay.mean(0).tolist()),
-        len(kept) / max(objects, 1),
-        float(kept[:, -1].double().mean()),
+        tuple(stay.tolist()),
+        len(here) / max(objects, 1),
+        float(here[there[:, -1], -1].double().mean()),
         float(means[:SUMMED].sum()),
     )
 

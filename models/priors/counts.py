@@ -228,7 +228,8 @@ class NormalPrior(nn.Module):
 
     def __init__(self, loc: Sequence[float] | Tensor, scale: Sequence[float] | Tensor) -> None:
         super().__init__()
-        loc, scale = torch.as_tensor(loc), torch.as_tensor(scale)
+        real = torch.get_default_dtype()
+        loc, scale = (x if x.is_floating_point() else x.to(real) for x in map(torch.as_tensor, (loc, scale)))
         if loc.dim() != 1 or loc.shape != scale.shape:
             raise ValueError(
                 "`loc` and `scale` must be vectors of one length, "

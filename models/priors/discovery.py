@@ -37,11 +37,12 @@ def truncated(logits: Tensor, free: Tensor) -> Tensor:
     """Log-probabilities of counts that have room, `(..., N + 1)`; the others are `IMPOSSIBLE`.
 
     Args:
-        logits: of the counts `0 .. N`, `(..., N + 1)`.
+        logits: of the counts `0 .. N`, `(..., N + 1)`; those that have room are alike if all are impossible.
         free: number of slots, `(...)`.
     """
-    counts = torch.arange(logits.shape[-1], device=logits.device)
-    return logits.masked_fill(counts > free.unsqueeze(-1), IMPOSSIBLE).log_softmax(-1)
+    room = torch.arange(logits.shape[-1], device=logits.device) <= free.unsqueeze(-1)
+    impossible = (logits.isneginf() | ~room).all(-1, keepdim=True)
+    return logits.masked_fill(impossible, 0.0).masked_fill(~room, IMPOSSIBLE).log_softmax(-1)
 
 
 def pair(value: float | tuple[float, float]) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from ..components.slots import TrackedSlots
-from .looks import AroundPrior, LooksPrior
+from .looks import AroundPrior, LooksPrior, StaticLooksPrior
 from .propagation import Propagation, PropagationPrior
 
 
@@ -18,11 +18,18 @@ class WithFurther(AroundPrior):
 
     Args:
         prior: of presence, place and appearance.
-        further: of the others, by name, as `z_depth=StickyLooksPrior(1)`: small steps.
+        further: of the others, by name, as `z_depth=StickyLooksPrior(1)`: small steps. None stays as it
+            is, since each has a statement of its own.
+
+    Raises:
+        ValueError: if one of them does.
     """
 
     def __init__(self, prior: PropagationPrior, **further: LooksPrior) -> None:
         super().__init__(prior)
+        for name, law in further.items():
+            if isinstance(law, StaticLooksPrior):
+                raise ValueError(f"`{name}` must be a variable that changes, but its prior lets it stay.")
         self.further = nn.ModuleDict(further)  # type: ignore[arg-type]
 
     def forward(self, slots: TrackedSlots) -> Propagation:

@@ -18,6 +18,9 @@ from whatwhere.models.priors import (
     FixedCountPrior,
     FixedWherePrior,
     NormalPrior,
+    RecurrentPropagationPrior,
+    StaticLooksPrior,
+    WithFurther,
 )
 
 SMALL = NetworkConfig("mlp", (1, 12, 12), 2, 3, 5, 8, 6, 6)
@@ -97,3 +100,8 @@ def test_a_model_takes_another_discovery():
     model.discovery = Nothing()
     frames = model.generate(3, 2)
     assert not any(frame.canvas.any() for frame in frames)
+
+
+def test_a_further_variable_that_stays_as_it_is_is_refused():
+    with pytest.raises(ValueError, match="`z_depth` must be a variable that changes"):
+        WithFurther(RecurrentPropagationPrior(3, 8), z_depth=StaticLooksPrior())

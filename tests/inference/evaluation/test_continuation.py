@@ -78,6 +78,9 @@ def test_objects_that_are_lost_are_told_of_and_not_measured():
     report = evaluate(model, boxes, 2, 3)
     assert report.distance == pytest.approx((4.5, 2))
     assert report.kept == (1, 0.5)
+    # So is the line: the second object turns round unforeseen, and counts while the model has it.
+    boxes[:, 3:, 1, 0] += 4
+    assert evaluate(model, boxes, 2, 3).straight == pytest.approx((2, 0), abs=1e-5)
     model.present[5:] = 0
     assert math.isnan(evaluate(model, boxes, 3).distance[0])
 
@@ -92,6 +95,22 @@ def test_only_what_is_found_in_the_last_frame_seen_is_followed():
     hidden = torch.ones(1, FRAMES, 2)
     hidden[:, GIVEN - 1, 0] = 0
     assert evaluate(told(boxes), boxes, 1, present=hidden).objects == 1
+
+
+@pytest.mark.parametrize("nothing", [0.0, math.nan])
+def test_where_there_is_no_object_nothing_is_measured(nothing: float):
+    """One vanishes after frame 4, and of another, that has just appeared, nobody knows how it moves."""
+    boxes = moving((2, 2, 1, 2), (20, 20, -1, 0), (30, 2, 0, 1))
+    model = told(boxes)
+    model.boxes[GIVEN:, :, 0, 0] += 3
+    model.boxes[GIVEN:, :, 1, 0] += 5
+    boxes[:, 5:, 1] = nothing
+    boxes[:, : GIVEN - 1, 2] = nothing
+    report = evaluate(model, boxes, 2, 3)
+    assert report.objects == 2
+    assert report.distance == pytest.approx((4, 3))
+    assert report.straight == pytest.approx((0, 0), abs=1e-5)
+    assert report.kept == (1, 1)
 
 
 def test_a_straight_line_turns_round_at_the_borders():

@@ -258,6 +258,14 @@ def test_no_other_exchange_is_a_gain():
                 assert distances[range(rows), other].sum() + 2 * margin >= cost
 
 
+def test_exchanges_end_where_all_of_them_are_alike():
+    """All sums are equal but for rounding, and nothing has to be gained."""
+    rng = np.random.default_rng(3)
+    for _ in range(60):
+        distances = rng.random((4, 1)) + rng.random(4)
+        assert sorted(_exchanged(distances, 0.0)) == [0, 1, 2, 3]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -109,6 +109,20 @@ def test_one_that_is_false_is_left_out_and_one_that_is_lost_no_longer_counts():
     assert math.isnan(evaluate(alone, boxes).distance[-1])
 
 
+@pytest.mark.parametrize("nothing", [0.0, math.nan])
+def test_where_there_is_no_object_nothing_is_measured(nothing: float):
+    """One vanishes after three predicted frames, another one was not there when the model looked last."""
+    boxes = torch.cat([truth(), truth()[:, :, :1] + torch.tensor([30.0, 0, 0, 0])], 2)
+    model = told(boxes)
+    model.boxes[:, GIVEN:, 0, 0] += 5
+    boxes[:, GIVEN + 3 :, 1] = nothing
+    boxes[:, :GIVEN, 2] = nothing
+    report = evaluate(model, boxes)
+    assert report.distance == pytest.approx([0.05] * 3 + [0.1] * 10)
+    assert report.stay == pytest.approx([0.02 * n for n in (1, 2, 3)] + [0.0] * 10)
+    assert (report.paired, report.kept) == (1, 1)
+
+
 def test_videos_that_are_too_short_or_none_are_refused():
     boxes = truth()
     with pytest.raises(ValueError, match="at least 16 frames"):

@@ -112,6 +112,9 @@ def test_normal_prior_is_a_diagonal_normal():
     expected = stats.norm(3.0, 0.2).logpdf(2.9) + stats.norm(0, 1).logpdf(0.4)
     torch.testing.assert_close(prior().log_prob(value).item(), expected, rtol=1e-5, atol=1e-6)
     assert NormalPrior.standard(7).size == 7
+    assert NormalPrior([-2, 0], [1, 3])().log_prob(torch.zeros(2)).item() == pytest.approx(
+        stats.norm(-2, 1).logpdf(0) + stats.norm(0, 3).logpdf(0)
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from whatwhere.models.priors import (
+    CategoricalCount,
     DiscoveryCountPrior,
     DiscoveryWherePrior,
     FixedCountPrior,
@@ -68,6 +69,23 @@ def test_a_price_for_each_object_among_those_that_have_room(free: int):
     hazards = prior(torch.zeros(1).double(), torch.tensor(float(free)).double(), first=False)
     weights = torch.tensor([math.exp(-0.7 * n) if n <= free else 0.0 for n in range(4)]).double()
     torch.testing.assert_close(log_probs_of_hazards(hazards).exp(), weights / weights.sum())
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "free", "expected"),
+    [
+        ([0.0, 0.5, 0.5], 0, [1.0, 0.0, 0.0]),
+        ([0.0, 0.0, 1.0], 1, [0.5, 0.5, 0.0]),
+        ([0.0, 0.2, 0.8], 1, [0.0, 1.0, 0.0]),
+        ([0.0, 0.2, 0.8], 2, [0.0, 0.2, 0.8]),
+    ],
+)
+def test_without_room_for_a_possible_number_there_are_as_many_as_fit_at_most(
+    probabilities: list[float], free: int, expected: list[float]
+):
+    prior = FixedCountPrior(CategoricalCount(probabilities))
+    found = prior.log_probs(torch.zeros(1), torch.tensor([free]), first=True)
+    torch.testing.assert_close(found.exp(), torch.tensor([expected]))
 
 
 def test_the_price_may_be_annealed_in_place():
