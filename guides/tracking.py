@@ -144,8 +144,8 @@ class TrackingPropagation(ActiveSet, nn.Module):
             goes while it is out of sight.
         far: how far what is not found there is searched for, likewise, in evaluation mode; 0 is not at all.
             In the short videos of training discovery finds it anew, and a search costs more than it teaches.
-        trust: factor of the gain in the search, in which sums over a coarse grid and other objects that are
-            not placed yet say more than they know.
+        trust: factor of the gain where places are compared, in the search and after alignment: sums over a
+            coarse grid, looks that change, and other objects that are not placed yet say more than they know.
         steps: of alignment.
         where_floor: added to the standard deviations of places.
         presence_bias: initial logit of staying, of the network alone.
@@ -376,7 +376,9 @@ class TrackingPropagation(ActiveSet, nn.Module):
 
         def log_prob(there: Aligned) -> Tensor:
             gain = fit(there.seen, template, there.area).gain
-            return gain / (2 * self.scale**2) + wider.component_log_probs(there.where).logsumexp(-1)
+            return self.trust * gain / (2 * self.scale**2) + wider.component_log_probs(there.where).logsumexp(
+                -1
+            )
 
         count, (best, second) = x.shape[1], _two_best(score)
         one = aligned(best)

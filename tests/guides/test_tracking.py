@@ -168,6 +168,22 @@ def test_of_two_places_the_better_one_is_found_though_the_grid_of_the_search_mis
     assert distances[int(training)] < 0.5
 
 
+@pytest.mark.parametrize(("trust", "neighbour"), [(0.5, 1), (0.01, 0)])
+def test_a_picture_that_is_not_trusted_does_not_lead_to_a_neighbour_it_fits_better(
+    trust: float, neighbour: int
+):
+    """One that has become darker, and beside it one with the looks that it had."""
+    programs = tracker(count=1)
+    programs.guide.propagation.trust = trust
+    where = torch.stack([place(*xy, programs) for xy in ((9.0, 12.0), (17.0, 12.0))])
+    what = torch.tensor([[0.6, 0.0], [1.0, 0.0]]).double()
+    with torch.no_grad():
+        image = programs.model.decoder(torch.ones(1, 2).double(), where.unsqueeze(0), what.unsqueeze(0))
+    found = proposal(programs, image, one_object(programs, place(9.0, 12.0, programs)))
+    off = programs.model.decoder.windows(found.loc[0, 0]) - programs.model.decoder.windows(where)
+    assert int((off[:, 2:].norm(dim=-1) * 23 / 2).argmin()) == neighbour
+
+
 @pytest.mark.parametrize("gone", [0, 1])
 def test_what_is_gone_does_not_take_the_place_of_its_like(gone: int):
     """Whichever of the two comes first: what the other explains is not searched."""
