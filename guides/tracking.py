@@ -86,6 +86,9 @@ SURE_WEIGHT, SURE_SCALE = 0.7, 0.05
 APART = 2
 """Places of the search are neighbours up to this distance: alignment leads to the same minimum."""
 
+COMPARED = 0.5
+"""Trust in the fit of a picture from which on it decides between the two best places of the search."""
+
 LEAST_SHARE = 0.5
 """An object is found where its picture takes away the squared error of so much of its energy."""
 
@@ -144,8 +147,9 @@ class TrackingPropagation(ActiveSet, nn.Module):
             goes while it is out of sight.
         far: how far what is not found there is searched for, likewise, in evaluation mode; 0 is not at all.
             In the short videos of training discovery finds it anew, and a search costs more than it teaches.
-        trust: factor of the gain where places are compared, in the search and after alignment: sums over a
-            coarse grid, looks that change, and other objects that are not placed yet say more than they know.
+        trust: factor of the gain in the search, in which sums over a coarse grid and other objects that are
+            not placed yet say more than they know. From `COMPARED` on two places are aligned in evaluation
+            mode, and the better one taken; below, where looks change, that leads to neighbours.
         steps: of alignment.
         where_floor: added to the standard deviations of places.
         presence_bias: initial logit of staying, of the network alone.
@@ -382,7 +386,7 @@ class TrackingPropagation(ActiveSet, nn.Module):
 
         count, (best, second) = x.shape[1], _two_best(score)
         one = aligned(best)
-        if self.training:
+        if self.training or self.trust < COMPARED:
             return one
         other = aligned(second)
         return _chosen(log_prob(other) > log_prob(one), other, one)
