@@ -24,6 +24,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from whatwhere import checks
 from whatwhere.checks import FieldError
 from whatwhere.examples.common.assessment import known_of, print_assessment
 from whatwhere.examples.common.program import (
@@ -386,28 +387,38 @@ class GenerateConfig(GenerateVideosConfig):
     output: Path = Path("generated/sqair")
     discover: bool = False
     """Whether new objects may appear after the given frames; in videos from the prior they always may."""
+    max_count: int | None = None
+    """Most objects in a frame of the given video, see `track`."""
     build: str | None = None
     """The function that the model was trained with, if it was one of your own."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.positive(self, "max_count")
+        if self.max_count is not None and self.video is None:
+            raise ValueError("`max_count` is for a given `video`; those from the prior have that of training")
 
 
 def generate(options: GenerateConfig) -> int:
     """Generate videos with a checkpoint."""
     device = select_device(options.device)
-    config, (model, guide) = restore(options.checkpoint, device, options.build)
+    config, programs = restore(options.checkpoint, device, options.build)
     torch.manual_seed(options.seed)
     if options.video is None:
+        model: Any = programs.model
         drawn = model.generate(options.count, options.frames)
         write_generated(options, [frame.canvas for frame in drawn])
         return 0
     if config.model != "sqair":
         raise UsageError("`--video` is for SQAIR: what AIR draws does not depend on the frames before")
+    whole = TrackConfig(options.checkpoint, options.video, resize=options.resize, max_count=options.max_count)
+    config, (model, guide) = programs_for(whole, config, programs)
     video, seen = frames_to_go_on_from(
         options, options.video, config.network.image_shape, device, config.data
     )
     with torch.no_grad():
         trace = poutine.trace(guide).get_trace(seen)
-    go_on: Any = model.generate
-    drawn = go_on(options.count, options.frames, trace, discover=options.discover)
+    drawn = model.generate(options.count, options.frames, trace, discover=options.discover)
     write_generated(options, [frame.canvas for frame in drawn], video)
     return 0
 

@@ -40,6 +40,7 @@ __all__ = [
     "choose_data",
     "chosen",
     "describe",
+    "is_set",
     "look_at",
     "print_look",
     "read_raw",
@@ -156,14 +157,19 @@ def with_choices(
     lines = []
     for setting, value, reason in choices:
         part, name = setting.split(".")
-        is_now = getattr(getattr(config, part), name)
-        if setting in config.keep or all(getattr(getattr(base, part), name) != is_now for base in presets):
-            lines.append(f"{setting}: {_plain(is_now)} (as it was set)")
+        if is_set(config, setting, presets):
+            lines.append(f"{setting}: {_plain(attrgetter(setting)(config))} (as it was set)")
             continue
         parts.setdefault(part, {})[name] = value
         lines.append(f"{setting}: {_plain(value)} ({reason})")
     changed = {part: replace(getattr(config, part), **values) for part, values in parts.items()}
     return replace(config, **changed), lines
+
+
+def is_set(config: RunSettings, setting: str, presets: Sequence[RunSettings]) -> bool:
+    """Whether somebody has set it, see `with_choices`."""
+    value = attrgetter(setting)
+    return setting in config.keep or all(value(base) != value(config) for base in presets)
 
 
 def _plain(value: Any) -> str:
@@ -188,7 +194,8 @@ def _evenly(first: int, stop: int, number: int) -> list[int]:
 def describe(look: Look) -> Iterator[str]:
     """What was seen, in a few lines."""
     found, (height, width) = look.statistics, look.clips.shape[-2:]
-    yield f"looked at {found.frames} frames of {height} x {width} pixels"
+    number, length = look.clips.shape[:2]
+    yield f"looked at {number} {'frames' if length == 1 else 'pairs of frames'} of {height} x {width} pixels"
     if math.isnan(found.brightness):
         return
     yield (
@@ -370,13 +377,16 @@ def chosen(
     return config, split
 
 
-def settings_of(found: ObjectStatistics, shape: float | None = None) -> Settings:
+def settings_of(
+    found: ObjectStatistics, shape: float | None = None, likelihood_scale: float | None = None
+) -> Settings:
     """What a model of such objects should be told.
 
     Args:
         found: of frames as they are trained on.
         shape: width over height of a typical object, where places tell how high objects are: the widest of
             one height are pairs.
+        likelihood_scale: standard deviation of the pixels, if it is given; it says what an object is worth.
 
     Raises:
         ValueError: if there are none.
@@ -398,14 +408,15 @@ def settings_of(found: ObjectStatistics, shape: float | None = None) -> Settings
     ratio = math.sqrt(found.energy.high / found.energy.low)  # an object that turns has other sides
     spread = min(0.3, max(0.1, 0.3 * math.log(ratio) / math.log(2)))
     glimpse = min(20, max(16, round(max(size))))
-    scale = math.sqrt(found.energy.median / (2 * _WORTH))
+    scale = likelihood_scale or math.sqrt(found.energy.median / (2 * _WORTH))
+    worth = found.energy.median / (2 * scale**2)
     return Settings(
         (round(size[0], 1), round(size[1], 1)),
         round(spread, 2),
         (round(least / _ONE, 2), round(_ONE, 2)),
         glimpse,
         float(f"{scale:.3g}"),
-        _PRICE * _WORTH,
+        round(_PRICE * worth, 1),
         found.most + 1,
         _search(found.shift, min(size) / glimpse),
         (
@@ -413,7 +424,7 @@ def settings_of(found: ObjectStatistics, shape: float | None = None) -> Settings
             f"sizes differ by a factor of {ratio:.1f}",
             "of that size: nearer to one object than to half of one, or to two",
             "about as many samples as pixels, from 16 to 20",
-            f"a typical object, of energy {found.energy.median:.1f}, is worth {_WORTH:.0f} nats",
+            f"a typical object, of energy {found.energy.median:.1f}, is worth {worth:.0f} nats",
             f"{_PRICE:.0%} of what an object is worth",
             f"at most {found.most} at once, and one more",
             f"95 % of the objects move up to {found.shift:.0f} pixels a frame; twice that are searched",

@@ -164,7 +164,6 @@ def open_as_trained(
     path: Path,
     image_shape: tuple[int, int, int] | None,
     number: int = 0,
-    stop: int | None = None,
 ) -> Frames:
     """A user's video as the training run had its own, with a ground of its own.
 
@@ -173,19 +172,18 @@ def open_as_trained(
         path: see `whatwhere.datasets.open_frames`.
         image_shape: channels, height and width that frames get, whatever they had in training.
         number: which of several videos.
-        stop: the frame to stop before.
 
     Raises:
         DataError: if it cannot be read.
     """
     data = data or RecordedConfig()
     if image_shape is None and not data.changes:
-        return open_frames(path, video=number, stop=stop)
+        return open_frames(path, video=number)
     recipe, channels = data.frame_recipe(), None
     if image_shape is not None:
         channels = image_shape[0]
         recipe = replace(recipe, resize=image_shape[1:], scale=None, grey=channels == 1)
-    return open_fitted(path, recipe, video=number, channels=channels, stop=stop)
+    return open_fitted(path, recipe, video=number, channels=channels)
 
 
 def window_split(data: RecordedConfig, source: str, test_source: str | None, frames: int) -> WindowSplit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,6 +52,7 @@ GENERATED = ("glyphs", "mnist", "spmot", *BALLS)
 """Names of generated videos."""
 
 _FOR_MEAN = 32
+_FOR_GROUND = 5  # frames, below which what moves leaves too much of itself in their median
 _OTHER_GROUND = 25.0  # of 255 grey values, between the grounds of two cameras
 
 VideoSource = GeneratedVideos | VideoData | VideoStore | VideoWindows
@@ -384,7 +386,6 @@ def user_frames(
     image_shape: tuple[int, int, int] | None,
     resize: bool,
     number: int = 0,
-    stop: int | None = None,
     data: RecordedConfig | None = None,
 ) -> Frames:
     """One of a user's videos, read as it goes, prepared as those of training, and fitted to the model.
@@ -394,16 +395,24 @@ def user_frames(
         image_shape: channels, height and width that the model was trained on.
         resize: whether frames are fitted to it.
         number: which of several videos.
-        stop: the frame to stop before.
         data: of the training run.
 
     Raises:
         DataError: if it cannot be read, or has another shape.
     """
     assert image_shape is not None  # a trained model has one
-    frames = open_as_trained(data, path, image_shape if resize else None, number, stop)
+    frames = open_as_trained(data, path, image_shape if resize else None, number)
     hint = "; give `--resize` to fit them"
     require_shape(str(path), (frames.channels, *frames.size), image_shape, hint=hint)
+    if data is not None and data.prepare.background in ("median", "running", "first"):
+        count = frames.count()
+        if count < _FOR_GROUND:
+            warnings.warn(
+                f"`{path}` has {count} frame{'s' * (count != 1)}, of which the ground is made that objects "
+                "stand out from: what hardly moves in them is a part of it. Give more frames of the same "
+                "scene, or train with a picture of the empty one, `--data.prepare.background FILE`",
+                stacklevel=2,
+            )
     return frames
 
 
@@ -447,7 +456,7 @@ def frames_to_go_on_from(
     data: RecordedConfig | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The user's video `(T, C, H, W)`, and its given frames, once for each of the videos to be generated."""
-    frames = user_frames(path, image_shape, options.resize, stop=options.frames, data=data)
+    frames = user_frames(path, image_shape, options.resize, data=data)
     video = torch.from_numpy(next(frames.blocks(options.frames))).float() / 255
     if len(video) < options.given:
         raise DataError(f"`{path}` has {len(video)} frames, fewer than `--given` {options.given}")

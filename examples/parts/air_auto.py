@@ -17,7 +17,10 @@ def chosen(config: AIRConfig, speak: bool) -> tuple[AIRConfig, Split]:
 
 def _fitted(config: AIRConfig, split: Split) -> tuple[AIRConfig, list[str]]:
     """The settings of network and prior for objects such as are in the training images."""
-    choice = look.settings_of(look.look_at(split.train).statistics)
+    presets = (AIRConfig(), *PRESETS.values())
+    own = look.is_set(config, "prior.likelihood_scale", presets)
+    likelihood_scale = config.prior.likelihood_scale if own else None
+    choice = look.settings_of(look.look_at(split.train).statistics, likelihood_scale=likelihood_scale)
     height, width = split.train.shape[-2:]
     inverse = min(height / choice.object_size[0], width / choice.object_size[1])
     size, spread, _, glimpse, scale, price, slots, *_ = choice.reasons
@@ -33,4 +36,4 @@ def _fitted(config: AIRConfig, split: Split) -> tuple[AIRConfig, list[str]]:
         Choice("prior.final_count_ratio", None, "throughout"),
         Choice("network.max_count", choice.slots, slots),
     ]
-    return look.with_choices(config, choices, (AIRConfig(), *PRESETS.values()))
+    return look.with_choices(config, choices, presets)

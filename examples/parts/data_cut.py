@@ -142,8 +142,8 @@ def look(arguments: argparse.Namespace) -> int:
     found = Look(seen, object_statistics(seen))
     for line in describe(found):
         print(line)
-    for line in warnings_of(found):
-        print(f"warning: {line}")
+    for line in warnings_of(found):  # which are of training
+        print(f"warning: {line.replace('--data.prepare.', '--').replace('--data.scale', '--scale')}")
     for line in reasons:
         print(f"suggested: {line}")
     if found.statistics.most:
@@ -152,13 +152,31 @@ def look(arguments: argparse.Namespace) -> int:
             if value is not None:  # of what there is nothing to tell in images that stand alone
                 print(f"suggested: {name} {value} ({reason})")
         program = "air train" if arguments.images else "sqair train --preset video"
-        command = f"whatwhere-{program} --data.source {shlex.quote(arguments.source)} --auto"
-        print(f"to train with all of that: {command}")
+        words = ["--data.source", arguments.source, "--auto", *_of_training(_config(arguments))]
+        print(f"to train with all of that: whatwhere-{program} {shlex.join(words)}")
     if arguments.output:
         before = raw.seen(replace(recipe, prepare=Preparation()))
         _draw(arguments.output, before[:, 0], seen[:, 0])
         print(f"picture: {arguments.output} (frames, below each what a model sees, and what was found)")
     return 0
+
+
+def _of_training(config: RecordedConfig) -> list[str]:
+    """The options of a training run that say the same about frames."""
+    words = []
+    for setting in ("every", "resize", "scale", "grey", "bits"):
+        value = getattr(config, setting)
+        if value is True:
+            words.append(f"--data.{setting}")
+        elif value != getattr(RecordedConfig(), setting):
+            values = value if isinstance(value, tuple) else (value,)
+            words += [f"--data.{setting}", *map(str, values)]
+    prepare = config.prepare
+    if prepare.background != "none":
+        words += ["--data.prepare.background", prepare.background]
+    if prepare.polarity != "bright":
+        words += ["--data.prepare.polarity", prepare.polarity]
+    return [*words, "--data.prepare.normalise"] if prepare.normalise else words
 
 
 def _draw(path: str, before: torch.Tensor, seen: torch.Tensor) -> None:

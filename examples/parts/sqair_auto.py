@@ -83,7 +83,10 @@ def _fitted(config: SQAIRConfig, split: Split) -> tuple[SQAIRConfig, list[str]]:
         seen = perspective_of(frames)
         if seen is not None or config.network.perspective is not None:
             shape = object_statistics(frames).shape.median
-    choice = look.settings_of(look.look_at(split.train).statistics, shape)
+    presets = (SQAIRConfig(), *PRESETS.values())
+    own = look.is_set(config, "prior.likelihood_scale", presets)
+    likelihood_scale = config.prior.likelihood_scale if own else None
+    choice = look.settings_of(look.look_at(split.train).statistics, shape, likelihood_scale)
     size, spread, limits, glimpse, scale, price, slots, search = choice.reasons
     size_limits = choice.size_limits
     widest = None
@@ -108,7 +111,6 @@ def _fitted(config: SQAIRConfig, split: Split) -> tuple[SQAIRConfig, list[str]]:
             "is a pair"
         )
         choices.append(Choice("network.widest", widest, shapes))
-    presets = (SQAIRConfig(), *PRESETS.values())
     config, lines = look.with_choices(config, choices, presets)
     if seen is None:
         return config, lines

@@ -127,6 +127,44 @@ def test_sqair_learns_from_the_file_and_finds_in_the_users_pixels(
     assert "was trained with other data" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("ignore:.*not what the model knows")  # after a step
+def test_a_model_of_parts_of_frames_goes_on_from_whole_ones(
+    street: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The given frames are seen whole, before the ground of the whole video."""
+    options = [
+        *("--preset=video", "--network.hidden=8", "--network.narrow=8", "--network.max-count=2"),
+        *("--warm-start.frames.share=0", "--training.minutes=none", "--training.steps=1", "--batch-size=2"),
+        *("--data.prepare.background=median", "--data.prepare.polarity=dark", "--monitor-videos=2"),
+        *("--data.source", str(street), "--data.crop", "24", "24", "--output", str(tmp_path / "run")),
+    ]
+    assert sqair.main(["train", *options]) == 0
+    seen: list[torch.Tensor] = []
+    monkeypatch.setattr(sqair, "write_generated", lambda options, drawn, video: seen.extend((video, *drawn)))
+    command = ["generate", "--checkpoint", str(tmp_path / "run" / "checkpoint.pt"), "--given=2", "--frames=3"]
+    assert sqair.main([*command, "--video", str(street), "--count=2", "--max-count=4"]) == 0
+    video, *drawn = seen
+    assert video.shape == (3, 1, SIDE, SIDE)
+    assert [canvas.shape for canvas in drawn] == [(2, 1, SIDE, SIDE)] * 3
+    for t, frame in enumerate(video):
+        for left, top in (place(t, k) for k in range(2)):
+            assert (frame[0, top : top + OBJECT, left : left + OBJECT] > 0.2).all()
+    assert sqair.main([*command, "--max-count=4"]) == 2
+    assert "`max_count` is for a given `video`" in capsys.readouterr().err
+
+
+def test_few_frames_make_no_ground(tmp_path: Path) -> None:
+    (tmp_path / "few").mkdir()
+    for t in range(4):
+        Image.new("L", (12, 12), 20 * t).save(tmp_path / "few" / f"{t}.png")
+    data = RecordedConfig(prepare=Preparation("median"))
+    with pytest.warns(UserWarning, match="has 4 frames, of which the ground is made"):
+        user_frames(tmp_path / "few", (1, 12, 12), False, data=data)
+    user_frames(tmp_path / "few", (1, 12, 12), False, data=RecordedConfig(prepare=Preparation("local")))
+    Image.new("L", (12, 12)).save(tmp_path / "few" / "4.png")
+    user_frames(tmp_path / "few", (1, 12, 12), False, data=data)
+
+
 def test_auto_fits_a_model_to_the_objects_of_a_video(
     street: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -281,6 +319,15 @@ def test_air_takes_frames_of_a_video(street: Path) -> None:
 def test_whatwhere_data_looks_cuts_and_imports(
     street: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    frames = ["--scale", "0.5", "--background", "local", "--polarity", "dark", "--normalise"]
+    assert data.main(["look", str(street), *frames, "--every", "2"]) == 0
+    wanted = (
+        f"--data.source {street} --auto --data.every 2 --data.scale 0.5 --data.prepare.background local "
+        "--data.prepare.polarity dark --data.prepare.normalise"
+    )
+    said = capsys.readouterr().out
+    assert wanted in said
+    assert "(`--scale` above 1 helps a little)" in said  # an option of this program
     assert data.main(["look", str(street), "--output", str(tmp_path / "look.png")]) == 0
     said = capsys.readouterr().out
     assert "suggested: data.prepare: background median, polarity dark" in said

@@ -123,6 +123,13 @@ def test_settings_follow_from_sizes_and_energy() -> None:
     assert choice.search == 8  # they stand still
 
 
+def test_what_an_object_is_worth_follows_from_a_given_deviation_of_pixels() -> None:
+    """80 / (2 x 0.1^2) = 4000 nats, of which it costs 9 %."""
+    choice = settings_of(look_at(data_of()).statistics, likelihood_scale=0.1)
+    assert (choice.likelihood_scale, choice.price) == (0.1, pytest.approx(360))
+    assert "worth 4000 nats" in choice.reasons[4]
+
+
 def test_objects_are_searched_for_twice_as_far_as_they_move() -> None:
     moving = data_of().video.copy()
     moving[:, 1] = np.roll(moving[:, 1], 6, axis=-1)
