@@ -78,6 +78,7 @@ from whatwhere.models import GlimpseClouds
 from whatwhere.models.components.inflated_resnet import inflated
 
 _THINGS = 20  # digits, marked or not
+_LINES = 10  # in which a stage before the main one says how far it is
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,16 @@ class Training:
         assert isinstance(videos, RelayClips)
         batches = training_things(videos, options.batch_size, self._seed(name), self.process)
         parts = (self.model.read, objective.readout)
-        return self._trainer(name, options, objective, batches, parts, {"readout": objective.readout})
+        held_out = self.data.test
+        assert isinstance(held_out, RelayClips)
+        count, alone = min(self.config.monitor_videos, len(held_out)), Process(self.process.device)
+        things = training_things(held_out, count, 0, alone)
+
+        def evaluate(step: int) -> dict[str, float]:
+            return {"accuracy": float(objective(*things(0))[1].accuracy)}
+
+        modules: dict[str, nn.Module] = {"model": self.model, "readout": objective.readout}
+        return self._trainer(name, options, objective, batches, parts, evaluate, modules)
 
     def glance(self, name: str, options: StageConfig) -> Trainer:
         """The maps learn by the global path and by joints."""
@@ -117,7 +127,11 @@ class Training:
         objective = GlanceObjective(model, options.pose)
         batches = self._clips(options.batch_size, self._seed(name))
         parts = [model.features, model.context, model.overview, *([model.pose] if model.pose else [])]
-        return self._trainer(name, options, objective, batches, parts)
+
+        def evaluate(step: int) -> dict[str, float]:
+            return {"overview_accuracy": self._watched(glimpses=False).overview_accuracy}
+
+        return self._trainer(name, options, objective, batches, parts, evaluate)
 
     def main(self) -> Trainer:
         """Workers learn, or the global path alone."""
@@ -130,20 +144,20 @@ class Training:
         if config.frozen:
             model.freeze_sight()
         parameters = [parameter for parameter in objective.parameters() if parameter.requires_grad]
-        steps = config.training.steps
+        training = self._begin("training", config.training.steps, config.batch_size)
 
         def evaluate(step: int) -> dict[str, float]:
-            report = self.measured(config.monitor_videos, samples=1)
+            report = self._watched(config.objective == "clouds")
             return {"accuracy": report.accuracy, "overview_accuracy": report.overview_accuracy}
 
         return Trainer(
             objective,
             make_optimizer("adam", parameters, config.learning_rate),
             self._clips(config.batch_size, config.training.seed),
-            config.training,
+            training,
             folder=config.output,
             configuration=config,
-            schedule=Cosine(steps) if config.fall else Constant(1.0),
+            schedule=Cosine(training.steps) if config.fall else Constant(1.0),
             evaluate=evaluate,
             modules={"model": model},
             process=self.process,
@@ -152,16 +166,10 @@ class Training:
             accept_changed_data=config.accept_changed_data,
         )
 
-    def measured(self, count: int | None = None, samples: int | None = None) -> ActionReport:
-        """The held-out videos."""
-        return measure(
-            self.model,
-            self.data.test,
-            self.process.device,
-            samples or self.config.samples,
-            self.config.objective == "clouds",
-            count,
-        )
+    def _watched(self, glimpses: bool) -> ActionReport:
+        """The held-out videos that are looked at during training."""
+        count = self.config.monitor_videos
+        return measure(self.model, self.data.test, self.process.device, 1, glimpses, count)
 
     def report(self) -> None:
         """Evaluate on held-out videos."""
@@ -177,6 +185,17 @@ class Training:
             floor=held_out_floor(config.data),
         )
 
+    def _begin(self, name: str, steps: int, batch_size: int, **others: Any) -> TrainingConfig:
+        """Say that a stage begins; how it is trained: its share of the minutes is that of the videos seen."""
+        config = self.config
+        before = sum(stage.steps * stage.batch_size for stage in (config.reading, config.glance))
+        share = steps * batch_size / (before + config.training.steps * config.batch_size)
+        training = replace(config.training.part(share), steps=steps, **others)
+        if self.process.is_main:
+            long = f"{steps} steps" if training.minutes is None else f"{round(training.minutes, 2):g} min"
+            print(f"{name}: {long}", flush=True)
+        return training
+
     def _seed(self, name: str) -> int:
         return hash_seed(self.config.training.seed, name)
 
@@ -190,15 +209,12 @@ class Training:
         objective: nn.Module,
         batches: Callable[[int], tuple[Any, ...]],
         parts: Sequence[nn.Module],
-        others: dict[str, nn.Module] | None = None,
+        evaluate: Callable[[int], dict[str, float]],
+        modules: dict[str, nn.Module] | None = None,
     ) -> Trainer:
-        training: TrainingConfig = replace(
-            self.config.training,
-            steps=options.steps,
-            seed=self._seed(name),
-            evaluate_every=None,
-            minutes=None,
-        )
+        steps, seed = options.steps, self._seed(name)
+        every = max(1, steps // _LINES)
+        training = self._begin(name, steps, options.batch_size, seed=seed, evaluate_every=every)
         parameters = [parameter for part in parts for parameter in part.parameters()]
         return Trainer(
             objective,
@@ -207,8 +223,9 @@ class Training:
             training,
             folder=self.config.output / "stages" / name,
             configuration=self.config,
-            schedule=Cosine(options.steps),
-            modules={"model": self.model, **(others or {})},
+            schedule=Cosine(steps),
+            evaluate=evaluate,
+            modules=modules or {"model": self.model},
             process=self.process,
             find_unused_parameters=True,
             data=self.data.records(self.config.data.source),
@@ -255,8 +272,10 @@ def train(config: GlimpseCloudsConfig, process: Process) -> int:
     set_threads(config.threads)
     keep_freed_memory()
     run = prepare(config, process)
+    announce = partial(print, flush=True) if process.is_main else lambda line: None
+    announce(run.data.summary)
     if stages := run.stages():
-        result = run_stages(stages, config.resume, print if process.is_main else lambda line: None)
+        result = run_stages(stages, config.resume, announce)
         if result.reason != "completed":
             return result.exit_code
     return train_to_end(run.main(), config.resume, process, run.report)

@@ -60,14 +60,14 @@ class ClassFolders:
         parts = _parts(root)
         classes = [sorted(_folders(part)) for part in parts]
         if len(classes[0]) < 2 or classes[0] != classes[-1]:
-            found = " and ".join(
-                f"{part.name}: {', '.join(each)}" for part, each in zip(parts, classes, strict=True)
-            )
+            found = " and ".join(map(_found, parts, classes))
             raise DataError(
                 f"{folder}: expected a folder for each of several classes, with videos in it, got {found}."
             )
         self.classes = tuple(classes[0])
         """Their names."""
+        self.test_folder = parts[1].name if len(parts) == 2 else None
+        """Name of the folder of what is held out; None where it is a share of each class."""
         self.shape = (channels, *size)
         self._paths: list[Path] = []
         labels, held_out = [], []
@@ -136,6 +136,14 @@ def _parts(root: Path) -> list[Path]:
     folders = {path.name.lower(): path for path in _folders(root).values()}
     tests = [folders[name] for name in _TEST if name in folders]
     return [folders[_TRAIN], tests[0]] if _TRAIN in folders and tests else [root]
+
+
+def _found(part: Path, classes: list[str]) -> str:
+    """The folders in one, in words."""
+    if classes:
+        return f"{part.name}: {', '.join(classes)}"
+    count = sum(path.name[0] != "." for path in part.iterdir())
+    return f"{part.name}, which holds {count} file{'s' * (count != 1)} and no folders"
 
 
 def _folders(root: Path) -> dict[str, Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -41,6 +42,7 @@ SOURCES = ("relay", "folders", "weizmann", "ntu", "nucla")
 
 _PEOPLE = 2  # of NTU
 _MARKED = 10  # added to the class of a digit
+_NAMED = 10  # classes, of many
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ class ActionDataConfig:
     """Greatest factor by which they are faster or slower."""
 
     def __post_init__(self) -> None:
+        given = self.source
         settle_sources(self, SOURCES)
         checks.positive(self, "frames", "image_size", "train_videos", "test_videos", "size", "stretch")
         checks.positive(self, "resize")
@@ -102,9 +105,10 @@ class ActionDataConfig:
         checks.seed(self, "seed")
         name, _, folder = self.source.partition(":")
         if name not in SOURCES or bool(folder) != (name != "relay"):
-            raise checks.FieldError(
-                "source", f"must be relay, {', '.join(f'{each}:FOLDER' for each in SOURCES[1:])}", self.source
-            )
+            kind = name if name in SOURCES else "folders"
+            hint = f" (did you mean {kind}:{given}?)" if Path(self.source).is_dir() else ""
+            expected = ", ".join(["relay", *(f"{each}:FOLDER" for each in SOURCES[1:])])
+            raise checks.FieldError("source", f"must be {expected}{hint}", given)
         if name == "relay":
             self.recipe  # noqa: B018  # its constructor checks what both have
 
@@ -218,6 +222,17 @@ class ActionSplit(NamedTuple):
     """Of the classes."""
     joints: tuple[int, int] | None
     """People, and joints of each; None where none are known."""
+    held_out: str
+    """Which videos are for testing, in words."""
+
+    @property
+    def summary(self) -> str:
+        """What was found, in two lines."""
+        more = f" and {len(self.names) - _NAMED} more" if len(self.names) > _NAMED else ""
+        return (
+            f"{len(self.names)} classes: {', '.join(self.names[:_NAMED])}{more}\n"
+            f"{len(self.train)} videos to train on, {len(self.test)} held out: {self.held_out}"
+        )
 
     def records(self, source: str) -> dict[str, DataRecord]:
         """What is compared when a run is resumed."""
@@ -245,12 +260,16 @@ def _load_relay(config: ActionDataConfig, folder: str) -> ActionSplit:
         for split, size in parts
     )
     names = ("other", "same") if config.task == "same" else tuple(map(str, range(config.recipe.classes)))
-    return ActionSplit(train, test, names, (1, 1))
+    return ActionSplit(train, test, names, (1, 1), "of other digits")
 
 
 def _load_folders(config: ActionDataConfig, folder: str) -> ActionSplit:
     source = ClassFolders(folder, config.resize, share=config.share)
-    return _people(config, source, source.split(), source.classes, None, None)
+    share = "fifth" if config.share == 0.2 else f"{config.share:.0%}"
+    held_out = f"the last {share} of each class, in the order of names"
+    if source.test_folder is not None:
+        held_out = f"those in `{source.test_folder}`"
+    return _people(config, source, source.split(), source.classes, None, None, held_out)
 
 
 def _load_weizmann(config: ActionDataConfig, folder: str) -> ActionSplit:
@@ -258,7 +277,8 @@ def _load_weizmann(config: ActionDataConfig, folder: str) -> ActionSplit:
     source = SilhouetteActions(data)
     assert data.groups is not None
     rows = _held_out(data.groups, config.fold)
-    return _people(config, source, rows, WEIZMANN_ACTIONS, (1, len(SILHOUETTE_ENDS)), None)
+    joints = (1, len(SILHOUETTE_ENDS))
+    return _people(config, source, rows, WEIZMANN_ACTIONS, joints, None, f"person {config.fold}")
 
 
 def _load_ntu(config: ActionDataConfig, folder: str) -> ActionSplit:
@@ -267,14 +287,14 @@ def _load_ntu(config: ActionDataConfig, folder: str) -> ActionSplit:
     if not all(map(len, rows)):
         raise DataError(f"{folder}: all videos are on one side of the protocol {config.protocol}")
     names = tuple(f"A{number + 1:03}" for number in range(max(60, int(source.labels.max()) + 1)))
-    return _people(config, source, rows, names, (_PEOPLE, NTU_JOINTS), config.size)
+    return _people(config, source, rows, names, (_PEOPLE, NTU_JOINTS), config.size, config.protocol)
 
 
 def _load_nucla(config: ActionDataConfig, folder: str) -> ActionSplit:
     source = NUCLAActions(folder)
     rows = _held_out(np.array([clip.view for clip in source.clips]), config.fold)
     names = tuple(f"a{number:02}" for number in NUCLA_ACTIONS)
-    return _people(config, source, rows, names, (1, NUCLA_JOINTS), config.size)
+    return _people(config, source, rows, names, (1, NUCLA_JOINTS), config.size, f"camera {config.fold}")
 
 
 _LOADERS: dict[str, Callable[[ActionDataConfig, str], ActionSplit]] = {
@@ -300,13 +320,14 @@ def _people(
     names: tuple[str, ...],
     joints: tuple[int, int] | None,
     side: int | None,
+    held_out: str,
 ) -> ActionSplit:
     size = None if side is None else (side, side)
     common: Any = {"frames": config.frames, "size": size, "stretch": config.stretch, "drop": config.drop}
     varied: Any = {name: getattr(config, name) for name in ("shift", "mirror", "zoom", "speed")}
     train = ActionClips(source, **common, **varied)
     test = ActionClips(source, **common)
-    return ActionSplit(PeopleClips(train, rows[0]), PeopleClips(test, rows[1]), names, joints)
+    return ActionSplit(PeopleClips(train, rows[0]), PeopleClips(test, rows[1]), names, joints, held_out)
 
 
 def training_clips(

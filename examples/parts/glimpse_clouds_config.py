@@ -140,6 +140,7 @@ class GlimpseCloudsConfig(RunConfig):
         "data.fold",
         "network.workers",
         "training.steps",
+        "training.minutes",
         "training.seed",
         "device",
     )
@@ -173,7 +174,7 @@ class GlimpseCloudsConfig(RunConfig):
     loss: LossConfig = LossConfig()
     """The objective of the main stage."""
     training: TrainingConfig = TrainingConfig(steps=3_000, evaluate_every=250, clip_norm=1.0)
-    """The main stage."""
+    """The main stage; `minutes` are of all stages, in proportion to the videos in their steps."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -268,7 +269,7 @@ _WEIZMANN = GlimpseCloudsConfig(
     ),
     # As published, diversity is most of a gradient that is clipped, and the class is hardly learned.
     loss=LossConfig(diversity=0.1, overview=1.0),
-    training=TrainingConfig(steps=800, clip_norm=1.0),
+    training=TrainingConfig(steps=800, evaluate_every=80, clip_norm=1.0),
 )
 
 PRESETS: dict[str, Any] = {
@@ -295,6 +296,6 @@ PRESETS: dict[str, Any] = {
         output=Path("runs/glimpse-clouds-nucla"),
         glance=replace(_NTU.glance, steps=1_000),
         data=replace(_NTU.data, source="nucla:multiview_action", fold=3),
-        training=replace(_NTU.training, steps=310, evaluate_every=100),
+        training=replace(_NTU.training, steps=310, evaluate_every=30),
     ),
 }

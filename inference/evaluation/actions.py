@@ -75,7 +75,7 @@ class ActionReport(NamedTuple):
         known = [(each.distance, each.videos) for each in reports if each.distance is not None]
         count = sum(videos for _, videos in known)
         mean = sum(distance * videos for distance, videos in known) / count if count else None
-        return cls(*tables, mean)
+        return cls(tables[0], tables[1], tables[2], mean)
 
     def numbers(self) -> dict[str, Any]:
         """For a JSON file."""
@@ -130,4 +130,4 @@ def evaluate_actions(
             table.index_put_((labels, answers), torch.ones_like(labels), accumulate=True)
     if not counts.any():
         raise ValueError("`batches` must have at least one video, got none.")
-    return ActionReport(*counts, total / looks if looks else None)
+    return ActionReport(counts[0], counts[1], counts[2], total / looks if looks else None)

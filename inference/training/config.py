@@ -309,6 +309,7 @@ def make_parser(
     presets: Mapping[str, Any] | None = None,
     prog: str | None = None,
     description: str | None = None,
+    preset: str | None = None,
 ) -> argparse.ArgumentParser:
     """Make the parser that `parse_config` uses, to print its help or to list its options.
 
@@ -317,12 +318,13 @@ def make_parser(
         presets: complete configurations by name, offered as `--preset NAME`.
         prog: the program's name in messages.
         description: the text above the options; the first paragraph of the docstring of `cls` by default.
+        preset: name of the one whose values the help has as defaults.
 
     Raises:
         TypeError: a field's type has no form on the command line.
     """
     text = description or (inspect.getdoc(cls) or "").partition("\n\n")[0]
-    leaves = list(_leaves(cls))
+    leaves = list(_leaves(cls, (presets or {}).get(preset or "", _MISSING)))
     needed = [
         f"{leaf.name.upper()} " if leaf.positional else f"{leaf.option} {_metavar(leaf.annotation)} "
         for leaf in leaves
@@ -398,8 +400,11 @@ def parse_config(
     Raises:
         TypeError: a field's type has no form on the command line.
     """
-    parser = make_parser(cls, presets, prog, description)
-    given = vars(parser.parse_args(sys.argv[1:] if argv is None else argv))
+    argv = sys.argv[1:] if argv is None else argv
+    first = _Parser(prog=prog, add_help=False, allow_abbrev=False)  # `--help` may stand before it
+    first.add_argument("--preset")
+    parser = make_parser(cls, presets, prog, description, first.parse_known_args(argv)[0].preset)
+    given = vars(parser.parse_args(argv))
     preset = (presets or {}).get(given.get("preset") or "", _MISSING)
     values: dict[tuple[str, ...], Any] = {}
     for leaf in _leaves(cls, preset):

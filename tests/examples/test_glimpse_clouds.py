@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +13,9 @@ from PIL import Image
 
 from whatwhere.examples import glimpse_clouds
 from whatwhere.examples.glimpse_clouds import chosen_frames
-from whatwhere.examples.parts.action_data import ActionDataConfig, load_actions, training_things
+from whatwhere.examples.parts.action_data import ActionDataConfig, ActionSplit, load_actions, training_things
 from whatwhere.examples.parts.glimpse_clouds_config import PRESETS, GlimpseCloudsConfig, NetworkConfig, build
-from whatwhere.inference.training import Process, load_checkpoint
+from whatwhere.inference.training import Process, load_checkpoint, parse_config
 from whatwhere.models.components import PlacesContext, UnboundedPlaces
 
 TINY = [
@@ -60,6 +61,63 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(trained: Path, tmp_path: Pat
     whole, parts = (load_checkpoint(each / "checkpoint.pt").modules for each in (trained, tmp_path))
     for name, value in whole["model"].items():
         assert torch.equal(value, parts["model"][name]), name
+
+
+MINUTES = [*TINY, "--reading.steps", "1", "--glance.batch-size", "4", "--training.steps", "1"]
+
+
+def test_stages_share_the_minutes_by_the_videos_in_their_steps(tmp_path: Path):
+    argv = [*MINUTES[1:], "--training.minutes", "12", "--output", str(tmp_path)]
+    config = parse_config(GlimpseCloudsConfig, argv, presets=PRESETS)
+    training = glimpse_clouds.prepare(config, Process(torch.device("cpu")))
+    trainers = [*(stage.make() for stage in training.stages()), training.main()]
+    assert [(trainer.config.minutes, trainer.config.steps) for trainer in trainers] == [
+        (pytest.approx(2), 1),  # 1 step of 2 videos
+        (pytest.approx(8), 2),  # of 4
+        (pytest.approx(2), 1),
+    ]
+
+
+def test_a_run_of_minutes_goes_on_where_it_was_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    arguments = [*MINUTES, "--training.minutes", "0.06", "--output", str(tmp_path)]
+    assert run(*arguments, "--training.max-minutes", "1e-9") == 0
+    stopped = capsys.readouterr().out
+    assert "reading: out of time after step 1;" in stopped
+    assert "glance" not in stopped
+    assert run(*arguments, "--resume") == 0
+    lines = capsys.readouterr().out.splitlines()
+    begun = [line for line in lines if line.endswith(" min")]
+    assert begun == ["reading: 0.01 min", "glance: 0.04 min", "training: 0.01 min"]
+    shares = {"stages/reading": 0.6, "stages/glance": 2.4, ".": 0.6}
+    for folder, seconds in shares.items():
+        taken = load_checkpoint(tmp_path / folder / "checkpoint.pt").progress["seconds"]
+        assert isinstance(taken, float)
+        assert taken >= seconds
+    assert run(*arguments, "--resume") == 0
+    again = capsys.readouterr().out.splitlines()
+    ends = [[line for line in each if "completed after" in line] for each in (lines, again)]
+    assert len(ends[0]) == 3
+    assert ends[0] == ends[1]
+
+
+def test_each_stage_says_how_far_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert run(*TINY, "--glance.steps", "30", "--output", str(tmp_path)) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("2 classes: other, same\n400000 videos to train on, 6 held out: of other digits\n")
+    _, *stages = re.split(r"^(?:reading: 2|glance: 30|training: 2) steps$", text, flags=re.M)
+    said = [[int(step) for step in re.findall(r"^step (\d+),", stage, re.M)] for stage in stages]
+    assert said == [[1, 2], list(range(3, 31, 3)), [2]]
+
+
+def test_classes_are_told_in_short(tmp_path: Path):
+    videos: Any = range(3)
+    names = tuple(f"a{number}" for number in range(12))
+    split = ActionSplit(videos, videos, names, None, "person 2")
+    assert split.summary.splitlines() == [
+        "12 classes: a0, a1, a2, a3, a4, a5, a6, a7, a8, a9 and 2 more",
+        "3 videos to train on, 3 held out: person 2",
+    ]
+    assert "a9\n" in split._replace(names=names[:10]).summary
 
 
 def test_evaluation_gives_the_same_numbers(trained: Path, tmp_path: Path):
@@ -159,6 +217,13 @@ def test_own_videos_in_a_folder_for_each_class(tmp_path: Path, capsys: pytest.Ca
     options += ["--data.resize", "24", "32", "--data.shift", "0", "--data.speed", "1.1"]
     options += ["--glance.steps", "2", "--training.steps", "2", "--network.channels", "4", "4"]
     assert run("train", *options) == 0
+    assert capsys.readouterr().out.splitlines()[:3] == [
+        "2 classes: darker, lighter",
+        "4 videos to train on, 2 held out: the last fifth of each class, in the order of names",
+        "glance: 2 steps",
+    ]
+    half = ActionDataConfig(source=options[3], share=0.5)
+    assert load_actions(half).held_out == "the last 50% of each class, in the order of names"
     metrics = json.loads((out / "metrics.json").read_text())
     assert (metrics["videos"], metrics["classes"]) == (2, ["darker", "lighter"])
     assert metrics["glimpse_to_joint"] is None
@@ -210,6 +275,20 @@ def test_mistakes_are_told_in_one_line(
     assert told in captured
     assert len(captured.strip().splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("given", "meant"), [("d/classes", "folders:d/classes"), ("ntu", "ntu:ntu")])
+def test_a_folder_without_what_it_is_of(
+    given: str,
+    meant: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    (tmp_path / given).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert run("train", "--data.source", given) == 2
+    assert f"nucla:FOLDER (did you mean {meant}?), got '{given}'" in capsys.readouterr().err
 
 
 def test_cross_validation_needs_folds(capsys: pytest.CaptureFixture[str]):

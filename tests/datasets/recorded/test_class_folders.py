@@ -41,6 +41,7 @@ def test_videos_of_each_class_and_the_last_ones_are_held_out(folder: Path):
     assert source.labels.tolist() == [0, 0, 1, 1, 1, 1, 1]
     assert source.lengths.tolist() == [3, 2, 2, 3, 4, 5, 12]
     train, test = source.split()
+    assert source.test_folder is None
     assert train.tolist() == [0, 2, 3, 4, 5]
     assert test.tolist() == [1, 6]
     assert ClassFolders(folder, (4, 6), share=0.5).split()[1].tolist() == [1, 5, 6]
@@ -64,6 +65,7 @@ def test_folders_for_training_and_testing(tmp_path: Path, names: tuple[str, str]
     for path in (train / "a/1.gif", train / "b/1.gif", test / "a/2.gif", test / "b/0.gif", test / "b/1.gif"):
         animation(path, 0, 50)
     source = ClassFolders(tmp_path)
+    assert source.test_folder == names[1]
     assert source.names.tolist() == [
         f"{place}/{name}"
         for place, name in zip(
@@ -87,6 +89,8 @@ def test_what_is_missing_is_named(tmp_path: Path):
     animation(tmp_path / "only" / "2.gif", 0, 50)
     with pytest.raises(DataError, match=r"several classes.*got .*: only\."):
         ClassFolders(tmp_path)
+    with pytest.raises(DataError, match=r"got only, which holds 2 files and no folders\.$"):
+        ClassFolders(tmp_path / "only")
     animation(tmp_path / "single" / "1.gif", 0, 50)
     with pytest.raises(DataError, match="`single` must have videos to train on and to test on"):
         ClassFolders(tmp_path)

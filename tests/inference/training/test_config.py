@@ -159,6 +159,20 @@ def test_help_has_the_docstring_of_every_field_and_its_default():
     assert "--loop.folder PATH Where. (default: runs)" in text
 
 
+@pytest.mark.parametrize("argv", ["--help --preset small", "--preset=small -h", "--preset small --rate x -h"])
+def test_help_has_the_values_of_the_preset_as_defaults(argv, capsys):
+    presets = {"small": Config(7, rate=0.5, loop=LongLoop(steps=5)), "large": Config(8)}
+    with pytest.raises(SystemExit) as ended:
+        parse_config(Config, argv.split(), presets=presets, prog="air")
+    assert ended.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert text.startswith("usage: air [options]")
+    for told in ("--count INT Required. (default: 7)", "Half is 50%. (default: 0.5)", "steps. (default: 5)"):
+        assert told in text
+    unset = " ".join(make_parser(Config, presets).format_help().split())
+    assert "--count INT Required. (required)" in unset
+
+
 def test_field_docs_are_inherited_and_overridden():
     assert field_docs(Loop) == {"steps": "How many steps; on two lines.", "folder": "Where."}
     assert field_docs(LongLoop) == {"steps": "Very many steps.", "folder": "Where.", "rate": "The rate."}
