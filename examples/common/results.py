@@ -166,7 +166,7 @@ def print_summary(summary: Summary, what: str = "tracks") -> None:
         f"found:     {summary.objects} objects in {summary.frames} frames{plural}, "
         f"{summary.objects_per_frame:.2f} a frame, at most {summary.most_in_a_frame}"
     )
-    if what == "tracks":
+    if what == "tracks" and summary.tracks:
         print(f"tracks:    {summary.tracks}, of {summary.frames_per_track:.1f} frames on average")
     print(f"time:      {summary.seconds:.1f} s, {summary.frames_per_second:.1f} frames per second")
 
