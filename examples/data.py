@@ -48,7 +48,7 @@ import numpy as np
 
 from whatwhere.datasets import JoinedVideos, VideoStore, check, contact_sheet, save_video_parts
 from whatwhere.datasets.storage import FRAME_LABELS, VideoData
-from whatwhere.examples.common.program import exit_code, usage_errors
+from whatwhere.examples.common.program import exit_code, run_command, usage_errors
 from whatwhere.examples.parts.data_cut import add_cutting_commands
 from whatwhere.examples.parts.data_generated import add_generating_commands
 from whatwhere.examples.parts.data_imported import add_importing_commands
@@ -67,8 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def work() -> int:
         arguments = parser.parse_args(given)
         with usage_errors():
-            result: int = arguments.run(arguments)
-        return result
+            return run_command(arguments.run, arguments)
 
     return exit_code(" ".join([parser.prog, *given[:1]]), work)
 

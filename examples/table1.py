@@ -25,7 +25,7 @@ from whatwhere import checks
 from whatwhere.checks import FieldError
 from whatwhere.datasets import DataError, present
 from whatwhere.examples import sqair, vrnn
-from whatwhere.examples.common.program import exit_code, set_threads
+from whatwhere.examples.common.program import exit_code, run_command, set_threads
 from whatwhere.examples.common.sources import require_shape
 from whatwhere.examples.common.video_models import (
     DataConfig,
@@ -478,7 +478,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Make the table; see `exit_code` for how it ends."""
     prog = "whatwhere-table1"
     return exit_code(
-        prog, lambda: make_table(parse_config(Table1Config, argv, prog=prog, description=__doc__))
+        prog,
+        lambda: run_command(make_table, parse_config(Table1Config, argv, prog=prog, description=__doc__)),
     )
 
 

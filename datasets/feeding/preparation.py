@@ -26,6 +26,7 @@ Floats = npt.NDArray[np.float32]
 
 BACKGROUNDS = ("none", "median", "running", "first", "local")
 """Grounds that have a name; others are pictures."""
+_EXPECTED = f"`background` must be one of {', '.join(BACKGROUNDS)}, or the path of a picture"
 
 RUNNING = 15
 """Frames of a sample whose median is a running ground."""
@@ -79,7 +80,7 @@ class Preparation:
             raise ValueError(f"`white` must be above `black` = {self.black}, got {self.white}")
         if self.background not in BACKGROUNDS:
             if not self.background:
-                raise ValueError(f"`background` must be one of {', '.join(BACKGROUNDS)}, or a path, got ''")
+                raise ValueError(f"{_EXPECTED}, got ''")
             whole = str(Path(self.background).expanduser().absolute())
             object.__setattr__(self, "background", whole)
 
@@ -158,7 +159,10 @@ class Preparation:
         if self.background == "first":
             return sample[0].astype(np.float32)
         channels, *size = sample.shape[1:]
-        picture = read_image(Path(self.background), None, grey=channels == 1)
+        try:
+            picture = read_image(Path(self.background), None, grey=channels == 1)
+        except DataError as error:
+            raise DataError(f"{error} {_EXPECTED}.") from error
         picture = image_array(Image.fromarray(picture), (size[0], size[1]), grey=channels == 1)
         planes = picture.transpose(2, 0, 1) if picture.ndim == 3 else picture[None]
         if len(planes) not in (1, channels):

@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from .claims import as_data_error, check_claim
-from .picture import eight_bits
+from .picture import bits_of, eight_bits
 
 ANIMATION_SUFFIXES = (".gif", ".png", ".apng", ".webp", ".tif", ".tiff")
 """Ends of the names of files that are read as a video, in lower or upper case."""
@@ -51,3 +51,25 @@ def animation_pictures(path: Path, start: int = 0, bits: int = 16) -> Iterator[I
                 picture = eight_bits(opened, bits, path)
             yield picture
             count += 1
+
+
+def most_bits(path: Path, most: int) -> int | None:
+    """As `highest_bit`, of some pictures of a file, of which the first tells how all are stored.
+
+    Args:
+        path: the file.
+        most: pictures that are looked at, evenly spread over the file.
+
+    Raises:
+        DataError: if one cannot be read.
+    """
+    kind = _FORMATS[path.suffix.lower()]
+    with as_data_error(f"{path}: cannot be read as a {kind}"), Image.open(path, formats=[kind]) as opened:
+        if not opened.mode.startswith("I"):  # others would have to be gone through to be counted
+            return None
+        count, stored, found = getattr(opened, "n_frames", 1), path.stat().st_size, [8]
+        for number in range(0, count, -(-count // most)):
+            opened.seek(number)
+            check_claim("a frame", 3 * opened.width * opened.height, stored, ratio=ANIMATION_RATIO)
+            found.append(bits_of(opened) or 8)
+        return max(found)

@@ -85,10 +85,15 @@ def highest_bit(path: Path) -> int | None:
         DataError: if it cannot be read.
     """
     with open_image(path) as opened:
-        if not opened.mode.startswith("I"):
-            return None
-        opened.load()
-        return min(16, max(8, int(np.asarray(opened).max(initial=0)).bit_length()))
+        return bits_of(opened)
+
+
+def bits_of(image: Image.Image) -> int | None:
+    """As `highest_bit`, of an image that is open; its pixels are decoded only where more can be stored."""
+    if not image.mode.startswith("I"):
+        return None
+    image.load()
+    return min(16, max(8, int(np.asarray(image).max(initial=0)).bit_length()))
 
 
 def image_array(image: Image.Image, shape: tuple[int, int] | None, grey: bool) -> Picture:

@@ -14,9 +14,10 @@ import numpy.typing as npt
 from ... import checks
 from ...files import user_path
 from ..feeding.preparation import Preparation
+from ..opening.animation import most_bits
 from ..opening.picture import highest_bit, open_image
 from .frames import Bytes, Frames, Reading, Size, holds_arrays, open_frames
-from .picture_clips import FolderClip, picture_clips
+from .picture_clips import FilmClip, FolderClip, PictureClip, picture_clips
 
 SAMPLE = 48
 """Frames of a video from which its ground and levels are found."""
@@ -155,7 +156,7 @@ def middle_size(path: str | os.PathLike[str]) -> Size | None:
         DataError: if one cannot be read.
     """
     sizes = []
-    for file in _picture_files(path):
+    for file in _picture_files(_picture_clips(path)):
         with open_image(file) as image:
             sizes.append(image.size[::-1])
     if len(set(sizes)) < 2:
@@ -167,20 +168,26 @@ def middle_size(path: str | os.PathLike[str]) -> Size | None:
 def used_bits(path: str | os.PathLike[str]) -> int | None:
     """How many of 16 bits the grey values of a user's pictures have; None where they are not stored in 16.
 
-    The brightest pixel of some pictures tells, evenly spread over a folder.
+    The brightest pixel of some pictures tells, evenly spread over a folder, or over a file of several.
 
     Raises:
         DataError: if one cannot be read.
     """
-    files = _picture_files(path)
+    clips = _picture_clips(path)
+    files = _picture_files(clips)
     chosen = np.unique(np.linspace(0, len(files) - 1, _FOR_COLOUR).astype(int)).tolist() if files else []
-    found = [bits for number in chosen if (bits := highest_bit(files[number])) is not None]
-    return max(found, default=None)
+    found = [highest_bit(files[number]) for number in chosen]
+    animations = (clip.path for clip in clips if not isinstance(clip, FolderClip | FilmClip))
+    found += [most_bits(animation, _FOR_COLOUR) for animation in animations]
+    return max((bits for bits in found if bits is not None), default=None)
 
 
-def _picture_files(path: str | os.PathLike[str]) -> list[Path]:
+def _picture_clips(path: str | os.PathLike[str]) -> list[PictureClip]:
     root = user_path(path)
-    clips = [] if holds_arrays(root) else picture_clips(root)
+    return [] if holds_arrays(root) else picture_clips(root)
+
+
+def _picture_files(clips: list[PictureClip]) -> list[Path]:
     return [file for clip in clips if isinstance(clip, FolderClip) for file in clip.files]
 
 

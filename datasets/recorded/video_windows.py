@@ -134,10 +134,11 @@ class VideoWindows:
             _Piece(stretch, part) for stretch, parts in zip(stretches, starts, strict=True) for part in parts
         ]
         if not self._pieces:
-            longest = max(stretch.stop - stretch.start for stretch in stretches)
-            few = "" if longest else ": too few to hold some out and train on others"
+            video, start, stop, _ = max(stretches, key=lambda stretch: stretch.stop - stretch.start)
+            few = ": too few to hold some out and train on others" if start == stop else ""
             raise DataError(
-                f"{first.path}: a window takes {recipe.span} frames, but there are {longest} in a row{few}."
+                f"{video.path}: a window takes {recipe.span} frames, but there are {stop - start} in a row "
+                f"(the video has {video.count()}){few}."
             )
         self.pieces = tuple(self._places * len(piece.starts) for piece in self._pieces)
         """How many windows are read together, see `BatchSchedule`."""

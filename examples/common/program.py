@@ -21,6 +21,7 @@ from whatwhere import checks
 from whatwhere._version import __version__
 from whatwhere.checks import UserError
 from whatwhere.examples.common.launch import INTERRUPTED, reader_has_gone
+from whatwhere.files import user_path
 from whatwhere.inference.training import (
     CheckpointError,
     FolderLock,
@@ -231,13 +232,40 @@ def run_program(
         if getattr(config, "auto", False):
             own = (name for name in typed if "." in name and not name.startswith("training."))
             config = replace(config, keep=(*config.keep, *own))
+        first = os.environ.get("RANK", "0") == "0"  # of the processes of `torchrun`
         if isinstance(config, RunConfig) and config.overwrite:
-            if os.environ.get("RANK", "0") == "0":  # the first of the processes of `torchrun`
+            if first:
                 set_aside(config.output)
             config = replace(config, overwrite=False)
-        return command.run(config)
+        code = run_command(command.run, config)
+        if isinstance(config, RunConfig) and code > 128 and first:  # by a signal
+            print("the same command with `--resume` goes on from there")
+        return code
 
     return exit_code(prog, work)
+
+
+def run_command(run: Callable[[Any], int], config: Any) -> int:
+    """Run a command whose options may have an `output`.
+
+    Returns:
+        its exit code.
+
+    Raises:
+        UsageError: there can be no such `output`.
+    """
+    try:
+        return run(config)
+    except OSError as error:
+        output = getattr(config, "output", None)
+        if output is None or not isinstance(error.filename, str):
+            raise
+        if not Path(os.path.realpath(user_path(output))).is_relative_to(os.path.realpath(error.filename)):
+            raise
+        path = Path(error.filename)
+        file = next(filter(os.path.isfile, (path, *path.parents)), None)
+        why = f"cannot make `{path}`: {error.strerror}" if file is None else f"`{file}` is a file"
+        raise UsageError(f"{why}; give another `--output`") from error
 
 
 def _typed(arguments: Sequence[str]) -> list[str]:

@@ -15,7 +15,15 @@ from torch import Tensor
 
 from whatwhere import checks
 from whatwhere.checks import FieldError
-from whatwhere.datasets import DataError, Frames, frame_names, open_frames, own_frames, video_name
+from whatwhere.datasets import (
+    DataError,
+    Frames,
+    count_videos,
+    frame_names,
+    open_frames,
+    own_frames,
+    video_name,
+)
 from whatwhere.datasets.recorded.target_clips import fraction_inside
 from whatwhere.examples.common.films import Animation, require_rate, write_film
 from whatwhere.examples.common.program import UsageError, usage_errors
@@ -116,6 +124,8 @@ def track_clip(options: TrackConfig, model: Any, device: torch.device, needs_box
             require_first_boxes(first_box[None], 1, model.image_size)
         _warn_of_box(options, frames)
         first_box = first_box.to(device)[None]
+    if (count := count_videos(options.video)) > 1:
+        print(f"video:     {video_name(options.video)}, the first of {count} in {options.video}")
     path = options.output / "tracks"
     name = frame_names(options.video)
 

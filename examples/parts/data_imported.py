@@ -2,7 +2,9 @@
 
 import argparse
 import dataclasses
+import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from whatwhere.datasets import (
     KTH_ACTIONS,
     LIMIT,
     LOCOMOTION,
+    DataError,
     KITTIRecipe,
     SceneRecipe,
     SizeError,
@@ -30,6 +33,7 @@ from whatwhere.datasets import (
     scene_parts,
     target_folder_parts,
     tld_parts,
+    used_bits,
 )
 from whatwhere.datasets.opening import IMAGE_KINDS, is_image
 from whatwhere.examples.common.program import UsageError
@@ -111,8 +115,7 @@ def add_importing_commands(add_command: Callable[..., argparse.ArgumentParser]) 
     command.add_argument(
         "--bits",
         type=int,
-        default=16,
-        help="used bits of grey values stored in 16, 12 for many scientific cameras (default: %(default)s)",
+        help="used bits of grey values stored in 16, 12 for many scientific cameras (default: 16)",
     )
     command.add_argument(
         "--limit",
@@ -353,8 +356,28 @@ def save_clips(
 
 
 def import_users(arguments: argparse.Namespace) -> int:
-    """Collects the images of a folder, or whatever videos `load_clips` reads."""
+    """Collects what a user has, and says so if most grey levels of it are lost."""
     checks.positive(arguments, "limit")
+    used = 16
+    if arguments.bits is None:
+        arguments.bits = 16
+        with suppress(DataError):  # collecting tells, or leaves out what cannot be read
+            used = used_bits(arguments.folder) or 16
+    with warnings.catch_warnings():
+        if used < 16:
+            warnings.filterwarnings("ignore", ".*: grey values of 16 bits")  # of single pictures
+        code = collect(arguments)
+    if used < 16:
+        warnings.warn(
+            f"grey values have at most {used} of 16 bits, so {2 ** (used - 8)} of 256 levels are left: "
+            f"`--bits {used}` keeps all",
+            stacklevel=2,
+        )
+    return code
+
+
+def collect(arguments: argparse.Namespace) -> int:
+    """Collects the images of a folder, or whatever videos `load_clips` reads."""
     root = user_path(arguments.folder)
     if root.is_dir() and any(map(is_image, root.iterdir())) and not arguments.video:
         return import_folder(arguments)

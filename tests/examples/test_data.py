@@ -148,7 +148,8 @@ def test_errors_are_one_line_with_status_2(tmp_path: Path, data_error: Error) ->
     assert "invalid choice: 'mnist'" in data_error("mnist")
     assert "--output" in data_error("glyphs")
     blocked = path / "below" / "x.h5"
-    assert "glyphs.h5" in data_error("glyphs", "--size", 1, "--output", blocked)
+    expected = f"`{path.resolve()}` is a file; give another `--output`"
+    assert expected in data_error("glyphs", "--size", 1, "--output", blocked)
 
 
 def test_pictures_of_different_sizes_are_told_the_option(tmp_path: Path, data_error: Error) -> None:

@@ -118,9 +118,22 @@ def test_track_writes_boxes_and_an_animation(trained: Path, tmp_path: Path, caps
     assert first == pytest.approx([10, 12, 14, 9], abs=1e-3)
     assert "warning: only" not in capsys.readouterr().out
     assert run("track", *options, "--box", 30, 30, 40, 20) == 0  # as if they were corners
-    assert "warning: only 12% of the box (30.0, 30.0, 40.0, 20.0)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "warning: only 12% of the box (30.0, 30.0, 40.0, 20.0)" in said
+    assert "that is left, top, width and height, is inside frames of 40 x 40 pixels" in said
+    assert "video:" not in said  # there is but one
     with Image.open(tmp_path / "tracks.gif") as animation:
         assert animation.n_frames == 6
+
+
+def test_track_says_which_of_several_videos_it_follows(trained: Path, tmp_path: Path, capsys):
+    for name in ("b10", "b9"):
+        (tmp_path / "films" / name).mkdir(parents=True)
+        for frame in range(2):
+            Image.new("RGB", (50, 40), (9, 9, 200)).save(tmp_path / "films" / name / f"{frame}.png")
+    options = ["--checkpoint", trained / "checkpoint.pt", "--output", tmp_path, "--box", 10, 12, 14, 9]
+    assert run("track", *options, "--video", tmp_path / "films") == 0
+    assert f"video:     b9, the first of 2 in {tmp_path / 'films'}\n" in capsys.readouterr().out
 
 
 def test_the_packaged_tracker_follows_the_packaged_object(tmp_path: Path):

@@ -162,6 +162,9 @@ def test_a_picture_of_the_empty_scene(tmp_path: Path) -> None:
     assert seen[where()].min() >= 60
     with pytest.raises(DataError, match=r"none\.png: cannot be read"):
         Preparation(str(tmp_path / "none.png")).of(frames)
+    words = "one of none, median, running, first, local, or the path of a picture"
+    with pytest.raises(DataError, match=f"medain: cannot be read .* `background` must be {words}"):
+        Preparation("medain").of(frames)
 
 
 def test_of_colours_the_ground_has_colours_too() -> None:

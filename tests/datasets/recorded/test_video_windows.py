@@ -180,8 +180,11 @@ def test_the_end_of_each_video_is_held_out(video: Frames) -> None:
 
 
 def test_what_does_not_fit_is_refused(video: Frames) -> None:
-    with pytest.raises(DataError, match="a window takes 41 frames, but there are 40 in a row"):
+    with pytest.raises(DataError, match=r"a window takes 41 frames, but there are 40 in a row .*has 40\)\."):
         windows(video, frames=41)
+    train, _ = held_in_time([video.part(0, 2)], 0.1, [None], least=3)
+    with pytest.raises(DataError, match=r"takes 3 frames, .* 0 in a row \(the video has 2\): too few"):
+        VideoWindows(train, WindowRecipe(frames=3))
     with pytest.raises(DataError, match=r"frames of \(24, 32\) are smaller than `crop` = \(25, 9\)"):
         windows(video, crop=(25, 9))
 

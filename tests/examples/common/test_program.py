@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -262,3 +263,47 @@ def test_steps_that_have_no_effect_are_remarked_on(options: list[str], told: boo
     assert run_program("prog", "What it is.", commands, ["do", *options]) == 0
     remark = "`--training.steps` has no effect, since the preset trains for 5 minutes"
     assert (remark in capsys.readouterr().err) == told
+
+
+@pytest.mark.parametrize("below", ["", "run", "deep/run"])
+def test_an_output_that_is_a_file_is_told_the_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], below: str
+):
+    def work(config: Config) -> int:
+        config.output.mkdir(parents=True, exist_ok=True)
+        return 0
+
+    (tmp_path / "file").touch()
+    assert program(work, f"--output={tmp_path / 'file' / below}") == 2
+    expected = f"prog do: error: `{tmp_path / 'file'}` is a file; give another `--output`\n"
+    assert capsys.readouterr().err == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("runs/a", "cannot make `runs/a`: Permission denied; give another `--output`"),
+        ("runs", "cannot make `runs`: Permission denied; give another `--output`"),
+        ("runs/b", "[Errno 13] Permission denied: 'runs/b'"),
+        ("runs/a/x.csv", "[Errno 13] Permission denied: 'runs/a/x.csv'"),
+    ],
+)
+def test_an_output_that_cannot_be_made_is_told_the_option_and_other_files_are_not(
+    capsys: pytest.CaptureFixture[str], name: str, message: str
+):
+    error = PermissionError(errno.EACCES, "Permission denied", name)
+    assert program(fail(error), "--output=runs/a") == 2
+    assert capsys.readouterr().err == f"prog do: error: {message}\n"
+
+
+@pytest.mark.parametrize(("code", "told"), [(0, False), (1, False), (130, True), (143, True)])
+def test_an_interrupted_run_is_told_how_it_goes_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, code: int, told: bool
+):
+    assert program(lambda config: code) == code
+    assert ("`--resume` goes on from there" in capsys.readouterr().out) == told
+    commands = {"do": Command(Inner, lambda config: code)}  # no training
+    assert run_program("prog", "What it is.", commands, ["do"]) == code
+    monkeypatch.setenv("RANK", "1")
+    assert program(lambda config: code) == code
+    assert capsys.readouterr().out == ""

@@ -107,6 +107,39 @@ def test_import_collects_a_folder(tmp_path: Path, capsys: Captured, data_error: 
     assert (video == 9).all()
 
 
+@pytest.mark.parametrize("brightest", [511, 8191])
+def test_import_says_once_that_grey_levels_are_lost(tmp_path: Path, brightest: int) -> None:
+    """512 and 8192 grey values of 16 bits, the first of them few enough that each picture would say so."""
+    folder, bits = tmp_path / "pictures", brightest.bit_length()
+    folder.mkdir()
+    pages = [Image.fromarray(np.array([[0, value]], np.uint16)) for value in (brightest // 4, brightest)]
+    pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
+    for number, page in enumerate(pages):
+        page.save(folder / f"{number}.png")
+    for source in (folder, tmp_path / "stack.tif"):
+        command = ["import", str(source), "--output", str(tmp_path / "mine.h5")]
+        with pytest.warns(UserWarning, match="grey values") as said:
+            assert main(command) == 0
+        levels = 2 ** (bits - 8)
+        assert [str(warning.message) for warning in said] == [
+            f"grey values have at most {bits} of 16 bits, so {levels} of 256 levels are left: "
+            f"`--bits {bits}` keeps all"
+        ]
+        assert load_video(tmp_path / "mine.h5").video.max() == levels - 1
+        assert main([*command, "--bits", str(bits)]) == 0  # without a word: a warning is an error
+        assert load_video(tmp_path / "mine.h5").video.max() == 255
+
+
+def test_import_says_nothing_where_all_bits_are_used_or_none_can_be_told(tmp_path: Path) -> None:
+    folder, output = tmp_path / "pictures", str(tmp_path / "mine.h5")
+    folder.mkdir()
+    Image.fromarray(np.array([[0, 40000]], np.uint16)).save(folder / "a.png")
+    assert main(["import", str(folder), "--output", output]) == 0
+    assert load_video(output).video.max() == 40000 // 256
+    (folder / "b.png").write_bytes(b"text")
+    assert main(["import", str(folder), "--output", output, "--skip-unreadable"]) == 0
+
+
 def test_otb_tld_and_kitti_become_files_of_the_schema(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], data_error: Error
 ) -> None:
