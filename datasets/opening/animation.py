@@ -29,13 +29,16 @@ def animation_pictures(path: Path, start: int = 0, bits: int = 16) -> Iterator[I
         DataError: if they cannot be read, or have values of more than `bits` bits.
     """
     kind, count = _FORMATS[path.suffix.lower()], 0
-    where = f"{path}, frame %d: cannot be read as a {kind.title() if kind == 'WEBP' else kind}"
-    with as_data_error(where % count):
+
+    def where() -> str:
+        return f"{path}, frame {count}: cannot be read as a {kind.title() if kind == 'WEBP' else kind}"
+
+    with as_data_error(where()):
         stored = path.stat().st_size
         opened = Image.open(path, formats=[kind])
     with opened:
         while True:
-            with as_data_error(where % count):
+            with as_data_error(where()):
                 try:
                     opened.seek(count)
                 except EOFError:

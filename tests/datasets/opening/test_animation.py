@@ -37,6 +37,6 @@ def test_huge_pictures_are_refused(tmp_path: Path) -> None:
 
 
 def test_only_gifs_are_read(tmp_path: Path) -> None:
-    Image.new("L", (4, 4)).save(tmp_path / "clip.gif", "PNG")
-    with pytest.raises(DataError, match=r"clip\.gif, frame 0: cannot be read as a GIF"):
-        load_clips(tmp_path / "clip.gif")
+    Image.new("L", (4, 4)).save(tmp_path / "50% x.gif", "PNG")
+    with pytest.raises(DataError, match=r"50% x\.gif, frame 0: cannot be read as a GIF"):
+        load_clips(tmp_path / "50% x.gif")
