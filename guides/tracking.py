@@ -380,9 +380,7 @@ class TrackingPropagation(ActiveSet, nn.Module):
 
         def log_prob(there: Aligned) -> Tensor:
             gain = fit(there.seen, template, there.area).gain
-            return self.trust * gain / (2 * self.scale**2) + wider.component_log_probs(there.where).logsumexp(
-                -1
-            )
+            return gain / (2 * self.scale**2) + wider.component_log_probs(there.where).logsumexp(-1)
 
         count, (best, second) = x.shape[1], _two_best(score)
         one = aligned(best)
