@@ -33,7 +33,7 @@ def _fitted(config: AIRConfig, split: Split) -> tuple[AIRConfig, list[str]]:
         Choice(
             "prior.count_ratio", math.exp(-choice.price), f"an object costs {choice.price:.0f} nats, {price}"
         ),
-        Choice("prior.final_count_ratio", None, "throughout"),
+        Choice("prior.final_count_ratio", None, "an object costs the same to the end"),
         Choice("network.max_count", choice.slots, slots),
     ]
     return look.with_choices(config, choices, presets)

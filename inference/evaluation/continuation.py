@@ -77,11 +77,11 @@ def evaluate_continuation(
             frames = model.generate(len(batch.video), given + far, trace, discover=False)
             last = frames[given - 1].slots
             matched = _matched(find_boxes(last), last, batch, boxes, given - 1)
-            matched = matched[exists(boxes, given - 2)[matched[:, 0], matched[:, 2]].to(matched.device)]
+            matched = _existing(matched, boxes, given - 2)
             objects += len(matched)
             for n, steps in enumerate(later):
                 slots, t = frames[given - 1 + steps].slots, given - 1 + steps
-                there = matched[exists(boxes, t)[matched[:, 0], matched[:, 2]].to(matched.device)]
+                there = _existing(matched, boxes, t)
                 found, here = _followed(find_boxes(slots), slots, last, there)
                 videos, rows = there[:, 0], there[:, 2]
                 true = middles(boxes[videos, t, rows].to(found))
@@ -131,6 +131,11 @@ def future_boxes(batch: Videos, frames: int) -> Tensor:
 def exists(boxes: Tensor, t: int) -> Tensor:
     """Whether there is an object in frame t, `(B, M)`, by boxes `(B, T, M, 4)`."""
     return boxes[:, t, :, 2] > 0  # not where it is NaN
+
+
+def _existing(matched: Tensor, boxes: Tensor, t: int) -> Tensor:
+    """Those rows of `_matched` whose true object is there in frame t."""
+    return matched[exists(boxes, t)[matched[:, 0], matched[:, 2]].to(matched.device)]
 
 
 def _matched(found: Tensor, slots: TrackedSlots, batch: Videos, boxes: Tensor, t: int) -> Tensor:
