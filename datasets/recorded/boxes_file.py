@@ -52,12 +52,14 @@ def read_objects(path: Path) -> dict[str, list[FrameBox]]:
     with as_data_error(f"{path}: cannot be read as a table"):
         names = [name.lower() for name in rows.fieldnames or ()]
         rows.fieldnames = [_WRITTEN.get(name, name) for name in names]
-        if "video" in names:
-            raise DataError(f"{path}: expected the boxes of one video, these are of several.")
         missing = [column for column in _COLUMNS if column not in (rows.fieldnames or ())]
         if missing:
             raise DataError(f"{path}, line 1: expected the columns {','.join(_COLUMNS)}, no `{missing[0]}`.")
+        videos = set()
         for row in rows:
+            videos.add(row.get("video"))
+            if len(videos) > 1:
+                raise DataError(f"{path}: expected the boxes of one video, these are of several.")
             with naming(f"{path}, line {rows.line_num}"):
                 box = _parse(rows.line_num, row)
                 if box is None:

@@ -56,7 +56,7 @@ class ClassFolders:
         checks.not_negative(memory=memory)
         root = user_path(folder)
         if not root.is_dir():
-            raise DataError(f"{folder}: no such folder.")
+            raise DataError(f"{folder}: {'is a file, no folder' if root.exists() else 'no such folder'}.")
         parts = _parts(root)
         classes = [sorted(_folders(part)) for part in parts]
         if len(classes[0]) < 2 or classes[0] != classes[-1]:

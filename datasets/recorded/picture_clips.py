@@ -185,7 +185,9 @@ def _frame_of(film: Path, number: int) -> Path:
 def _folder_clip(folder: Path, bits: int) -> PictureClip:
     files = tuple(_images(folder))
     if not files:
-        raise DataError(f"{folder}: expected {IMAGE_KINDS} files, there is none.")
+        videos = sum(_is_video(entry) for entry in _entries(folder))
+        there = f"got {videos} videos; these are a source by themselves" if videos else "there is none"
+        raise DataError(f"{folder}: expected {IMAGE_KINDS} files, {there}.")
     read = partial(read_image, shape=None, grey=False, bits=bits)
     stored = sum(file.stat().st_size for file in files)
 

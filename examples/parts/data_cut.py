@@ -18,6 +18,7 @@ from whatwhere.datasets import (
     BACKGROUNDS,
     DataError,
     Preparation,
+    SizeError,
     VideoData,
     VideoStore,
     VideoWindows,
@@ -135,7 +136,12 @@ def _pair(values: Sequence[int] | None) -> tuple[int, int] | None:
 def look(arguments: argparse.Namespace) -> int:
     """Tells what is in a user's images or video, and which settings suit it."""
     source = whole_source(arguments.source)
-    data, reasons = choose_data(_config(arguments), source, whole=arguments.images)
+    try:
+        data, reasons = choose_data(_config(arguments), source, whole=arguments.images)
+    except SizeError as error:
+        raise UsageError(
+            f"{error} Give `--resize HEIGHT WIDTH`, or `--images` if they are no frames of one video."
+        ) from error
     raw = read_raw(data, source, 1 if arguments.images else 1 + data.every)
     recipe = data.frame_recipe()
     seen = raw.seen(recipe)[:, :: data.every]
@@ -144,6 +150,10 @@ def look(arguments: argparse.Namespace) -> int:
         print(line)
     for line in warnings_of(found):  # which are of training
         print(f"warning: {line.replace('--data.prepare.', '--').replace('--data.scale', '--scale')}")
+    if not arguments.images and seen.shape[1] == 1:
+        print(
+            "warning: one frame tells neither the ground nor how far objects move, and is too few to train on"
+        )
     for line in reasons:
         print(f"suggested: {line}")
     if found.statistics.most:

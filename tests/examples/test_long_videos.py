@@ -295,6 +295,17 @@ def test_images_of_any_sizes_are_looked_at_and_learned_from(
     assert air.main([*evaluate, "--output", str(tmp_path / "evaluation")]) == 0
     # And to a size that is asked for.
     assert data.main(["look", str(folder), "--images", "--resize", "40", "50"]) == 0
+    # As frames of one video they must be of one.
+    assert data.main(["look", str(folder)]) == 2
+    assert "or `--images` if they are no frames of one video" in capsys.readouterr().err
+
+
+def test_a_look_at_one_frame_says_what_it_does_not_tell(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells(tmp_path / "cells", 1)
+    assert data.main(["look", str(tmp_path / "cells")]) == 0
+    assert "warning: one frame tells neither the ground nor" in capsys.readouterr().out
 
 
 def test_of_images_that_stand_alone_a_look_says_nothing_of_motion(

@@ -83,9 +83,12 @@ def test_folders_for_training_and_testing(tmp_path: Path, names: tuple[str, str]
 
 
 def test_what_is_missing_is_named(tmp_path: Path):
+    file = tmp_path / "only" / "1.gif"
+    animation(file, 0, 50)
+    with pytest.raises(DataError, match=r"1\.gif: is a file, no folder"):
+        ClassFolders(file)
     with pytest.raises(DataError, match="no such folder"):
         ClassFolders(tmp_path / "nowhere")
-    animation(tmp_path / "only" / "1.gif", 0, 50)
     animation(tmp_path / "only" / "2.gif", 0, 50)
     with pytest.raises(DataError, match=r"several classes.*got .*: only\."):
         ClassFolders(tmp_path)

@@ -157,6 +157,14 @@ def test_a_folder_of_folders_has_several_videos(tmp_path: Path) -> None:
         open_frames(tmp_path, video=2)
 
 
+def test_folders_of_videos_within_a_folder_are_not_frames(tmp_path: Path) -> None:
+    (tmp_path / "jump").mkdir()
+    pictures = [Image.fromarray(frame) for frame in GREY]
+    pictures[0].save(tmp_path / "jump" / "a.gif", save_all=True, append_images=pictures[1:])
+    with pytest.raises(DataError, match=r"jump: expected PNG, .*, got 1 videos; these are a source by"):
+        open_frames(tmp_path)
+
+
 def test_the_first_frame_of_another_size_is_named(write: Callable[..., Path]) -> None:
     path = write("folder", GREY)
     Image.fromarray(GREY[0, :3]).save(path / "20.png")

@@ -221,6 +221,15 @@ def test_tables_as_other_programs_write_them(tmp_path: Path, delimiter: str) -> 
     np.testing.assert_array_equal(data.boxes[0, :, 0], [[1.5, 1, 4, 3]] * 5)  # type: ignore[index]
 
 
+def test_a_table_may_name_its_video_if_there_is_one(tmp_path: Path) -> None:
+    lines = ["video,frame,id,x,y,w,h", *(f"3,{frame},cat,1,1,4,3" for frame in range(5))]
+    folder = write_scene(tmp_path / "a", random_frames(5), [])
+    (folder / "boxes.csv").write_text("\n".join(lines))
+    data = load_scenes(folder, SceneRecipe(min_frames=1, size=SIZE)).data
+    assert data.names is not None
+    assert data.names.tolist() == ["a/cat@0-5"]
+
+
 def test_missing_files_are_named(tmp_path: Path) -> None:
     folder = write_scene(tmp_path / "a", random_frames(5), rows_of(1, range(5)))
     (folder / "boxes.csv").write_text("frame,x,y,w,h\n0,1,1,2,2\n")
@@ -312,6 +321,6 @@ def test_tables_as_programs_write_them_are_read(tmp_path: Path) -> None:
         table.write_text("\n".join([header, *(f"{row},0.5" if "score" in header else row for row in rows)]))
         found = load_scenes(tmp_path, SceneRecipe(frames=3, min_frames=2, size=SIZE)).data.boxes
         np.testing.assert_array_equal(found, expected)
-    table.write_text("video,frame,identity,left,top,width,height\n0,0,0,1,2,4,3\n")
+    table.write_text("video,frame,identity,left,top,width,height\n0,0,0,1,2,4,3\n1,0,0,1,2,4,3\n")
     with pytest.raises(DataError, match="the boxes of one video"):
         load_scenes(tmp_path, SceneRecipe(frames=3, min_frames=2, size=SIZE))
