@@ -88,7 +88,7 @@ def tracks_writer(
 
     Args:
         path: the file; its folder is created where it is missing. It changes when the block succeeds.
-        videos: whether there is a column `video`.
+        videos: whether there is a column `video`; without it there is video 0 alone.
         scores: whether there is a column `score`.
         file_name: the name of the file that a frame is from, given the numbers of video and frame; it stands
             in a column `file` at the end.
@@ -110,9 +110,19 @@ class TracksWriter(ObjectsWriter):
     ) -> None:
         self._file, self._videos, self._file_name = file, videos, file_name
 
-    def write(self, *args: Any, **kwargs: Any) -> None:
-        """Write a part of a video, or whole videos, see `ObjectsWriter`."""
-        found = tracked_objects(*args, **kwargs)
+    def write(self, boxes: Tensor, *args: Any, video: int = 0, **kwargs: Any) -> None:
+        """Write a part of a video, or whole videos, see `ObjectsWriter`.
+
+        Raises:
+            ValueError: also if the file has no column `video`, and this is not video 0 alone.
+        """
+        found = tracked_objects(boxes, *args, video=video, **kwargs)
+        last = video + (len(boxes) - 1 if boxes.dim() == 4 else 0)
+        if last > 0 and not self._videos:
+            raise ValueError(
+                f"a file of tracks without a column `video` must be of video 0 alone, got video {last}; "
+                "`tracks_writer` writes the column with `videos=True`."
+            )
         keys = np.column_stack(found[:3] if self._videos else found[1:3])
         scores = [] if found.scores is None else [found.scores]
         numbers = np.column_stack([found.boxes, *scores])

@@ -178,6 +178,7 @@ def infer_video(model: Program, guide: Program, video: Tensor, particles: int = 
     return [of_particle(frame, best, particles) for frame in frames]
 
 
+@torch.no_grad()
 def count_accuracy_of_videos(model: Program, guide: Program, data: Iterable[Videos]) -> CountMonitor:
     """How well objects are counted and kept, from one posterior sample a video: cheap.
 

@@ -10,6 +10,7 @@ from pyro.infer.util import torch_backward
 from pyro.poutine import Trace
 from torch import Tensor
 
+from ...checks import at_least
 from .diagnostics import Diagnostics
 from .errors import TooFewParticlesError
 from .layout import Layout
@@ -168,6 +169,9 @@ class MultiSampleELBO(ELBO):
             *args: arguments of both.
             num_particles: K, by default that of the objective.
             **kwargs: keyword arguments of both.
+
+        Raises:
+            ValueError: `num_particles` is not positive.
         """
         layout = self._layout(num_particles)
         return run_and_score(model, guide, layout, args, kwargs, self.mask_score).log_weights()
@@ -177,7 +181,9 @@ class MultiSampleELBO(ELBO):
         return ObjectiveModule(model, guide, self)
 
     def _layout(self, num_particles: int | None = None) -> Layout:
-        return Layout(num_particles or self.num_particles, self.batch_plate, self.max_plate_nesting)
+        at_least(1, num_particles=num_particles)
+        number = self.num_particles if num_particles is None else num_particles
+        return Layout(number, self.batch_plate, self.max_plate_nesting)
 
     def _run_and_score(
         self, model: Program, guide: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]

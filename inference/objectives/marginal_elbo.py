@@ -127,6 +127,9 @@ class MarginalELBO(MultiSampleELBO):
             *args: arguments of both.
             num_particles: K, by default that of the objective.
             **kwargs: keyword arguments of both.
+
+        Raises:
+            ValueError: `num_particles` is not positive.
         """
         terms = self._count_terms(model, guide, args, kwargs, self._layout(num_particles))
         log_weight = terms.log_ratio.logsumexp(0)

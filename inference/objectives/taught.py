@@ -34,10 +34,10 @@ class TaughtELBO(MultiSampleELBO):
 
     $$ \max E_{q(z | a)} [\log q(a | z)] , $$
 
-    whose cross-entropy is added to the loss but not part of the bound. Decisions of the guide that are
-    neither taught nor reparameterised are drawn from it and have no gradient here: they take another
-    objective beside this one. When the guide does what it was taught, `VIMCO` or another objective of the
-    guide's own decisions takes over.
+    whose cross-entropy is added to the loss but not part of the bound; a subsampling scale multiplies both.
+    Decisions of the guide that are neither taught nor reparameterised are drawn from it and have no gradient
+    here: they take another objective beside this one. When the guide does what it was taught, `VIMCO` or
+    another objective of the guide's own decisions takes over.
 
     Args:
         teacher: see `Teacher`.
@@ -81,14 +81,15 @@ class TaughtELBO(MultiSampleELBO):
         path, score = (_or(drawn.total(role), zeros) for role in ("path", "score"))
         log_weight = (log_p - path - score).detach()
         imitated = _or(score_guide(decisions, layout).total("path", "score"), zeros) if decisions else zeros
+        scale = common_scale(model_sites, guide_sites)
         return Estimate(
             bound=log_weight.mean(0),
             surrogate=(log_p - path).mean(0),
-            scale=common_scale(model_sites, guide_sites),
+            scale=scale,
             diagnostics=summarise(
                 log_weight.mean(0), log_weight, _or(log_likelihood, zeros).detach(), log_weight
             ),
-            auxiliary_loss=-self.imitation * imitated.mean(0),
+            auxiliary_loss=-self.imitation * scale * imitated.mean(0),
         )
 
 

@@ -48,7 +48,15 @@ class TrackLikelihood(nn.Module):
             z_pres: which slots hold an object in all frames, `(B, N)`.
             values: the latent variables in the order of the model's slots, `(B, T, N, D)` of each: places,
                 appearances, and what else there is.
+
+        Raises:
+            ValueError: if T < 2, where nothing goes on.
         """
+        if values[0].shape[1] < 2:
+            raise ValueError(
+                f"`values` must be of at least 2 frames, since what is fitted is how objects go on from one "
+                f"to the next, got shape {tuple(values[0].shape)} with {values[0].shape[1]}."
+            )
         model: Any = self.model
         initial = model.propagation_prior.initial_memory
         memory = initial.expand(*z_pres.shape, -1)

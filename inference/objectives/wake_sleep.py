@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any, final
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from pyro import poutine
 from pyro.poutine import Trace
@@ -182,7 +184,7 @@ def _replace(
 
     Raises:
         DreamError: A site observes something that is no argument nor a view of one, or the observed views
-            are not all of an argument.
+            are not all of an argument, each element of it once.
     """
     placed: set[str] = set()
     new_args = tuple(_redrawn(arg, given, dreamt, placed) for arg in args)
@@ -201,18 +203,28 @@ def _redrawn(arg: Any, given: Mapping[str, Tensor], dreamt: Mapping[str, Tensor]
     """Returns an argument made of what the sites that observe it were sampled to be; others unchanged."""
     if not isinstance(arg, Tensor):
         return arg
-    memory = arg.untyped_storage()
-    names = [name for name, value in given.items() if value.untyped_storage().data_ptr() == memory.data_ptr()]
+    names = [name for name, value in given.items() if _share_memory(arg, value)]
     if not names:
         return arg
-    if sum(given[name].numel() for name in names) != arg.numel():
+    size = arg.untyped_storage().nbytes() // arg.element_size()
+    of_arg, observed = np.zeros(size, bool), np.zeros(size, bool)
+    _elements(of_arg, arg)[...] = True
+    # Arguments may be views of one tensor, of which a site observes another part.
+    names = [name for name in names if _elements(of_arg, given[name]).any()]
+    if not names:
+        return arg
+    for name in names:
+        _elements(observed, given[name])[...] = True
+    once = observed.sum() == sum(given[name].numel() for name in names)
+    if not once or not _elements(observed, arg).all():
         raise DreamError(
-            f"expected the observed sites to be all of the argument that they are views of, of shape "
-            f"{tuple(arg.shape)}, but {len(names)} sites (`{names[0]}` and so on) are another number of "
-            f"elements: give `ReweightedWakeSleep` a function `dream`, or use `sleep=0`"
+            f"expected the observed sites to be all of the argument that they are views of, each element of "
+            f"it once, of shape {tuple(arg.shape)}, but {len(names)} sites (`{names[0]}` and so on) are "
+            f"{'a part of it' if once else 'some of it twice'}: give `ReweightedWakeSleep` a function "
+            f"`dream`, or use `sleep=0`"
         )
     # A tensor that lies in memory as the argument does, so that the same views of it can be written to.
-    blank = torch.empty(memory.nbytes() // arg.element_size(), dtype=arg.dtype, device=arg.device)
+    blank = torch.empty(size, dtype=arg.dtype, device=arg.device)
     for name in names:
         value, sampled = given[name], dreamt[name]
         if sampled.shape != value.shape:
@@ -221,5 +233,21 @@ def _redrawn(arg: Any, given: Mapping[str, Tensor], dreamt: Mapping[str, Tensor]
                 f"{tuple(sampled.shape)}: give `ReweightedWakeSleep` a function `dream`, or use `sleep=0`"
             )
         blank.as_strided(value.shape, value.stride(), value.storage_offset()).copy_(sampled)
-    placed.update(names)
+    placed.update(name for name in names if _elements(of_arg, given[name]).all())
     return blank.as_strided(arg.shape, arg.stride(), arg.storage_offset())
+
+
+def _share_memory(arg: Tensor, value: Tensor) -> bool:
+    """Whether both are views of one tensor; not by addresses, which tensors on `meta` do not have."""
+    same: bool = arg.untyped_storage()._cdata == value.untyped_storage()._cdata
+    if same and arg.dtype != value.dtype:
+        raise DreamError(
+            f"expected an observed view of an argument to be of its type {arg.dtype}, got {value.dtype}: "
+            f"give `ReweightedWakeSleep` a function `dream`, or use `sleep=0`"
+        )
+    return same
+
+
+def _elements(marks: npt.NDArray[np.bool_], like: Tensor) -> npt.NDArray[np.bool_]:
+    """The marks of a tensor's elements, of one mark for each in its storage; the device is not asked."""
+    return np.ndarray(like.shape, bool, marks, like.storage_offset(), like.stride())

@@ -98,13 +98,15 @@ class PixelLoss(FrameLoss):
 
     def forward(self, tracks: Tracks, truth: Truth) -> Tensor:
         """The loss `(B, T)` of each frame."""
-        target = truth.glimpses if self.patch is None else self.patch
-        if target is None or target.shape[-2:] != tracks.glimpses.shape[-2:]:
+        glimpses, patch = tracks.glimpses, self.patch
+        target = truth.glimpses if patch is None else patch
+        fitting = [glimpses.shape] if patch is None else [glimpses.shape[-2:], glimpses.shape[-3:]]
+        if target is None or target.shape not in fitting:
             raise ValueError(
-                f"`PixelLoss` expects pictures of {tuple(tracks.glimpses.shape[-2:])} pixels, as the "
-                f"glimpses, but got {None if target is None else tuple(target.shape)}."
+                f"`PixelLoss` expects pictures of {tuple(glimpses.shape[-2:])} pixels, as the glimpses of "
+                f"shape {tuple(glimpses.shape)}, but got {None if target is None else tuple(target.shape)}."
             )
-        return (tracks.glimpses - target).square().flatten(2).mean(dim=-1)
+        return (glimpses - target).square().flatten(2).mean(dim=-1)
 
 
 class FeatureLoss(FrameLoss):
@@ -272,19 +274,7 @@ class SupervisedObjective(nn.Module):
         Raises:
             ValueError: if shapes do not agree.
         """
-        check_not_empty(video)
-        batch, length = video.shape[:2]
-        exists = (
-            torch.ones(batch, length, device=video.device, dtype=torch.bool) if mask is None else mask != 0
-        )
-        for name, got, expected in (
-            ("boxes", boxes, (batch, length, 4)),
-            ("mask", exists, (batch, length)),
-            ("labels", labels, (batch,)),
-        ):
-            if got is not None and got.shape != expected:
-                raise ValueError(f"`{name}` must have shape {expected}, but got {tuple(got.shape)}.")
-        last = exists & (exists.flip(1).cumsum(1).flip(1) == 1)
+        exists, last = counted_frames(video, boxes, mask, labels)
         model: Any = self.model
         with local_parameters(model):
             # Without Pyro's own call, reading a parameter is no statement.
@@ -295,7 +285,7 @@ class SupervisedObjective(nn.Module):
         counts = last if self.frames == "last" else exists
         values = {name: video_means(loss(tracks, truth), counts).mean() for name, loss in self.losses.items()}
         terms = [self.weights[name] * value for name, value in values.items()]
-        total = torch.stack(terms).sum() / (length if self.divide_by_length else 1)
+        total = torch.stack(terms).sum() / (video.shape[1] if self.divide_by_length else 1)
         if self.decay is not None:
             values["decay"] = self.decay(model)
             total = total + values["decay"]
@@ -342,12 +332,31 @@ class ClassifierObjective(nn.Module):
         return F.cross_entropy(logits, labels), ClassifierDiagnostics(accuracy)
 
 
-def check_not_empty(video: Tensor) -> None:
-    """Refuse a batch that has no video or no frame: the mean over it would be NaN."""
+def counted_frames(
+    video: Tensor, boxes: Tensor, mask: Tensor | None, labels: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Which frames count, all without a `mask`, and which are the last of those of their videos.
+
+    Returns:
+        Both `(B, T)`, boolean.
+
+    Raises:
+        ValueError: if shapes do not agree, or there is no video or frame: the mean over them would be NaN.
+    """
     if video.dim() < 2 or not video.numel():
         raise ValueError(
             f"`video` must have shape (B, T, C, H, W), at least 1 each, but got {tuple(video.shape)}."
         )
+    batch, length = video.shape[:2]
+    counts = torch.ones(batch, length, device=video.device, dtype=torch.bool) if mask is None else mask != 0
+    for name, got, expected in (
+        ("boxes", boxes, (batch, length, 4)),
+        ("mask", counts, (batch, length)),
+        ("labels", labels, (batch,)),
+    ):
+        if got is not None and got.shape != expected:
+            raise ValueError(f"`{name}` must have shape {expected}, but got {tuple(got.shape)}.")
+    return counts, counts & (counts.flip(1).cumsum(1).flip(1) == 1)
 
 
 def video_means(values: Tensor, counts: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from ... import checks
 from ...models.components.boxes import areas, cell_coverage, generalized_iou, intersection_areas, iou
 from ..local_parameters import local_parameters
-from .objective import FrameLoss, Tracks, Truth, WeightDecay, check_not_empty, video_means
+from .objective import FrameLoss, Tracks, Truth, WeightDecay, counted_frames, video_means
 
 __all__ = [
     "AdaptiveWeights",
@@ -339,14 +339,7 @@ class HARTObjective(nn.Module):
         Raises:
             ValueError: if shapes do not agree.
         """
-        check_not_empty(video)
-        batch, length = video.shape[:2]
-        present = (
-            torch.ones(batch, length, device=video.device, dtype=torch.bool) if mask is None else mask != 0
-        )
-        for name, got, expected in (("boxes", boxes, (batch, length, 4)), ("mask", present, (batch, length))):
-            if got.shape != expected:
-                raise ValueError(f"`{name}` must have shape {expected}, but got {tuple(got.shape)}.")
+        present, last = counted_frames(video, boxes, mask)
         model: Any = self.model
         with local_parameters(model):
             # Without Pyro's own call, reading a parameter is no statement.
@@ -368,7 +361,6 @@ class HARTObjective(nn.Module):
         total = self.weighting(losses) + decay
         with torch.no_grad():
             overlap = iou(tracks.boxes, true_boxes)
-            last = present & (present.flip(1).cumsum(1).flip(1) == 1)
             watched = [
                 time_means(overlap, later),
                 video_means(overlap, last).mean(),

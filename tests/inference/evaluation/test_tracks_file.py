@@ -320,3 +320,15 @@ def test_a_part_that_cannot_be_written_leaves_the_file_as_it_was(tmp_path: Path)
     with pytest.raises(ValueError, match="boxes"):
         write_two_parts()
     assert (tmp_path / "t.csv").read_text() == "old"
+
+
+def test_videos_are_not_mixed_up_in_a_file_without_their_column(tmp_path: Path):
+    clip = (Clip.boxes, Clip.present, Clip.identities)
+    with tracks_writer(tmp_path / "one.csv") as writer:
+        for several in ([x.expand(2, *x.shape) for x in clip], [0 * x.expand(2, *x.shape) for x in clip]):
+            with pytest.raises(ValueError, match=r"without a column `video` .* video 0 alone, got video 1"):
+                writer.write(*several)
+        with pytest.raises(ValueError, match=r"got video 3; .* with `videos=True`"):
+            writer.write(*clip, video=3)
+        writer.write(*(x[None] for x in clip))  # one video, with an axis of its own
+    assert (tmp_path / "one.csv").read_text() == HEADER + Clip.text

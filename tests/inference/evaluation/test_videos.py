@@ -353,6 +353,21 @@ def test_one_posterior_sample_and_its_monitor():
         assert monitor.discovered == pytest.approx(1 / 5)
 
 
+def test_the_monitor_keeps_no_graphs():
+    """Otherwise what a batch took would stay in memory until the last one."""
+    recorded = []
+
+    class Learned(Guide):
+        def logits(self, video: Tensor) -> Tensor:
+            found = super().logits(video) * torch.ones((), requires_grad=True)
+            recorded.append(found.requires_grad)
+            return found
+
+    count_accuracy_of_videos(model, Learned(), in_pieces(scripted()))
+    assert recorded == [False, False]
+    assert torch.is_grad_enabled()
+
+
 def test_of_several_samples_the_heaviest_is_shown():
     guide, video = Guide(slope=-0.3, offset=0.0), noisy(4)
     frames = infer_video(model, guide, video, particles=6)

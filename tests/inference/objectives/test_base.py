@@ -230,3 +230,14 @@ def test_bad_options_are_refused(options, message):
 def test_too_few_particles_are_an_error_of_their_own():
     with pytest.raises(TooFewParticlesError):
         Reinforce(0)
+
+
+@pytest.mark.parametrize("make", [lambda: VIMCO(3), lambda: Reinforce(2), lambda: MarginalELBO("z", 3)])
+@pytest.mark.parametrize("number", [0, -1])
+def test_weights_of_no_particles_are_refused(toy, make, number):
+    objective = make()
+    with pytest.raises(ValueError, match=rf"`num_particles` must be at least 1, got {number}"):
+        objective.log_weights(toy.model, toy.guide, toy.x, num_particles=number)
+    for given in (1, None):
+        weights = objective.log_weights(toy.model, toy.guide, toy.x, num_particles=given)
+        assert len(weights.log_weight) == (given or objective.num_particles)

@@ -1,4 +1,5 @@
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 
@@ -72,6 +73,30 @@ def test_with_nothing_to_teach_it_is_the_elbo_of_reparameterised_variables(
     torch.testing.assert_close(found.bound, log_w.mean())
     expected = gradients_of(-(log_w + log_q_z).sum(), toy.parameters)
     torch.testing.assert_close(gradients_of(loss, toy.parameters), expected)
+
+
+@pytest.mark.parametrize(("reduction", "divisor"), [("sum", 1), ("mean", 4)])
+def test_imitation_is_scaled_under_subsampling_as_the_bound_is(reduction, divisor):
+    """4 of 40 data stand for ten times as many, in the bound and in the cross-entropy."""
+    logit, loc = torch.zeros((), requires_grad=True), torch.zeros((), requires_grad=True)
+
+    def model(x):
+        with pyro.plate("data", 40, subsample_size=4, dim=-1):
+            pyro.sample("z", dist.Bernoulli(0.3))
+            u = pyro.sample("u", dist.Normal(loc, 1.0))
+            pyro.sample("x", dist.Normal(u, 1.0), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", 40, subsample_size=4, dim=-1):
+            pyro.sample("z", dist.Bernoulli(logits=logit))
+            pyro.sample("u", dist.Normal(torch.full((4,), 2.0), 0.0001))
+
+    objective = TaughtELBO(always_one, 2, imitation=1.5, reduction=reduction)
+    loss, _ = objective.evaluate(model, guide, torch.zeros(4))
+    of_logit, of_loc = torch.autograd.grad(loss, [logit, loc])
+    # d log sigmoid(a) / da = 1/2 at 0, and d log N(2; m, 1) / dm = 2.
+    assert of_logit.item() == pytest.approx(-40 * 1.5 * 0.5 / divisor)
+    assert of_loc.item() == pytest.approx(-40 * 2 / divisor, rel=1e-3)
 
 
 def test_negative_imitation_is_refused():

@@ -79,6 +79,16 @@ def test_tracks_without_objects_are_no_error():
     assert loss.item() == 0.0
 
 
+@pytest.mark.parametrize("frames", [0, 1])
+def test_tracks_of_less_than_two_frames_are_refused(frames):
+    """Nothing goes on in them, and there would be no gradient."""
+    z_pres, *values = tracks()
+    with pytest.raises(ValueError, match=rf"at least 2 frames.* with {frames}"):
+        TrackLikelihood(made())(z_pres, *(value[:, :frames] for value in values))
+    loss, _ = TrackLikelihood(made())(z_pres, *(value[:, :2] for value in values))
+    assert loss.requires_grad
+
+
 def test_depths_count_as_the_other_variables():
     model = made(propagation="motion", looks="static", layers=True, background="none")
     z_pres, z_where, z_what = tracks()

@@ -19,6 +19,7 @@ from whatwhere.inference.objectives import (
     TooFewParticlesError,
     UnsupportedSiteError,
 )
+from whatwhere.inference.objectives.wake_sleep import _replace
 from whatwhere.models import AIR
 from whatwhere.models.components.provisional import Decision, Provisional
 
@@ -298,6 +299,121 @@ def test_a_view_of_more_data_is_replaced_alone():
     assert seen[1].shape == (40, 2)
     assert set(seen[1].flatten().tolist()) == {0.0, 1.0}
     assert not whole.any()
+
+
+class InContext:
+    """z ~ N(c, 1) and x ~ N(z, 1) of a known c, and a guide that is shown all its arguments."""
+
+    def __init__(self):
+        self.w, self.seen = nn.Parameter(torch.tensor(0.4)), []
+
+    def model(self, x, context, *others):
+        with pyro.plate("data", 3, dim=-1):
+            z = pyro.sample("z", dist.Normal(context, 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def guide(self, x, context, *others):
+        self.seen.append((x, context, *others))
+        with pyro.plate("data", 3, dim=-1):
+            pyro.sample("z", dist.Normal(self.w * x + context, 1.0))
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda pair: pair.unbind(0),
+        lambda pair: pair.t().contiguous().unbind(1),
+        lambda pair: [part[0] for part in pair.chunk(2)],
+        lambda pair: pair.flatten().split(3),
+    ],
+    ids=["rows", "columns", "chunk", "split"],
+)
+def test_an_unobserved_view_of_the_tensor_that_holds_the_data_is_left(take):
+    pair = InContext()
+    x, context = take(torch.tensor([[1.0, 2.0, 3.0], [100.0, 200.0, 300.0]]))
+    ReweightedWakeSleep(2, sleep=0.5).evaluate(pair.model, pair.guide, x, context)
+    assert pair.seen[1][1] is context
+    assert not torch.isclose(pair.seen[1][0], x).any()
+    assert ((pair.seen[1][0] - context).abs() < 20).all()  # ten deviations of N(c, 2)
+    assert x.tolist() == [1.0, 2.0, 3.0]
+
+
+def test_every_argument_with_the_data_is_made_of_the_same_sample():
+    """Among them one whose elements are seen several times."""
+    pair, whole = InContext(), torch.zeros(5, 3)
+    x = whole[2]
+    repeated = x.expand(4, 3)
+    ReweightedWakeSleep(2, sleep=0.5).evaluate(pair.model, pair.guide, x, torch.ones(3), x[1:], repeated)
+    made_up, _, tail, several = pair.seen[1]
+    assert made_up.all()
+    assert torch.equal(tail, made_up[1:])
+    assert torch.equal(several, made_up.expand(4, 3))
+    assert not whole.any()
+
+
+@pytest.mark.parametrize(
+    "part", [lambda whole: whole, lambda whole: whole[:, 1:], lambda whole: whole[1:3, 2]]
+)
+def test_an_argument_of_which_only_a_part_is_observed_is_refused(part):
+    pair, whole = InContext(), torch.zeros(5, 3)
+    with pytest.raises(DreamError, match=r"but 1 sites \(`x` and so on\) are a part of it"):
+        ReweightedWakeSleep(2, sleep=0.5).evaluate(
+            pair.model, pair.guide, whole[2], torch.ones(3), part(whole)
+        )
+
+
+def test_data_that_are_observed_twice_are_refused():
+    """Two samples of one element would be two values of it."""
+
+    def model(x):
+        with pyro.plate("data", 3, dim=-1):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            for i in range(2):
+                pyro.sample(f"x/{i}", dist.Normal(z, 1.0), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", 3, dim=-1):
+            pyro.sample("z", dist.Normal(torch.zeros(3, requires_grad=True) + x, 1.0))
+
+    with pytest.raises(DreamError, match=r"2 sites \(`x/0` and so on\) are some of it twice"):
+        ReweightedWakeSleep(2, sleep=0.5).evaluate(model, guide, torch.zeros(3))
+    once = InContext()
+    with pytest.raises(DreamError, match=r"1 sites \(`x` and so on\) are some of it twice"):
+        ReweightedWakeSleep(2, sleep=0.5).evaluate(
+            once.model, once.guide, torch.zeros(()).expand(3), torch.ones(3)
+        )
+
+
+def test_data_that_an_argument_holds_in_part_are_refused():
+    """The guide would be given half of what is made up."""
+    pair, whole = InContext(), torch.zeros(3)
+    with pytest.raises(DreamError, match=r"site `x` observes to be a tensor among"):
+        ReweightedWakeSleep(2, sleep=0.5).evaluate(
+            lambda x, context: pair.model(whole, context), pair.guide, whole[:1], torch.ones(3)
+        )
+
+
+def test_data_that_are_seen_as_another_type_are_refused():
+    pair, bits = InContext(), torch.zeros(3, dtype=torch.int64)
+    with pytest.raises(DreamError, match=r"of its type torch\.int64, got torch\.float64"):
+        ReweightedWakeSleep(2, sleep=0.5).evaluate(
+            pair.model, pair.guide, bits.view(torch.float64), torch.ones(3), bits
+        )
+
+
+def test_views_are_told_apart_on_a_device_without_memory():
+    """All tensors on `meta` have one address."""
+    whole, other = torch.empty(2, 3, device="meta"), torch.empty(2, 3, device="meta")
+    given = {f"x/{t}": whole[:, t] for t in range(3)}
+    dreamt = {name: torch.empty(2, device="meta") for name in given}
+    (new, left), _ = _replace(given, dreamt, (whole, other), {})
+    assert left is other
+    assert new is not whole
+    assert (new.shape, new.stride(), new.device) == (whole.shape, whole.stride(), whole.device)
+    context, x = whole.unbind(0)
+    (left, new), _ = _replace({"x": x}, {"x": torch.empty(3, device="meta")}, (context, x), {})
+    assert left is context
+    assert new is not x
 
 
 def test_factors_cannot_be_dreamt():

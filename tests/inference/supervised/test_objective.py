@@ -96,6 +96,22 @@ def test_pixel_loss_without_a_patch_compares_with_the_true_glimpse():
         PixelLoss(torch.ones(5, 5))(Told(ZERO_BOX, seen), truth_of(ZERO_BOX))
 
 
+def test_pictures_are_of_the_channels_of_the_glimpses():
+    patch = torch.tensor([[[0.0]], [[1.0]], [[2.0]]])
+    seen = torch.tensor([1.0, 3.0, 2.0]).reshape(1, 1, 3, 1, 1)
+    loss = PixelLoss(patch)(Told(ZERO_BOX, seen), truth_of(ZERO_BOX))
+    torch.testing.assert_close(loss, torch.tensor([[(1 + 4 + 0) / 3]]))
+    grey = PixelLoss(patch[1])(Told(ZERO_BOX, seen[:, :, 0]), truth_of(ZERO_BOX))
+    assert grey.tolist() == [[0.0]]
+    for wrong in (patch[:1], patch[:2], patch.expand(1, 3, 1, 1), patch[0, 0]):
+        with pytest.raises(ValueError, match=r"glimpses of shape \(1, 1, 3, 1, 1\), but got"):
+            PixelLoss(wrong)(Told(ZERO_BOX, seen), truth_of(ZERO_BOX))
+    with pytest.raises(ValueError, match=r"glimpses of shape \(1, 1, 1, 1, 1\), but got \(3, 1, 1\)"):
+        PixelLoss(patch)(Told(ZERO_BOX, seen[:, :, :1]), truth_of(ZERO_BOX))
+    with pytest.raises(ValueError, match=r"but got \(1, 1, 1, 1, 1\)"):
+        PixelLoss()(Told(ZERO_BOX, seen), truth_of(ZERO_BOX, seen[:, :, :1]))
+
+
 def test_feature_loss_is_the_mean_over_features_and_holds_the_target_fixed():
     seen = torch.tensor([1.0, 2.0, 3.0, 4.0]).reshape(1, 1, 1, 2, 2)
     target = torch.tensor([0.0, 5.0, 9.0, 9.0]).reshape(1, 1, 1, 2, 2)
