@@ -71,11 +71,11 @@ class CorrelationFilterTracker(nn.Module):
         peak = peak_at_corner(samples, samples / (1 + context) / 16)
         taper = torch.hann_window(samples, periodic=True)
         ladder = torch.arange(scales) - scales // 2
-        scale_label = torch.fft.fft(peak_at_corner(scales, scales / 16))
         for name, value in (
-            ("_label", torch.fft.rfft2(peak[:, None] * peak)),
+            # Peaks are symmetric, and so their transforms are real.
+            ("_label", torch.fft.rfft2(peak[:, None] * peak).real),
             ("_taper", taper[:, None] * taper),
-            ("_scale_label", scale_label),
+            ("_scale_label", torch.fft.fft(peak_at_corner(scales, scales / 16)).real),
             ("_scale_taper", torch.hann_window(scales + 2, periodic=False)[1:-1]),
             ("_factors", scale_step**ladder),
         ):
@@ -100,7 +100,7 @@ class CorrelationFilterTracker(nn.Module):
         for frame in video.unbind(1)[1:]:
             box, score = self._moved(frame, box, filters[0])
             if self.scales > 1:
-                box = self._resized(frame, box, filters[1], first_box)
+                box = self._resized(frame, box, filters[1], boxes[0])
             box = box_within_image(box, size)
             filters = [
                 old.towards(new, self.rate)

@@ -18,6 +18,9 @@ from torch import Tensor, nn
 from .components.correlation import normalised_cross_correlation
 from .components.inputs import require_first_boxes
 
+_NEAREST = 1e-6
+"""Least penalty: where nothing is seen, as on black padding, all places are alike, and the box stays."""
+
 
 class TemplateTracks(NamedTuple):
     """Where the object was found."""
@@ -25,7 +28,7 @@ class TemplateTracks(NamedTuple):
     boxes: Tensor
     """`(B, T, 4)`, `(left, top, width, height)` in pixels; all of a video have the first one's size."""
     scores: Tensor
-    """Normalised cross-correlations there, `(B, T)`, at most 1."""
+    """Normalised cross-correlations there, `(B, T)`, float64, at most 1."""
 
 
 class TemplateTracker(nn.Module):
@@ -67,15 +70,15 @@ class TemplateTracker(nn.Module):
 
     def _track(self, frames: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
         """The boxes `(T, 4)` and scores `(T,)` of one video."""
-        # In whole pixels, and not larger than the frame.
-        across = int(box[2].round().clamp(1, frames.shape[-1]))
-        down = int(box[3].round().clamp(1, frames.shape[-2]))
-        left = round(float(box[0] + (box[2] - across) / 2))
-        top = round(float(box[1] + (box[3] - down) / 2))
+        (left, across), (top, down) = (
+            _side(start, length, limit)
+            for start, length, limit in zip(*box.reshape(2, 2).tolist(), frames.shape[:-3:-1], strict=True)
+        )
         margin = max(across, down)
-        template = _padded(frames[0], margin)[:, top + margin :, left + margin :][:, :down, :across]
+        template = _padded(frames[0], margin)[:, top + margin :, left + margin :][:, :down, :across].double()
         radius = self.reach * margin
-        corner, corners, scores = (left, top), [(left, top)], [torch.ones((), device=frames.device)]
+        penalty = max(self.penalty, _NEAREST)
+        corner, corners, scores = (left, top), [(left, top)], [template.new_ones(())]
         # Of corners: the template is inside the frame with its margin.
         ends = frames.shape[-1] - across + margin, frames.shape[-2] - down + margin
         for frame in frames[1:]:
@@ -87,13 +90,13 @@ class TemplateTracker(nn.Module):
             part = _padded(frame, margin)[
                 :, y0 + margin : y1 + margin + down, x0 + margin : x1 + margin + across
             ]
-            score = normalised_cross_correlation(part.double(), template.double())
+            score = normalised_cross_correlation(part.double(), template)
             rows, columns = (
                 torch.arange(first, last + 1, device=frames.device) - place
                 for first, last, place in ((y0, y1, corner[1]), (x0, x1, corner[0]))
             )
             distance = (rows[:, None].square() + columns.square()) / radius**2
-            wanted = (score - self.penalty * distance).masked_fill(distance > 1, -torch.inf)
+            wanted = (score - penalty * distance).masked_fill(distance > 1, -torch.inf)
             best = int(wanted.argmax())
             scores.append(score.flatten()[best])
             if scores[-1] >= self.threshold:
@@ -101,6 +104,14 @@ class TemplateTracker(nn.Module):
             corners.append(corner)
         moved = (torch.tensor(corners) - torch.tensor(corners[0])).to(box)
         return torch.cat([box[:2] + moved, box[2:].expand(len(frames), 2)], dim=-1), torch.stack(scores)
+
+
+def _side(start: float, length: float, limit: int) -> tuple[int, int]:
+    """Where the template begins on an axis, and its pixels, which are at most those of the frame."""
+    pixels = min(max(round(length), 1), limit)
+    # In the middle of the box, or, of one larger than the frame, where it shows most of the frame.
+    rest = length - pixels
+    return round(start + (min(max(-start, 0.0), rest) if length > limit else rest / 2)), pixels
 
 
 def _padded(frame: Tensor, margin: int) -> Tensor:

@@ -113,14 +113,16 @@ class Preparation:
             return chosen
         d = _turned(chosen._signed(sample, ground), polarity)
         middle = _middle_and_noise(d)[0] if polarity != "both" else abs(middle)
-        black = self.black
+        black, white = self.black, self.white
         if black is None:
-            black = min(max(0.0, middle + _NOISE * noise), 255.0 - _LEAST_CONTRAST)
+            most = (255.0 if white is None else white) - _LEAST_CONTRAST
+            black = round(max(0.0, min(middle + _NOISE * noise, most)), 2)
+        if white is not None:
+            return replace(chosen, black=black)
         objects = d[d > max(black, middle + _OBJECT * noise)]
         found = float(np.quantile(objects, _BRIGHT)) if objects.size else 255.0
         least = black + max(_LEAST_CONTRAST, _OBJECT * noise)
-        white = self.white if self.white is not None else min(255.0, max(found, least))
-        return replace(chosen, black=round(black, 2), white=round(white, 2))
+        return replace(chosen, black=black, white=round(min(255.0, max(found, least)), 2))
 
     def contrast(self, sample: Bytes) -> float:
         """How many standard deviations of the ground's noise are from black to white in frames of a video."""

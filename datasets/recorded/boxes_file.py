@@ -84,12 +84,14 @@ def read_table(path: Path) -> dict[str, list[FrameBox]]:
         rows = archive.read(found.name)
         if rows.ndim != 2 or rows.shape[1] != len(_COLUMNS) or rows.dtype.kind not in "iuf":
             raise DataError(f"`{found.name}` must have the columns {','.join(_COLUMNS)}, got {rows.shape}.")
-        for line, row in enumerate(rows.astype(np.float64).tolist(), 1):
+        for line, (row, mark) in enumerate(zip(rows.astype(np.float64).tolist(), rows[:, 1], strict=True), 1):
             if np.isnan(row[2:]).all():
                 continue
             if not np.isfinite(row).all() or row[0] < 0 or row[0] % 1 or min(row[4:]) <= 0:
                 raise DataError(f"`{found.name}`, row {line}: expected a frame and a box, got {row}.")
-            _add(objects, FrameBox(line, int(row[0]), f"{row[1]:g}", (row[2], row[3], row[4], row[5])))
+            # Of the array's own type: a float64 does not tell large integers apart.
+            identity = str(int(mark) if mark % 1 == 0 else mark)
+            _add(objects, FrameBox(line, int(row[0]), identity, (row[2], row[3], row[4], row[5])))
     return {identity: list(boxes.values()) for identity, boxes in objects.items()}
 
 

@@ -63,6 +63,7 @@ class WindowRecipe:
 
     def __post_init__(self) -> None:
         checks.positive(self, "frames", "every", "stride", "crop", "cuts")
+        checks.literals(self)
 
     @property
     def span(self) -> int:

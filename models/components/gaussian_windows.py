@@ -97,18 +97,6 @@ def hart_boxes(attention: Tensor, size: Size) -> Tensor:
     return torch.cat([_times(corner, _lengths(size)), _times(extent, _gaps(size))], dim=-1)
 
 
-def hart_attention(boxes: Tensor, size: Size) -> Tensor:
-    """HART's attention vectors for boxes: the inverse of `hart_boxes`.
-
-    Args:
-        boxes: `(..., 4)`.
-        size: height and width of the image, at least 2 x 2.
-    """
-    corner, extent = boxes.split(2, dim=-1)
-    parts = _times(corner, _reciprocals(_lengths(size))), _times(extent, _reciprocals(_gaps(size)))
-    return torch.cat(parts, dim=-1)
-
-
 def ratm_window(parameters: Tensor, size: Size, glimpse_size: Size) -> GaussianWindow:
     """RATM's window from the outputs of its network, as in the paper; A is the side of the image.
 

@@ -167,7 +167,8 @@ class GlimpseEvidence(nn.Module):
             ("_sweep", sweep.float()),
             ("_needed", torch.where(sweep.any(1, keepdim=True), elsewhere, retake)),
             ("_after", torch.tensor([*range(1, len(sweep)), _PATIENCE])),
-            ("_label", torch.fft.rfft2(peak[:, None] * peak)),
+            # Real: `Module.to` of a type drops what is imaginary.
+            ("_label", torch.view_as_real(torch.fft.rfft2(peak[:, None] * peak))),
         ):
             self.register_buffer(name, value, persistent=False)
 
@@ -206,7 +207,7 @@ class GlimpseEvidence(nn.Module):
         sizes = kernels.transpose(0, 1).flatten(2)
         down, across = (bands(each, self.extent)[:, None].contiguous() for each in (rows, columns))
         region = self._surroundings(frame, middles(box), stride)
-        learned = RidgeFilter.learned(torch.fft.rfft2(region * taper), self._label)
+        learned = RidgeFilter.learned(torch.fft.rfft2(region * taper), torch.view_as_complex(self._label))
         doubtful = torch.zeros_like(box[:, 0], dtype=torch.long)
         return Memory(first, down, across, sizes, learned, taper, stride, doubtful)
 
@@ -249,7 +250,7 @@ class GlimpseEvidence(nn.Module):
         trust = (_STEEPNESS * excess).sigmoid()
         sure = (_STEEPNESS * (score - self.retake)).sigmoid()
         doubtful = self._after[memory.doubtful] * (excess[:, 0] < 0)
-        there = RidgeFilter.learned(torch.fft.rfft2(moved * memory.taper), self._label)
+        there = RidgeFilter.learned(torch.fft.rfft2(moved * memory.taper), torch.view_as_complex(self._label))
         second = surface.masked_fill(self._near[best], -1.0).amax(1, keepdim=True)
         middle = len(self._places) // 2
         numbers = [place / self.reach, score, answer, scores[:, middle : middle + 1]]

@@ -62,3 +62,25 @@ def test_what_cannot_be_is_refused():
         CorrelationFilterTracker(scales=4)
     with pytest.raises(ValueError, match="positive width"):
         CorrelationFilterTracker()(torch.rand(1, 2, 1, 9, 9), torch.tensor([[1.0, 1.0, 0.0, 3.0]]))
+
+
+def test_boxes_of_any_type_are_taken():
+    boxes = torch.tensor([[10.0 + 3 * t, 20 + t, 20, 20] for t in range(4)])
+    video, tracker = clip(boxes)[None], CorrelationFilterTracker()
+    expected = tracker(video, boxes[None, 0])
+    for given in (boxes[None, 0].double(), boxes[None, 0].long()):
+        torch.testing.assert_close(tracker(video, given), expected, rtol=0, atol=0)
+
+
+def test_a_tracker_may_be_of_another_type():
+    """What it follows does not depend on it, and no part of its labels is lost on the way."""
+    boxes = torch.tensor([[10.0 + 3 * t, 20 + t, 20, 20] for t in range(4)])
+    video, first = clip(boxes)[None], boxes[None, 0]
+    expected = CorrelationFilterTracker()(video, first)
+    assert not any(buffer.is_complex() for buffer in CorrelationFilterTracker().buffers())
+    same = CorrelationFilterTracker().to(torch.float32)(video, first)
+    torch.testing.assert_close(same, expected, rtol=0, atol=0)
+    for double in (CorrelationFilterTracker().double(), CorrelationFilterTracker().to(torch.float64)):
+        tracks = double(video.double(), first.double())
+        assert tracks.boxes.dtype == tracks.scores.dtype == torch.float64
+        torch.testing.assert_close(tracks.boxes.float(), expected.boxes, rtol=0, atol=1e-3)

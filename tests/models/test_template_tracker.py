@@ -85,3 +85,29 @@ def test_a_penalty_prefers_the_nearer_of_two_and_a_threshold_stays_where_nothing
     stays = TemplateTracker(1.0, threshold=0.9)(gone[None], first)
     assert stays.boxes[0, 1].tolist() == first[0].tolist()
     assert stays.scores[0, 1] < 0.9
+
+
+@pytest.mark.parametrize("grey", [0.0, 0.3, 1.0])
+def test_a_box_stays_where_nothing_is_seen(grey: float):
+    """All places are alike in frames of one colour, as on the black ones that fill up a short clip."""
+    video = torch.cat([moving([(10, 8)]), torch.full((5, 3, 30, 40), grey)])
+    tracks = TemplateTracker()(video[None], torch.tensor([[10.0, 8.0, 7.0, 5.0]]))
+    assert tracks.boxes[0].tolist() == [[10, 8, 7, 5]] * 6
+
+
+@pytest.mark.parametrize("box", [(-500, -20, 510, 100), (35, 25, 900, 900), (-10, 29, 60, 800)])
+def test_a_box_larger_than_the_frame_follows_what_it_shows(box: tuple[int, ...]):
+    """Its template is as much of the frame as there is in it: of a still video it stays, of another moves."""
+    still = moving([(10, 8)] * 3)
+    first = torch.tensor([box], dtype=torch.float32)
+    assert TemplateTracker()(still[None], first).boxes[0].tolist() == [list(box)] * 3
+    shifted = torch.stack([still[0], still[0].roll((1, 2), (-2, -1))])
+    whole = torch.tensor([[-10.0, -5.0, 60.0, 40.0]])
+    tracks = TemplateTracker()(shifted[None], whole)
+    assert tracks.boxes[0].tolist() == [[-10, -5, 60, 40], [-8, -4, 60, 40]]
+
+
+@pytest.mark.parametrize("length", [1, 2])
+def test_scores_have_one_type(length: int):
+    video = moving([(10, 8)] * length)[None]
+    assert TemplateTracker()(video, torch.tensor([[10.0, 8.0, 7.0, 5.0]])).scores.dtype == torch.float64

@@ -180,3 +180,19 @@ def test_impossible_levels_are_refused() -> None:
         Preparation(black=9, white=3)
     with pytest.raises(ValueError, match=r"`black` must be in \[0, 255\), got -1"):
         Preparation(black=-1)
+
+
+@pytest.mark.parametrize("white", [0.004, 10.0, 60.003, 120.0])
+def test_black_is_found_below_a_white_that_is_given(white: float) -> None:
+    frames = RNG.integers(0, 256, (5, 1, 20, 20), dtype=np.uint8)  # whose noise alone is brighter
+    settled = Preparation("median", normalise=True, white=white).settled(frames)
+    assert settled.white == white
+    assert settled.black == pytest.approx(max(0.0, white - 16), abs=0.01)
+
+
+@pytest.mark.parametrize("black", [0.004, 100.0, 250.0, 254.999])
+def test_white_is_found_above_a_black_that_is_given(black: float) -> None:
+    settled = Preparation("median", normalise=True, black=black).settled(scene())
+    assert settled.black == black
+    assert settled.white is not None
+    assert min(255.0, black + 15.99) <= settled.white <= 255

@@ -242,3 +242,8 @@ def test_a_running_ground_is_that_of_where_reading_begins(tmp_path: Path) -> Non
 def test_a_size_is_told_in_one_way() -> None:
     with pytest.raises(ValueError, match="`resize` and `scale` are two ways"):
         FrameRecipe(resize=(3, 4), scale=0.5)
+
+
+def test_an_unknown_cut_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"`cut` must be one of random, .* tiles, got 'activty'"):
+        WindowRecipe(cut="activty")  # type: ignore[arg-type]

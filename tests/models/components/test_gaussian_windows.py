@@ -16,7 +16,6 @@ from whatwhere.models.components.gaussian_windows import (
     GaussianWindow,
     PolynomialSigma,
     boxes_to_window,
-    hart_attention,
     hart_boxes,
     ratm_kth_parameters,
     ratm_kth_window,
@@ -48,9 +47,6 @@ def test_boxes_round_trips(left: float, top: float, width: float, height: float)
     box = torch.tensor([left, top, width, height], dtype=torch.float64)
     grid = boxes_to_window(box, (7, 4), smooth_knee_sigma)
     torch.testing.assert_close(window_to_boxes(grid, (7, 4)), box, rtol=0, atol=1e-12)
-    torch.testing.assert_close(hart_boxes(hart_attention(box, KITTI), KITTI), box, rtol=0, atol=1e-12)
-    attention = box / 50
-    torch.testing.assert_close(hart_attention(hart_boxes(attention, KTH), KTH), attention)
 
 
 def test_the_first_and_last_samples_lie_on_the_borders_of_the_box():

@@ -193,3 +193,18 @@ def test_no_gradient_passes_and_nothing_grows():
 def test_impossible_numbers_are_refused():
     with pytest.raises(ValueError, match="`samples` must be at least 3 and `reach` positive, got 2 and 9"):
         GlimpseEvidence(samples=2)
+
+
+@pytest.mark.filterwarnings("error")
+def test_evidence_of_another_type_finds_the_same():
+    """`Module.to` drops what is imaginary: the filter's answer would no longer be where it looks for it."""
+    expected, _ = GlimpseEvidence()(frame(37, 35), MIDDLE, LEVEL, start(GlimpseEvidence()))
+    same = GlimpseEvidence().to(torch.float32)
+    found, _ = same(frame(37, 35), MIDDLE, LEVEL, start(same))
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    for double in (GlimpseEvidence().double(), GlimpseEvidence().to(torch.float64)):
+        memory = double.start(frame(30, 40).double(), BOX.double())
+        found, memory = double(frame(37, 35).double(), MIDDLE.double(), LEVEL.double(), memory)
+        assert memory.filter.numerator.dtype == torch.complex128
+        assert found.numbers.dtype == torch.float64
+        torch.testing.assert_close(found.numbers.float(), expected.numbers, rtol=0, atol=1e-4)
