@@ -369,6 +369,7 @@ class SQAIRTrackConfig(TrackConfig):
 
 def track(options: SQAIRTrackConfig) -> int:
     """Track the objects of a user's videos."""
+    keep_freed_memory()
     device = select_device(options.device)
     config, programs = restore(options.checkpoint, device, options.build)
     known = known_of(options.checkpoint, config.network.image_shape)

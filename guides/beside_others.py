@@ -111,7 +111,7 @@ class LooksBesideOthers(ActiveSet):
         """What each of some slots `(..., .)` draws in the frame, black where it is absent, `(..., C H W)`."""
         z_pres, z_where, z_what = slots[:3]
         drawn: Tensor = self.rows_where_present(self._paint, z_pres, z_where, z_what)
-        return drawn * z_pres.unsqueeze(-1)
+        return drawn if self.active_set else drawn * z_pres.unsqueeze(-1)
 
     def explained(self, image: Tensor, free: Tensor, propagated: Slots | TrackedSlots | None) -> Tensor:
         """What is drawn already, `(..., C H W)`: the objects that go on, if there are any.

@@ -14,7 +14,7 @@ EVIDENCE = 4
 
 def remainder(images: Tensor, explained: Tensor) -> Tensor:
     """What is not explained of images `(R, C, H, W)`, given what has been drawn, `(R, C H W)`."""
-    return (images - explained.unflatten(-1, images.shape[1:])).clamp(min=0)
+    return (images - explained.unflatten(-1, images.shape[1:])).clamp_(min=0)
 
 
 def evidence(observed: Tensor, picture: Tensor, coords: Tensor, scale: float) -> Tensor:

@@ -192,11 +192,14 @@ class EvidenceDiscovery(LooksBesideOthers, SlotDiscovery):
         explained = self.explained(image, free, propagated)
         sketched = self.sketch_nats is not None and (self.sketch_early or not self.training)
         sketches = self._sketches(image, free, explained, len(names)) if sketched else []
-        drawn = [sketch.drawn for sketch in sketches]
+        later = sum((sketch.drawn for sketch in sketches[1:]), sketches[0].drawn) if sketches else None
         present, slots = torch.ones_like(free), []
         for j, name in enumerate(names):
             possible = present * (free > j)
-            others: Tensor = sum(drawn[j + 1 :], explained)
+            others = explained
+            if later is not None:
+                later = later - sketches[j].drawn
+                others = explained + later
             start = [sketches[j].slot.z_pres.unsqueeze(-1), sketches[j].slot.z_where] if sketches else []
             place: LocScale = self.rows_where_present(self._place, possible, others, *start, images=image)
             look = partial(self.look_beside, image, others, possible)
@@ -215,6 +218,8 @@ class EvidenceDiscovery(LooksBesideOthers, SlotDiscovery):
         """So many slots, from the start from which they explain most."""
         sketches = self._chain(image, free, explained, count)
         free = free * sketches[0].slot.z_pres  # where nothing is found, there is nothing to find otherwise
+        if self.active_set and not free.any():
+            return []
         sides = (self._chain(image, free, explained, count, side) for side in SIDES)
         return explaining_most(sketches, sides, image, explained, self.scale, self.sketch_nats or 0.0)
 
@@ -240,6 +245,8 @@ class EvidenceDiscovery(LooksBesideOthers, SlotDiscovery):
             )
             sketches.append(self.sketch(image, possible, explained, place.loc, self.sketch_nats or 0.0))
             present, explained = sketches[-1].slot.z_pres, explained + sketches[-1].drawn
+            if self.active_set and not present.any():  # nor are any of the rest
+                return sketches + [sketches[-1]] * (count - len(sketches))
         return sketches
 
     def _place(
@@ -281,9 +288,10 @@ class EvidenceDiscovery(LooksBesideOthers, SlotDiscovery):
         """Squared error that the picture of what is seen here takes away, and its share of all there is."""
         coords = self.windows(place)
         picture = self.decoder.glimpses(self.what_encoder(crop(rest, coords, self.glimpse_size)).loc)
-        observed = observe(rest, torch.zeros_like(rest), hides=False)
-        seen = crop(observed, coords, (picture.shape[-2], picture.shape[-1]))
-        area = sample_area(coords, observed, picture)
+        inside = rest.new_ones(1, 1, *rest.shape[-2:]).expand(len(rest), -1, -1, -1)
+        size = picture.shape[-2], picture.shape[-1]
+        seen = torch.cat([crop(each, coords, size) for each in (rest, inside)], dim=1)
+        area = sample_area(coords, rest, picture)
         ink = area * seen[:, :-1].square().flatten(1).sum(1)
         gain = fit(seen, picture, area).gain
         return gain, gain / ink.clamp(min=1e-6)

@@ -254,13 +254,12 @@ class TrackingPropagation(ActiveSet, nn.Module):
             expected = self._expect_all(slots)
         pictures = self.where_present(self._picture, present, what.detach()) * z_pres
         drawn = self._sketch_all(image, present, before, expected.where, pictures)
+        everything = sum((other.drawn for other in drawn[1:]), drawn[0].drawn) if self._searches_far else None
         followed = []
         for i, possible in enumerate(present):
             explained = self._explained(i, drawn)
             context = pictures[i], explained
-            others = explained
-            if self._searches_far and len(drawn) > 1:
-                others = torch.stack([other.drawn for other in drawn[:i] + drawn[i + 1 :]]).sum(0)
+            others = explained if everything is None else everything - drawn[i].drawn
             proposed: Proposed = self.rows_where_present(
                 self._propose, possible, before[i], expected.where[i], *context, others, images=image
             )
@@ -269,6 +268,7 @@ class TrackingPropagation(ActiveSet, nn.Module):
             followed.append(slot)
             painted = self.rows_where_present(self._paint, slot.z_pres, slot.z_where.detach(), pictures[i])
             drawn[i] = drawn[i]._replace(drawn=painted * slot.z_pres.unsqueeze(-1))
+            everything = None if everything is None else others + drawn[i].drawn
         found = stack_slots(followed)
         return found, expected.memory.movedim(0, -2).expand(*found.z_pres.shape, -1)
 
@@ -309,17 +309,17 @@ class TrackingPropagation(ActiveSet, nn.Module):
         nothing = Sketch(black, black[..., :1], black[..., :1])
         if len(present) == 1:
             return [nothing]
+        observed = self._observe(image, None)
         later: Sketch = self.rows_where_present(
-            self._sketch, present[1:], before[1:], expected[1:], pictures[1:], images=image
+            self._sketch, present[1:], before[1:], expected[1:], pictures[1:], images=observed
         )
         ink = pictures[0].square().sum(-1, keepdim=True)
         return [nothing._replace(ink=ink), *map(Sketch, *(field.unbind(0) for field in later))]
 
     @torch.no_grad()
-    def _sketch(self, image: Tensor, before: Tensor, expected: Tensor, picture: Tensor) -> Sketch:
+    def _sketch(self, observed: Tensor, before: Tensor, expected: Tensor, picture: Tensor) -> Sketch:
         mixture = Mixture.unflat(expected, 4)
-        nothing = self._observe(image, torch.zeros_like(image).flatten(1))
-        found = self._find(nothing, picture, before, mixture, self.margin)
+        found = self._find(observed, picture, before, mixture, self.margin)
         best = mixture.component(mixture.logits.argmax(-1))
         likely = mixture.logits.softmax(-1).amax(-1) > SURE_WEIGHT
         sure = likely & (best.scale[:, 2:].mean(-1) < SURE_SCALE)
@@ -329,19 +329,18 @@ class TrackingPropagation(ActiveSet, nn.Module):
     @staticmethod
     def _explained(i: int, drawn: Sequence[Sketch]) -> Tensor:
         """What other objects draw: those that have been placed, and of the others those found more surely."""
-        total = torch.zeros_like(drawn[i].drawn)
+        total = torch.zeros_like(drawn[i].drawn, memory_format=torch.contiguous_format)
         for j, other in enumerate(drawn):
             if j < i:
-                total = total + other.drawn
+                total += other.drawn
             elif j > i:
-                total = total + other.drawn * torch.maximum(
-                    other.sure, (other.ink > drawn[i].ink).to(total.dtype)
-                )
+                total.addcmul_(other.drawn, torch.maximum(other.sure, (other.ink > drawn[i].ink).to(total)))
         return total
 
-    def _observe(self, image: Tensor, explained: Tensor) -> Tensor:
+    @torch.no_grad()
+    def _observe(self, image: Tensor, explained: Tensor | None) -> Tensor:
         decoder = self.decoder
-        others = explained.unflatten(-1, image.shape[1:])
+        others = None if explained is None else explained.unflatten(-1, image.shape[1:])
         return observe(image - decoder.mean_image if decoder.has_background else image, others, decoder.clamp)
 
     @property
@@ -349,16 +348,24 @@ class TrackingPropagation(ActiveSet, nn.Module):
         return self.far > 0 and not self.training
 
     def _find_farther(
-        self, near: Aligned, observed: Tensor, picture: Tensor, before: Tensor, mixture: Mixture
+        self, image: Tensor, near: Aligned, others: Tensor, picture: Tensor, before: Tensor, expected: Tensor
     ) -> Aligned:
         """What is found elsewhere, of pictures that are not found near where they were expected."""
-        far, template = self._find(observed, picture, before, mixture, self.far), self._glimpse(picture)
-        lost, there = (
-            found.gain < LEAST_SHARE * found.total
-            for found in (fit(found.seen, template, found.area) for found in (near, far))
-        )
-        moved = lost & ~there
-        return _chosen(moved, far, near)
+
+        def is_lost(found: Aligned) -> Tensor:
+            seen = fit(found.seen, self._glimpse(picture), found.area)
+            return seen.gain < LEAST_SHARE * seen.total
+
+        lost = is_lost(near)
+        context = others, picture, before, expected
+        far: Aligned = self.rows_where_present(self._find_anywhere, lost, *context, images=image)
+        return _chosen(lost & ~is_lost(far), far, near)
+
+    def _find_anywhere(
+        self, image: Tensor, others: Tensor, picture: Tensor, before: Tensor, expected: Tensor
+    ) -> Aligned:
+        observed, mixture = self._observe(image, others), Mixture.unflat(expected, 4)
+        return self._find(observed, picture, before, mixture, self.far)
 
     def _find(
         self, observed: Tensor, picture: Tensor, before: Tensor, mixture: Mixture, margin: int
@@ -403,8 +410,7 @@ class TrackingPropagation(ActiveSet, nn.Module):
             observed = self._observe(image, explained)
             found = self._find(observed, picture, before, mixture, self.margin)
             if self._searches_far:
-                elsewhere = self._observe(image, others)
-                found = self._find_farther(found, elsewhere, picture, before, mixture)
+                found = self._find_farther(image, found, others, picture, before, expected)
             scale = found.curvature.diagonal(dim1=-2, dim2=-1).rsqrt()
             logits = self._weigh(observed, template, found, scale, mixture, before)
             off = 10 * (found.where - mixture.component(mixture.logits.argmax(-1)).loc)

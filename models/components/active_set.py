@@ -26,17 +26,20 @@ class Rows:
     def __init__(self, present: Tensor) -> None:
         self.shape = torch.Size(present.shape)  # a plain tuple under Pyro's tracking of provenance
         self.index = (present > 0).flatten().nonzero().squeeze(-1)
-        self.none = not len(self.index)
+        self.none, self.all = not len(self.index), len(self.index) == self.shape.numel()
         # Networks see at least one row, whose result `put` drops: many operations refuse to see none.
         self._taken = self.index.new_zeros(1) if self.none else self.index
 
     def take(self, values: Tensor, event_dims: int = 1) -> Tensor:
         """These rows of `(..., *event)`, whose leading axes broadcast to the shape: `(R, *event)`."""
         event = values.shape[values.dim() - event_dims :]
-        return values.expand(*self.shape, *event).reshape(-1, *event).index_select(0, self._taken)
+        every = values.expand(*self.shape, *event).reshape(-1, *event)
+        return every if self.all else every.index_select(0, self._taken)
 
     def take_images(self, images: Tensor) -> Tensor:
         """Each row's image, of `(B, C, H, W)` where B is the last of the leading axes."""
+        if len(images) == 1:  # of one video no copies, which are large if all of it is looked at
+            return images.expand(len(self._taken), *images.shape[1:])
         return images.index_select(0, self._taken % self.shape[-1])
 
     def put(self, values: Any) -> Any:
@@ -44,6 +47,8 @@ class Rows:
         if values is None:
             return None
         if isinstance(values, Tensor):
+            if self.all:
+                return values.unflatten(0, self.shape)
             full = values.new_zeros(self.shape.numel(), *values.shape[1:])
             return full.index_copy(0, self.index, values[: len(self.index)]).unflatten(0, self.shape)
         return type(values)(*map(self.put, values))  # a NamedTuple

@@ -22,19 +22,21 @@ from .attention import crop
 from .constants import constant
 
 
-def observe(images: Tensor, explained: Tensor, hides: bool) -> Tensor:
+def observe(images: Tensor, explained: Tensor | None, hides: bool) -> Tensor:
     """The observation that is left when other objects have been drawn, `(R, C + 1, H, W)`.
 
     Args:
         images: `(R, C, H, W)` in [0, 1].
-        explained: what has been drawn, with the same shape.
+        explained: what has been drawn, with the same shape; None is nothing.
         hides: whether what has been drawn hides what is behind it, as on a canvas that is clamped to [0, 1]:
             there, what is as bright as can be leaves no weight.
     """
-    left = (images - explained).clamp(min=0)
-    ones = torch.ones_like(images[:, :1])
-    weight = (1 - explained.amax(1, keepdim=True)).clamp(0, 1) if hides else ones
-    return torch.cat([weight * left, weight], dim=1)
+    # Frames may be large and rows many: each of these is a pass over all of memory.
+    left = images.clamp(min=0) if explained is None else (images - explained).clamp_(min=0)
+    if explained is None or not hides:
+        return F.pad(left, (0, 0, 0, 0, 0, 1), value=1.0)
+    weight = (1 - explained.amax(1, keepdim=True)).clamp_(0, 1)
+    return torch.cat([left.mul_(weight), weight], dim=1)
 
 
 def sample_area(coords: Tensor, observed: Tensor, template: Tensor) -> Tensor:

@@ -118,3 +118,16 @@ def test_before_the_first_frame_there_is_nothing():
         assert getattr(empty, name).shape == (2, 3, size)
         assert not getattr(empty, name).any()
     assert empty.memory.shape == (2, 3, 5)
+
+
+@pytest.mark.parametrize("present", ([[0, 1], [1, 0], [1, 1]], [[1, 1], [1, 1], [1, 1]], [[0], [1], [1]], [[1], [1], [1]]))
+def test_rows_are_of_what_is_present(present: list[list[int]]) -> None:
+    """Also where everything is, or where all rows are of one image: then nothing needs to be copied."""
+    here = torch.tensor(present)
+    values, images = torch.rand(*here.shape, 2), torch.rand(here.shape[1], 1, 2, 2)
+    rows = Rows(here)
+    where = [(i, b) for i in range(len(here)) for b in range(here.shape[1]) if here[i, b]]
+    torch.testing.assert_close(rows.take(values), torch.stack([values[i, b] for i, b in where]))
+    torch.testing.assert_close(rows.take_images(images), torch.stack([images[b] for _, b in where]))
+    put = rows.put(rows.take(values))
+    torch.testing.assert_close(put, values * here.unsqueeze(-1))

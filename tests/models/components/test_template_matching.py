@@ -54,6 +54,7 @@ def test_what_others_draw_is_taken_away_and_hides():
     torch.testing.assert_close(seen[:, :1, :, 5:8], 0.75 * (image - 0.25)[..., 5:8].clamp(min=0))
     torch.testing.assert_close(seen[..., 8:], torch.cat([image, torch.ones_like(image)], 1)[..., 8:])
     assert (observe(image, explained, hides=False)[:, 1:] == 1).all()
+    torch.testing.assert_close(observe(image, None, hides=True), observed_alone(image))
 
 
 def test_the_search_equals_a_look_at_every_place():
