@@ -179,7 +179,7 @@ def stack_images(arrays: Sequence[Picture], names: Sequence[Path]) -> np.ndarray
     size = arrays[0].shape[:2]
     for array, name in zip(arrays, names, strict=True):
         if array.shape[:2] != size:
-            raise size_error(name, array, names[0], size)
+            raise size_error(name, array.shape[:2], names[0], size)
     channels = 1 if all(array.ndim == 2 for array in arrays) else 3
     stacked = np.empty((len(arrays), channels, *size), np.uint8)
     for number, array in enumerate(arrays):
@@ -196,9 +196,9 @@ class SizeError(DataError):
     """Pictures that must have one size have not; resizing all of them helps."""
 
 
-def size_error(name: Path, picture: Picture, first: Path, size: tuple[int, ...]) -> SizeError:
-    """What is wrong with a picture of another size than that of the first, (height, width)."""
-    (height, width), (other_height, other_width) = size, picture.shape[:2]
+def size_error(name: Path, other: tuple[int, ...], first: Path, size: tuple[int, ...]) -> SizeError:
+    """What is wrong with pictures of another size than those of the first, (height, width)."""
+    (height, width), (other_height, other_width) = size, other
     return SizeError(
         f"{name}: {other_width} x {other_height} pixels, but {first.name} has {width} x {height}; "
         "all must have one size, or be resized to one."

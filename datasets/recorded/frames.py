@@ -300,7 +300,8 @@ def _from_pictures(clip: PictureClip, size: Size | None, channels: int | None, s
         with closing(clip.pictures(start)) as pictures:
             for number, picture in enumerate(pictures, start):
                 if size is None and picture.shape[:2] != (height, width):
-                    raise size_error(clip.frame_name(number), picture, clip.frame_name(0), (height, width))
+                    found = picture.shape[:2]
+                    raise size_error(clip.frame_name(number), found, clip.frame_name(0), (height, width))
                 yield as_planes(picture)
 
     channels, stored = 1 if grey else 3, (height, width)

@@ -19,6 +19,7 @@ from torch import Tensor
 from whatwhere.checks import FieldError, MissingPackageError
 from whatwhere.datasets import (
     RUNNING,
+    DataError,
     FrameRecipe,
     Preparation,
     VideoBatch,
@@ -28,6 +29,7 @@ from whatwhere.datasets import (
     sample_clips,
     used_bits,
 )
+from whatwhere.datasets.recorded.folder import size_error
 from whatwhere.datasets.recorded.frames import fit_frame
 from whatwhere.examples.common.recorded import Config, RecordedConfig, settled
 from whatwhere.inference.evaluation import ObjectStatistics, object_statistics
@@ -389,10 +391,14 @@ def settings_of(
         likelihood_scale: standard deviation of the pixels, if it is given; it says what an object is worth.
 
     Raises:
-        ValueError: if there are none.
+        DataError: if there are none.
     """
     if math.isnan(found.brightness):
-        raise ValueError("no objects were found, to which settings could be fitted")
+        raise DataError(
+            "no objects were found, to which settings could be fitted: nothing is bright on a darker ground. See "
+            "what a model is given by `whatwhere-data look --output`; if objects are faint or dark, "
+            "`--data.prepare.normalise` and `--data.prepare.polarity auto`"
+        )
     size = found.height.high + _MARGIN, found.width.high + _MARGIN
     known = (
         f"95 % of the objects that stand alone have up to {found.height.high:.0f} x "
@@ -444,7 +450,7 @@ class RawClips(NamedTuple):
     """Frames of the videos to train on, as they are stored."""
 
     clips: list[npt.NDArray[np.uint8]]
-    """Of each video `(n, T, C, H, W)`, T being 2 where there are as many frames."""
+    """Of each video `(n, T, C, H, W)`; none of those that are too short if others are not."""
 
     def seen(self, recipe: FrameRecipe) -> Tensor:
         """The frames as a model sees them, `(B, T, C, H, W)`."""
@@ -456,14 +462,22 @@ class RawClips(NamedTuple):
 
 
 def read_raw(data: RecordedConfig, source: str, frames: int) -> RawClips:
-    """Some frames of a source that are not held out."""
+    """Some frames of a source that are not held out.
+
+    Raises:
+        SizeError: if its videos differ in size.
+    """
     clips, videos = [], min(_VIDEOS, count_videos(source))
     recipe = FrameRecipe(resize=data.resize, grey=data.grey, bits=data.bits)
+    first = open_fitted(source, recipe)
     for number in np.unique(np.linspace(0, count_videos(source) - 1, videos).astype(int)).tolist():
         video = open_fitted(source, recipe, video=number)
+        if video.size != first.size:
+            raise size_error(video.path, video.size, first.path, first.size)
         stop = max(1, round((1 - data.held_out) * video.count()))
         clips.append(sample_clips(video, min(frames, stop), stop, _CLIPS // videos))
-    return RawClips(clips)
+    longest = max(clip.shape[1] for clip in clips)
+    return RawClips([clip for clip in clips if clip.shape[1] == longest])
 
 
 def _fitted(clips: npt.NDArray[np.uint8], recipe: FrameRecipe) -> npt.NDArray[np.uint8]:
