@@ -146,10 +146,12 @@ def eight_bits(image: Image.Image, bits: int, path: Path) -> Image.Image:
             f"{values.min()} to {highest}."
         )
     if bits == 16 and 0 < highest < 2**12:
+        several = getattr(image, "n_frames", 1) > 1
         warnings.warn(
             # Of the folder: each message is shown once, and not for each of a thousand pictures.
-            f"{path.parent}: grey values of 16 bits, of which only {highest.bit_length()} are used, become "
-            f"nearly black; `bits={highest.bit_length()}` uses the whole range.",
+            f"{path if several else path.parent.absolute()}: grey values of 16 bits, of which only "
+            f"{highest.bit_length()} are used, become nearly black; `bits={highest.bit_length()}`, or "
+            f"`--bits {highest.bit_length()}`, uses the whole range.",
             stacklevel=2,
         )
     transparent = image.info.get("transparency")

@@ -136,10 +136,11 @@ class VideoWindows:
         ]
         if not self._pieces:
             video, start, stop, _ = max(stretches, key=lambda stretch: stretch.stop - stretch.start)
-            few = ": too few to hold some out and train on others" if start == stop else ""
+            few = ": too few to hold some out and train on others" if stop - start < video.count() else ""
+            takes = f"{recipe.span} frame{'s' * (recipe.span != 1)}"
             raise DataError(
-                f"{video.path}: a window takes {recipe.span} frames, but there are {stop - start} in a row "
-                f"(the video has {video.count()}){few}."
+                f"{video.path}: a window takes {takes}, but there are {stop - start} in a row (the video has "
+                f"{video.count()}){few}."
             )
         self.pieces = tuple(self._places * len(piece.starts) for piece in self._pieces)
         """How many windows are read together, see `BatchSchedule`."""

@@ -57,6 +57,8 @@ _VIDEOS, _PIECES = 4, 8  # at most, that clips are from
 _CONTRAST = 15.0  # standard deviations of the ground's noise that objects exceed it by
 _APART = 1000  # frames from clip to clip, about: many more than a clip has
 _MOST_INK = 0.2  # of all pixels
+_FEW = 40  # frames, of a video that is no longer
+_MOST_STAYS = 0.5  # of the ink: 0.7 to 2.2 where objects stay within their length, 0 to 0.2 where they do not
 _BRIGHT = 64  # of 255: objects are drawn on black
 _SMALLEST = 5  # pixels
 _LARGE, _WANTED = 28, 20  # pixels, of an object before and after frames are made smaller
@@ -395,8 +397,8 @@ def settings_of(
     """
     if math.isnan(found.brightness):
         raise DataError(
-            "no objects were found, to which settings could be fitted: nothing is bright on a darker ground. See "
-            "what a model is given by `whatwhere-data look --output`; if objects are faint or dark, "
+            "no objects were found, to which settings could be fitted: nothing is bright on a darker ground. "
+            "See what a model is given by `whatwhere-data look --output`; if objects are faint or dark, "
             "`--data.prepare.normalise` and `--data.prepare.polarity auto`"
         )
     size = found.height.high + _MARGIN, found.width.high + _MARGIN
@@ -504,6 +506,8 @@ def _preparation(raw: RawClips, recipe: FrameRecipe) -> tuple[Preparation, str]:
             continue  # only with a ground
         ink = (prepare.of(sample, range(len(sample)))(sample) > 64).any(1).mean()
         contrast = prepare.contrast(sample) if 0 < ink <= _MOST_INK else 0.0
+        if background == "median" and len(sample) < _FEW and _stays(sample, prepare) > _MOST_STAYS * ink:
+            contrast = 0.0
         tried.append((contrast, prepare))
         if contrast > _CONTRAST:
             break
@@ -518,6 +522,20 @@ def _preparation(raw: RawClips, recipe: FrameRecipe) -> tuple[Preparation, str]:
         f"data.prepare: background {prepare.background}, polarity {prepare.polarity}, grey values "
         f"{prepare.black:g} to {prepare.white:g} ({ground}; objects exceed its noise {contrast:.0f} times)"
     )
+
+
+def _stays(sample: npt.NDArray[np.uint8], prepare: Preparation) -> float:
+    """Share of pixels whose median is another one at first than at last: objects have not left them yet.
+
+    Args:
+        sample: frames of a video in order, `(n, C, H, W)`.
+        prepare: what objects stand out by.
+    """
+    part = max(1, len(sample) // 4)
+    early, late = (np.median(some, axis=0) for some in (sample[: len(sample) - part], sample[part:]))
+    black, white = prepare.black or 0.0, prepare.white or 255.0  # which are settled
+    least = black + (white - black) * _BRIGHT / 255
+    return float((np.abs(late - early) > least).any(0).mean())
 
 
 def _scale(found: ObjectStatistics) -> tuple[float | None, str]:

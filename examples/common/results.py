@@ -171,14 +171,19 @@ def print_summary(summary: Summary, what: str = "tracks") -> None:
     print(f"time:      {summary.seconds:.1f} s, {summary.frames_per_second:.1f} frames per second")
 
 
-def write_summary(folder: str | os.PathLike[str], summary: Summary, **more: Any) -> Path:
+def write_summary(
+    folder: str | os.PathLike[str], summary: Summary, what: str = "tracks", **more: Any
+) -> Path:
     """Write `summary.json`: the summary, and what else is known.
 
     Args:
         folder: where.
         summary: of what was found.
+        what: as of `print_summary`; what has no tracks is not counted as such.
         more: further numbers by name.
     """
-    path = Path(folder) / "summary.json"
-    write_json(path, {**summary._asdict(), **more})
+    path, numbers = Path(folder) / "summary.json", summary._asdict()
+    if what != "tracks":
+        del numbers["tracks"], numbers["frames_per_track"]
+    write_json(path, {**numbers, **more})
     return path

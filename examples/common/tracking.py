@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -79,6 +80,8 @@ class TrackConfig:
     """Resize frames to what the tracker was trained on, and make them grey where it was trained on grey. HART
     takes frames of any size without.
     """
+    bits: int = 16
+    """How many bits of grey values that are stored in 16 are used; 12 for many scientific cameras."""
     frames: int | None = None
     """Frames that are tracked, the first ones; by default all."""
     fps: float | None = None
@@ -90,6 +93,7 @@ class TrackConfig:
         checks.literals(self)
         check_device(self.device)
         checks.positive(self, "frames", "fps")
+        checks.within("[8, 16]", self, "bits")
         require_rate(self.animation, self.fps)
         if self.box is not None:
             checks.finite(self, "box")
@@ -158,9 +162,10 @@ def _warn_of_box(options: TrackConfig, frames: Frames) -> None:
     share = float(fraction_inside(np.array(options.box), frames.stored_size))
     if share < 0.5:
         height, width = frames.stored_size
-        print(
-            f"warning: only {share:.0%} of the box {options.box}, that is left, top, width and height, is "
-            f"inside frames of {height} x {width} pixels"
+        warnings.warn(
+            f"only {share:.0%} of the box {options.box}, that is left, top, width and height, is inside "
+            f"frames of {height} x {width} pixels",
+            stacklevel=2,
         )
 
 
@@ -178,6 +183,7 @@ def open_clip(options: TrackConfig, model: Any) -> Frames:
         options.video,
         size=(height, width) if options.resize else None,
         channels=channels if options.resize or any_size else None,
+        bits=options.bits,
         stop=options.frames,
     )
     found = (frames.channels, *frames.size)
@@ -217,7 +223,7 @@ def _parts(
         for part in frames.blocks(_PART):
             yield torch.from_numpy(part).to(device)[None]
 
-    own = own_frames(options.video, stop=options.frames)
+    own = own_frames(options.video, bits=options.bits, stop=options.frames)
     truth, start = _truth(frames), 0
     for tracks in model.follow(given(), first_box):
         video = torch.from_numpy(np.stack(list(islice(own, tracks.boxes.shape[1]))))[None]

@@ -169,7 +169,7 @@ class Detector:
                 pass
             summary = table.summary()
         assessment = self.assessor.assessment(known)
-        write_summary(options.output, summary, assessment=assessment)
+        write_summary(options.output, summary, "objects", assessment=assessment)
         print(f"boxes:     {table_path(path, options.format, len(videos))}")
         print_summary(summary, "objects")
         print_assessment(assessment, assessment.of_model())

@@ -102,7 +102,7 @@ class Assessment(NamedTuple):
 
     def remarks(self) -> list[str]:
         """What is wrong, and what to change, a sentence each; nothing where nothing is."""
-        return [*self._of_frames(), *self.of_model()]
+        return [*self._of_frames(), *self.of_model(), *self._of_training()]
 
     def unknown(self) -> list[str]:
         """Why the frames are not what the model knows."""
@@ -145,7 +145,7 @@ class Assessment(NamedTuple):
             )
 
     def of_model(self) -> Iterator[str]:
-        """What is wrong with the model, whatever the frames are, and what to change."""
+        """What is wrong with the model on these frames, and what to change."""
         if self.bound <= self.empty_bound:
             yield (
                 f"frames are explained no better than if they were empty ({self.bound:.1f} <= "
@@ -154,17 +154,19 @@ class Assessment(NamedTuple):
             )
         elif self.objects == 0 and self.look.ink >= _NO_INK:
             yield "nothing is found: objects may cost more than they explain; make pixels surer"
-        trained = self.known.train_bound * self._size
-        if trained - self.usual_bound > _GAP * abs(trained - self.empty_bound):
-            yield (
-                f"training frames are explained better than held-out ones ({trained:.1f} and "
-                f"{self.usual_bound:.1f} nats): more data, mirrored ones, or a shorter training"
-            )
         if self.full_frames > _FULL:
             yield (
                 f"all {self.slots} slots are used in {self.full_frames:.0%} of the frames: there may be more "
                 "objects than can be found; give it more (`--network.max-count`, or `--max-count` of SQAIR's "
                 "`track`)"
+            )
+
+    def _of_training(self) -> Iterator[str]:
+        trained = self.known.train_bound * self._size
+        if trained - self.usual_bound > _GAP * abs(trained - self.empty_bound):
+            yield (
+                f"training frames are explained better than held-out ones ({trained:.1f} and "
+                f"{self.usual_bound:.1f} nats): more data, mirrored ones, or a shorter training"
             )
 
 

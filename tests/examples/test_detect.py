@@ -105,6 +105,7 @@ def test_boxes_of_pictures_of_any_sizes_are_in_their_own_pixels(certain: Path, t
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert (summary["frames"], summary["objects"], summary["most_in_a_frame"]) == (3, 6, 2)
     assert summary["assessment"]["full_frames"] == 1
+    assert "tracks" not in summary  # slots are no identities
     assert (tmp_path / "out" / "reconstructions.png").exists()
 
 

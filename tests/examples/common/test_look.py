@@ -1,18 +1,21 @@
 """A look before training: settings and warnings, of scenes of which everything is known."""
 
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from whatwhere.datasets import Preparation, VideoData
+from whatwhere.datasets import Preparation, SizeError, VideoData
 from whatwhere.examples.common.look import (
     Choice,
     choose_data,
     look_at,
+    read_raw,
     settings_of,
     warnings_of,
     with_choices,
@@ -64,6 +67,29 @@ def test_objects_are_made_bright_on_black(
     assert data.scale is None
     assert len(reasons) == 2
     assert f"background {background}, polarity {polarity}" in reasons[0]
+
+
+@pytest.mark.parametrize(("frames", "background"), [(9, "local"), (40, "median")])
+def test_what_has_not_left_its_place_is_no_ground(tmp_path: Path, frames: int, background: str) -> None:
+    """Squares of 9 pixels that go a pixel a frame: in eight frames their middle is always covered."""
+    with np.load(film(tmp_path / "film.npz", 100, 255)) as whole:
+        np.savez(tmp_path / "part.npz", video=whole["video"][:frames])
+    data, _ = choose_data(RecordedConfig(), str(tmp_path / "part.npz"))
+    assert data.prepare.background == background
+
+
+def test_videos_of_other_sizes_are_named_and_too_short_ones_left_out(tmp_path: Path) -> None:
+    video = np.zeros((6, 40, 40), np.uint8)
+    video[:, 10:20, 12:20] = 255
+    for name, length, side in (("1", 6, 40), ("2", 1, 40), ("3", 6, 38)):
+        folder = tmp_path / name
+        folder.mkdir()
+        for number, frame in enumerate(video[:length, :side]):
+            Image.fromarray(frame).save(folder / f"{number}.png")
+    with pytest.raises(SizeError, match=r"3: 40 x 38 pixels, but 1 has 40 x 40"):
+        read_raw(RecordedConfig(), str(tmp_path), 2)
+    shutil.rmtree(tmp_path / "3")
+    assert [clip.shape[1] for clip in read_raw(RecordedConfig(), str(tmp_path), 2).clips] == [2]
 
 
 def test_a_ground_that_darkens_is_a_running_one(tmp_path: Path) -> None:

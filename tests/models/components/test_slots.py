@@ -120,7 +120,9 @@ def test_before_the_first_frame_there_is_nothing():
     assert empty.memory.shape == (2, 3, 5)
 
 
-@pytest.mark.parametrize("present", ([[0, 1], [1, 0], [1, 1]], [[1, 1], [1, 1], [1, 1]], [[0], [1], [1]], [[1], [1], [1]]))
+@pytest.mark.parametrize(
+    "present", [[[0, 1], [1, 0], [1, 1]], [[1, 1], [1, 1], [1, 1]], [[0], [1], [1]], [[1], [1], [1]]]
+)
 def test_rows_are_of_what_is_present(present: list[list[int]]) -> None:
     """Also where everything is, or where all rows are of one image: then nothing needs to be copied."""
     here = torch.tensor(present)
