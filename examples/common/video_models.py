@@ -52,7 +52,7 @@ GENERATED = ("glyphs", "mnist", "spmot", *BALLS)
 """Names of generated videos."""
 
 _FOR_MEAN = 32
-_FOR_GROUND = 5  # frames, below which what moves leaves too much of itself in their median
+_FOR_GROUND = 10  # frames, below which what moves leaves too much of itself in their median
 _OTHER_GROUND = 25.0  # of 255 grey values, between the grounds of two cameras
 
 VideoSource = GeneratedVideos | VideoData | VideoStore | VideoWindows

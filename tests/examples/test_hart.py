@@ -117,8 +117,8 @@ def test_track_writes_boxes_and_an_animation(trained: Path, tmp_path: Path, caps
     first = [float(rows[0][name]) for name in ("left", "top", "width", "height")]
     assert first == pytest.approx([10, 12, 14, 9], abs=1e-3)
     outside = (
-        r"only 12% of the box \(30.0, 30.0, 40.0, 20.0\), that is left, top, width and height, is inside frames "
-        "of 40 x 40 pixels"
+        r"only 12% of the box \(30.0, 30.0, 40.0, 20.0\), that is left, top, width and height, is inside "
+        "frames of 40 x 40 pixels"
     )
     with pytest.warns(UserWarning, match=outside):
         assert run("track", *options, "--box", 30, 30, 40, 20) == 0  # as if they were corners
