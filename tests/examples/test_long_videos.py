@@ -155,13 +155,13 @@ def test_a_model_of_parts_of_frames_goes_on_from_whole_ones(
 
 def test_few_frames_make_no_ground(tmp_path: Path) -> None:
     (tmp_path / "few").mkdir()
-    for t in range(4):
+    for t in range(9):
         Image.new("L", (12, 12), 20 * t).save(tmp_path / "few" / f"{t}.png")
     data = RecordedConfig(prepare=Preparation("median"))
-    with pytest.warns(UserWarning, match="has 4 frames, of which the ground is made"):
+    with pytest.warns(UserWarning, match="has 9 frames, of which the ground is made"):
         user_frames(tmp_path / "few", (1, 12, 12), False, data=data)
     user_frames(tmp_path / "few", (1, 12, 12), False, data=RecordedConfig(prepare=Preparation("local")))
-    Image.new("L", (12, 12)).save(tmp_path / "few" / "4.png")
+    Image.new("L", (12, 12)).save(tmp_path / "few" / "9.png")
     user_frames(tmp_path / "few", (1, 12, 12), False, data=data)
 
 
