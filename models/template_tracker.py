@@ -72,7 +72,7 @@ class TemplateTracker(nn.Module):
         """The boxes `(T, 4)` and scores `(T,)` of one video."""
         (left, across), (top, down) = (
             _side(start, length, limit)
-            for start, length, limit in zip(*box.reshape(2, 2).tolist(), frames.shape[:-3:-1], strict=True)
+            for start, length, limit in zip(box[:2], box[2:], frames.shape[:-3:-1], strict=True)
         )
         margin = max(across, down)
         template = _padded(frames[0], margin)[:, top + margin :, left + margin :][:, :down, :across].double()
@@ -106,12 +106,12 @@ class TemplateTracker(nn.Module):
         return torch.cat([box[:2] + moved, box[2:].expand(len(frames), 2)], dim=-1), torch.stack(scores)
 
 
-def _side(start: float, length: float, limit: int) -> tuple[int, int]:
+def _side(start: Tensor, length: Tensor, limit: int) -> tuple[int, int]:
     """Where the template begins on an axis, and its pixels, which are at most those of the frame."""
-    pixels = min(max(round(length), 1), limit)
+    pixels = int(length.round().clamp(1, limit))
     # In the middle of the box, or, of one larger than the frame, where it shows most of the frame.
     rest = length - pixels
-    return round(start + (min(max(-start, 0.0), rest) if length > limit else rest / 2)), pixels
+    return round(float(start + ((-start).clamp(min=0).minimum(rest) if length > limit else rest / 2))), pixels
 
 
 def _padded(frame: Tensor, margin: int) -> Tensor:
