@@ -1,7 +1,7 @@
 """One video of a user's, read as it goes: memory holds some of its frames, whatever its length."""
 
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -202,6 +202,20 @@ def count_videos(path: str | os.PathLike[str]) -> int:
     if clips := picture_clips(root):
         return len(clips)
     raise DataError(f"{path}: {EXPECTED}.")
+
+
+def size_of_all(videos: Iterable[Frames]) -> Size:
+    """Height and width of the frames of videos, one or more, which must be those of the first.
+
+    Raises:
+        SizeError: if they are not; the message has the name of the first that differs.
+    """
+    rest = iter(videos)
+    first = next(rest)
+    for video in rest:
+        if video.size != first.size:
+            raise size_error(video.path, video.size, first.path, first.size)
+    return first.size
 
 
 def holds_arrays(path: Path) -> bool:

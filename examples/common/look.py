@@ -29,8 +29,7 @@ from whatwhere.datasets import (
     sample_clips,
     used_bits,
 )
-from whatwhere.datasets.recorded.folder import size_error
-from whatwhere.datasets.recorded.frames import fit_frame
+from whatwhere.datasets.recorded.frames import fit_frame, size_of_all
 from whatwhere.examples.common.recorded import Config, RecordedConfig, settled
 from whatwhere.inference.evaluation import ObjectStatistics, object_statistics
 
@@ -469,15 +468,14 @@ def read_raw(data: RecordedConfig, source: str, frames: int) -> RawClips:
     Raises:
         SizeError: if its videos differ in size.
     """
-    clips, videos = [], min(_VIDEOS, count_videos(source))
+    clips, number = [], count_videos(source)
+    most = min(_VIDEOS, number)
     recipe = FrameRecipe(resize=data.resize, grey=data.grey, bits=data.bits)
-    first = open_fitted(source, recipe)
-    for number in np.unique(np.linspace(0, count_videos(source) - 1, videos).astype(int)).tolist():
-        video = open_fitted(source, recipe, video=number)
-        if video.size != first.size:
-            raise size_error(video.path, video.size, first.path, first.size)
+    videos = [open_fitted(source, recipe, video=each) for each in _evenly(0, number, most)]
+    size_of_all(videos)
+    for video in videos:
         stop = max(1, round((1 - data.held_out) * video.count()))
-        clips.append(sample_clips(video, min(frames, stop), stop, _CLIPS // videos))
+        clips.append(sample_clips(video, min(frames, stop), stop, _CLIPS // most))
     longest = max(clip.shape[1] for clip in clips)
     return RawClips([clip for clip in clips if clip.shape[1] == longest])
 

@@ -17,12 +17,12 @@ from torch import Tensor
 from whatwhere import checks
 from whatwhere.checks import MissingPackageError
 from whatwhere.datasets import Frames, Preparation, count_videos, frame_names, own_frames, video_name
-from whatwhere.datasets.recorded.folder import size_error
+from whatwhere.datasets.recorded.frames import size_of_all
 from whatwhere.examples.common import look
 from whatwhere.examples.common.assessment import print_assessment, warn_of_unknown
 from whatwhere.examples.common.films import Animation, require_rate, write_film
 from whatwhere.examples.common.program import UsageError, usage_errors
-from whatwhere.examples.common.recorded import RecordedConfig, open_as_trained
+from whatwhere.examples.common.recorded import open_as_trained
 from whatwhere.examples.common.results import (
     Format,
     Results,
@@ -200,23 +200,15 @@ def programs_for(
     assert trained is not None  # a trained model has one
     whole = trained
     if config.network.discovery == "evidence" and not options.resize:
-        whole = (trained[0], *_size_of_all(config.data, options.video))
+        numbers = range(count_videos(options.video))
+        opened = (open_as_trained(config.data, options.video, None, number) for number in numbers)
+        whole = (trained[0], *size_of_all(opened))
     more_room = whole != trained and config.prior.price is not None
     wanted = options.max_count or (_slots_for(some_frames, slots) if more_room else slots)
     if (whole, wanted) == (trained, slots) and not changed:
         return config, programs
     with usage_errors():
         return refitted(config, programs, whole, wanted)
-
-
-def _size_of_all(data: RecordedConfig, path: Path) -> tuple[int, int]:
-    """Height and width of the frames of a user's videos, which must be those of the first."""
-    first = open_as_trained(data, path, None)
-    for number in range(1, count_videos(path)):
-        video = open_as_trained(data, path, None, number)
-        if video.size != first.size:
-            raise size_error(video.path, video.size, first.path, first.size)
-    return first.size
 
 
 def _with_perspective(
