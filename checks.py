@@ -18,7 +18,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Collection, Iterator, Mapping
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -37,6 +37,7 @@ __all__ = [
     "seed",
     "share",
     "suffix",
+    "whole",
     "within",
 ]
 
@@ -102,6 +103,13 @@ def seed(of: object = None, /, *names: str, **values: Any) -> None:
 def at_least(minimum: float, of: object = None, /, *names: str, **values: Any) -> None:
     """Require finite numbers that are not less than `minimum`."""
     _within(f"[{minimum}, inf)", f"must be at least {minimum}", of, names, values)
+
+
+def whole(of: object = None, /, *names: str, **values: Any) -> None:
+    """Require integers, of Python or NumPy."""
+    for name, all_of_it, value in _each(of, names, values):
+        if not isinstance(value, Integral) or isinstance(value, bool):
+            raise FieldError(name, "must be a whole number", all_of_it)
 
 
 def within(interval: str, of: object = None, /, *names: str, **values: Any) -> None:

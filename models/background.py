@@ -53,7 +53,10 @@ class StaticBackground(nn.Module):
     There is no statement. It starts best from the median of frames over time, in which whatever moves is not.
 
     Args:
-        image: `(C, H, W)`, grey values in [0, 1].
+        image: `(C, H, W)`, floating point, grey values in [0, 1].
+
+    Raises:
+        ValueError: if it is of other values.
     """
 
     def __init__(self, image: Tensor) -> None:
@@ -88,7 +91,7 @@ class CameraBackground(nn.Module):
         mirror: whether videos may be mirrored.
 
     Raises:
-        ValueError: if frames are larger than the image.
+        ValueError: if frames are larger than the image, or its values are not in [0, 1].
     """
 
     def __init__(self, image: Tensor, size: tuple[int, int], mirror: bool = False) -> None:
@@ -198,6 +201,11 @@ class BackgroundVAE(nn.Module):
 
 
 def _logits(image: Tensor) -> Tensor:
+    if not image.is_floating_point():
+        raise ValueError(f"`image` must be floating point in [0, 1], but got {image.dtype}.")
+    if not bool(((image >= 0) & (image <= 1)).all()):
+        low, high = (float(end) for end in image.aminmax())
+        raise ValueError(f"`image` must be in [0, 1], but goes from {low:g} to {high:g}.")
     return image.clamp(DARKEST, 1 - DARKEST).logit()
 
 

@@ -140,6 +140,9 @@ class GlimpseClouds(PyroModule):
             What was seen decides where to look next, and so on: through all of these steps gradients grow.
         counted: frames at the end whose votes count, where what is asked is not known before; by default all,
             as published.
+
+    Raises:
+        ValueError: if a number is impossible, or a `JointLocator` has not one joint for each glimpse.
     """
 
     def __init__(
@@ -160,6 +163,12 @@ class GlimpseClouds(PyroModule):
     ) -> None:
         super().__init__()
         checks.at_least(1, image_shape=image_shape, crop_size=crop_size, counted=counted)
+        glimpses = len(assignment.first_logits)
+        if isinstance(locator, JointLocator) and len(locator.joints) != glimpses:
+            raise ValueError(
+                f"`locator` must have a joint for each of the {glimpses} glimpses of `assignment`, "
+                f"got {len(locator.joints)}."
+            )
         self.counted = counted
         self._frozen = False
         self.image_shape = torch.Size(image_shape)
@@ -288,6 +297,8 @@ def ntu_glimpse_clouds(
     pose: tuple[int, int] = (2, 25),
     detached: bool = False,
     straight: bool = False,
+    assignment: type[Assignment] = OverWorkers,
+    counted: int | None = None,
 ) -> GlimpseClouds:
     """The published sizes: an inflated ResNet-50, 3 glimpses, 3 workers of 512 units.
 
@@ -304,6 +315,8 @@ def ntu_glimpse_clouds(
         pose: people, and joints of each, of the pose head.
         detached: see `GlimpseClouds`.
         straight: likewise.
+        assignment: how glimpses are shared out.
+        counted: see `GlimpseClouds`.
     """
     features = InflatedResNet()
     context = MeanContext(features.context_channels)
@@ -317,12 +330,13 @@ def ntu_glimpse_clouds(
         MeanContext(size),
         (7, 7),
         locator,
-        OverWorkers(glimpses if joints is None else len(joints), workers, similarity),
+        assignment(glimpses if joints is None else len(joints), workers, similarity),
         Workers(workers, size, hidden, classes),
         location_gate(256, size),
         PoseHead(context.size, *pose),
         detached,
         straight,
+        counted,
     )
 
 

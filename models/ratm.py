@@ -26,6 +26,7 @@ import torch
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
+from .. import checks
 from .components.attention import Size
 from .components.boxes import middles
 from .components.constants import constant
@@ -101,6 +102,8 @@ class PaperWindows:
     def __init__(
         self, glimpse_size: Size, sigma: SigmaRule = smooth_knee_sigma, bounded: bool = False
     ) -> None:
+        checks.whole(glimpse_size=glimpse_size)
+        checks.at_least(2, glimpse_size=glimpse_size)
         self.glimpse_size = glimpse_size
         self.sigma = sigma
         self.bounded = bounded
@@ -140,6 +143,9 @@ class KTHWindows:
     def __init__(
         self, glimpse_size: Size = (28, 28), enlargement: float = 1.5, released_quirks: bool = False
     ) -> None:
+        checks.whole(glimpse_size=glimpse_size)
+        checks.at_least(2, glimpse_size=glimpse_size)
+        checks.positive(enlargement=enlargement)
         self.glimpse_size = glimpse_size
         self.enlargement = enlargement
         self.released_quirks = released_quirks
@@ -187,6 +193,7 @@ class FrameShareStart(nn.Module):
 
     def __init__(self, share: float = 0.8) -> None:
         super().__init__()
+        checks.positive(share=share)
         self.share = share
 
     def forward(self, windows: WindowRule, first_box: Tensor, size: Size) -> Tensor:

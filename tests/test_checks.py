@@ -5,6 +5,7 @@ import sys
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import pytest
 
 from whatwhere import checks
@@ -25,6 +26,7 @@ CASES = {
     "share": (checks.share, [0, 1, 0.5], [-1e-9, 1 + 1e-9, NAN, INF, -INF]),
     "seed": (checks.seed, [0, 2**63 - 1], [-1, 2**63, 2**70, NAN, INF]),
     "at least": (lambda of, name: checks.at_least(2, of, name), [2, 2.5], [1, 1.999, NAN, INF]),
+    "whole": (checks.whole, [0, -3, np.int64(2), (1, 2)], [0.5, 2.0, True, NAN, "1", (1, 0.5)]),
     "open": (lambda of, name: checks.within("(0, 1)", of, name), [0.5], [0, 1, NAN]),
     "half open": (lambda of, name: checks.within("(0, 1]", of, name), [1, 1e-300], [0, 1.5, NAN, INF]),
     "infinity asked for": (lambda of, name: checks.within("(0, inf]", of, name), [1, INF], [0, NAN, -INF]),

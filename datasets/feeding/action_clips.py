@@ -42,6 +42,10 @@ class ActionFrames(NamedTuple):
     """`(n, C, H, W)`, uint8."""
     joints: Floats | None = None
     """`(n, P, J, 2)`, x and y in pixels; those of people who are not there are NaN."""
+    mirrored: tuple[int, ...] | None = None
+    """Which joint of a mirrored frame is which of these `(J,)`: left and right hands exchange their places in
+    `joints`, for example. None where none has a side.
+    """
 
 
 class ActionSource(Protocol):
@@ -77,7 +81,7 @@ class ActionClips:
         drop: last frames that are left out; 2 is published.
         shift: pixels of a clip by which it may reach beyond the frame on each side, where it is black; less
             than its sides.
-        mirror: exchange left and right in half of the clips.
+        mirror: exchange left and right in half of the clips, and joints of the two sides with each other.
         zoom: greatest factor by which clips are larger or smaller, at least 1; of each it is drawn with a
             uniform logarithm. What was next to a frame that became smaller is black.
         speed: the same of the stretch's length.
@@ -152,6 +156,8 @@ class ActionClips:
             video = video[..., ::-1]
             if joints is not None:
                 joints = np.stack([self.size[1] - 1 - joints[..., 0], joints[..., 1]], axis=-1)
+                if read.mirrored is not None:
+                    joints = joints[..., read.mirrored, :]
         return ActionFrames(np.ascontiguousarray(video), joints)
 
 

@@ -59,6 +59,11 @@ class BouncingBallsRecipe:
             raise ValueError(f"`radius` must be in (0, {BOX / 2:g}), got {self.radius}.")
         checks.at_least(1, self, "image_size", "frames")
         checks.not_negative(self, "speed")
+        if self.radius < self.pitch / 2:
+            # Between the centres of pixels it would have no ink.
+            raise ValueError(
+                f"`radius` must be at least half a pixel, {self.pitch / 2:g}, got {self.radius}."
+            )
 
     @property
     def pitch(self) -> float:

@@ -13,6 +13,7 @@ from .digit_images import Digits
 from .multi_object import Bytes, distinct, tight_box
 from .textures import Floats
 from .trajectories import Floats as Doubles
+from .trajectories import reflect
 
 Integers = npt.NDArray[np.int64]
 
@@ -190,14 +191,14 @@ class Paths(NamedTuple):
             common[:, i] = scene.changes[:, :2]
             changes[:, i, :n] = scene.changes[:, 2:].reshape(recipe.frames, n, 5 + channels)
             camera[i] = scene.camera
-        moved = _fold(first + _moves(recipe, start, changes[..., :3]), low, high)
+        moved = reflect(first + _moves(recipe, start, changes[..., :3]), low, high)
         # A row is about the step to its frame, and there is none to the first one.
         steps = recipe.appearance_drift * changes[..., 3:]
         steps[0] = 0
         normed = math.sqrt(12) * (steps - recipe.appearance_drift / 2)
         normed[0] = 0
-        light = _fold(normed[..., :1].cumsum(0), -_LIGHT, _LIGHT)
-        tint = _fold(0.5 * normed[..., 1:-1].cumsum(0), -_TINT, _TINT)
+        light = reflect(normed[..., :1].cumsum(0), -_LIGHT, _LIGHT)
+        tint = reflect(0.5 * normed[..., 1:-1].cumsum(0), -_TINT, _TINT)
         turns = _TURN * math.sqrt(12) * (common[..., 0] - 0.5)
         angle = 2 * np.pi * camera[:, 2] + turns.cumsum(0)
         flight = recipe.camera_speed * recipe.unit * np.stack([np.sin(angle), np.cos(angle)], axis=-1)
@@ -206,7 +207,7 @@ class Paths(NamedTuple):
             moved[..., :2],
             np.exp(moved[..., 2]),
             np.exp(light + tint),
-            _fold(2 * steps[..., -1].cumsum(0), 0, 1),
+            reflect(2 * steps[..., -1].cumsum(0), 0, 1),
             flight.cumsum(0),
             common[..., 1],
         )
@@ -225,12 +226,6 @@ def _moves(recipe: ClutterRecipe, start: Doubles, changes: Doubles) -> Doubles:
         rate = np.clip(0.9 * rate + 0.25 * limit * uniform[frame, ..., 2], -limit, limit)
         moves[frame, ..., :2], moves[frame, ..., 2] = velocity, rate
     return moves.cumsum(0)
-
-
-def _fold(value: Doubles, low: Doubles | float, high: Doubles | float) -> Doubles:
-    """`value` mirrored at `low` and `high` as often as it takes."""
-    span = np.maximum(np.subtract(high, low), 1e-12)
-    return low + span - abs((value - low) % (2 * span) - span)
 
 
 def _half(inks: Sequence[Ink], side: Doubles) -> Doubles:

@@ -16,6 +16,7 @@ from .multi_object import distinct
 from .trajectories import Floats
 
 _COLOURS = ("blue", "red", "yellow", "fuchsia", "aqua")
+_MOST = 255  # that segments can number, in a byte
 _SUB_STEPS = 10  # of a frame
 _ATTEMPTS = 500  # to place all balls, each of them up to a hundred times
 
@@ -60,6 +61,8 @@ class ColouredBallsRecipe:
     def __post_init__(self) -> None:
         checks.at_least(1, self, "objects", "image_size", "frames")
         checks.one_of((1, 2), self, "layers")
+        if self.max_objects > _MOST:
+            raise ValueError(f"`objects` must be at most {_MOST // self.layers}, got {self.objects}.")
         checks.positive(self, "radius")
         checks.not_negative(self, "speed")
         if self.image_size <= 2 * self.radius:

@@ -100,12 +100,16 @@ class PyroRecipe:
 
     def __post_init__(self) -> None:
         check_counts(self.min_objects, self.max_objects)
-        checks.finite(self, "image_size", "shrink_mean", "shrink_std")
+        checks.whole(self, "image_size")
+        checks.finite(self, "shrink_mean", "shrink_std")
         if self.shrink_mean <= 0 or self.shrink_std < 0:
             raise ValueError(
                 "`shrink_mean` must be positive and `shrink_std` not negative, "
                 f"got {self.shrink_mean} and {self.shrink_std}."
             )
+        # Beyond 28 a digit has no pixel, and its factor would be drawn again for ever.
+        checks.within("(0, 28]", self, "shrink_mean")
+        checks.within("[0, 28]", self, "shrink_std")
         if int(28 / self.shrink_mean) >= self.image_size:
             raise ValueError(
                 f"`image_size` must exceed the digits' side, {int(28 / self.shrink_mean)}, "
@@ -171,7 +175,7 @@ class StaticSqairRecipe:
 
     def __post_init__(self) -> None:
         check_counts(self.min_objects, self.max_objects)
-        checks.finite(self, "image_size", "max_redraws")
+        checks.whole(self, "image_size", "max_redraws")
         if self.image_size < 28:
             raise ValueError(f"`image_size` must be at least 28, the size of a digit, got {self.image_size}.")
         if self.max_redraws < 1:

@@ -21,6 +21,7 @@ from torch import Tensor
 from ..storage.generated_videos import Bytes, GeneratedVideos
 from ..streams import stream
 from .digit_images import Split
+from .trajectories import reflect
 
 Doubles = npt.NDArray[np.floating[Any]]
 Floats = npt.NDArray[np.float32]
@@ -54,7 +55,8 @@ class PastedRecipe:
     The object to follow, the *target*, is in slot 0, and the only one with labels. Others, up to
     `max_distractors`, half of them from the same picture, pass behind it; an occluder passes before it. The
     camera moves over the ground, and half of the objects move with that, besides their own motion. In some
-    videos the target is away for a while. A longer video begins with the shorter one.
+    videos the target is away for a while. A longer video begins with the shorter one, but for the rounding of
+    a grey value in a million.
 
     Raises:
         ValueError: if a number is impossible or numbers contradict each other.
@@ -99,8 +101,11 @@ class PastedRecipe:
     """Greatest standard deviation of the noise of a video."""
 
     def __post_init__(self) -> None:
-        if min(self.size) < 16:
-            raise ValueError(f"`image_size` must be at least 16, got {self.image_size}")
+        if len(self.size) != 2 or not all(isinstance(side, int) and side >= 16 for side in self.size):
+            raise ValueError(
+                "`image_size` must be a number of pixels or (height, width), at least 16, "
+                f"got {self.image_size}"
+            )
         if self.frames < 1 or self.max_distractors < 0:
             raise ValueError(
                 "`frames` must be positive and `max_distractors` not negative, "
@@ -135,8 +140,8 @@ class PastedVideos(GeneratedVideos):
         purpose: data sets of different purposes are independent for one and the same seed.
 
     Raises:
-        ValueError: if there are no pictures, one is too small, `size` is not positive, or `seed` not in
-            [0, 2^64).
+        ValueError: if there are no pictures, one is too small or of another type, `size` is not positive, or
+            `seed` not in [0, 2^64).
     """
 
     def __init__(
@@ -147,6 +152,8 @@ class PastedVideos(GeneratedVideos):
             raise ValueError(
                 f"`pictures` must be at least one, and of at least {LEAST_SIDE} x {LEAST_SIDE} pixels"
             )
+        if others := {picture.dtype.name for picture in pictures} - {"uint8"}:
+            raise ValueError(f"`pictures` must be of uint8, got {', '.join(sorted(others))}")
         self.recipe, self.pictures = recipe, pictures
         self._noise = stream(f"{purpose}/noise", seed, 0).standard_normal(
             _NOISE + 3 * recipe.size[0] * recipe.size[1], dtype=np.float32
@@ -273,12 +280,6 @@ def _own_stream(rng: np.random.Generator) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=rng.integers(2**63)))
 
 
-def _mirrored(values: Doubles, low: Any, high: Any) -> Doubles:
-    """Values reflected at both ends of a range as often as needed."""
-    span = np.maximum(np.asarray(high) - low, 1e-9)
-    return low + span - np.abs((values - low) % (2 * span) - span)
-
-
 def _cut(picture: Bytes, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
     """A place `(top, left)` of a part of a picture, that of most contrast of a few."""
     places = [
@@ -307,8 +308,8 @@ def _ground(recipe: PastedRecipe, picture: Bytes, pan: Doubles, rng: np.random.G
     )
     ground = _part(picture, (top, left), size, (round(_GROUND * height), round(_GROUND * width)))
     room = np.array([width, height]) * (_GROUND - 1) / 2
-    place = _mirrored(pan + rng.uniform(-room, room), -room, room)  # of the camera's middle
-    zoom = np.exp(_mirrored(_walk(recipe, rng, 1, 0.3 * recipe.growth).cumsum(0)[:, 0], -0.2, 0.0))
+    place = reflect(pan + rng.uniform(-room, room), -room, room)  # of the camera's middle
+    zoom = np.exp(reflect(_walk(recipe, rng, 1, 0.3 * recipe.growth).cumsum(0)[:, 0], -0.2, 0.0))
     video = torch.empty(recipe.frames, 3, height, width)
     for t, frame in enumerate(video):
         # Bilinear, first along columns and then along rows.
@@ -351,15 +352,15 @@ def _thing(
     if rng.random() < 0.5:
         steps = steps - np.diff(pan, axis=0, prepend=pan[:1])
     start = rng.uniform(0.15, 0.85, 2) * frame
-    middle = _mirrored(steps.cumsum(0) + start, _ROOM * frame, (1 - _ROOM) * frame)
+    middle = reflect(steps.cumsum(0) + start, _ROOM * frame, (1 - _ROOM) * frame)
     grown = _walk(recipe, rng, 1, recipe.growth * speed).cumsum(0)
     bent = _walk(recipe, rng, 1, 0.5 * recipe.growth * speed).cumsum(0) * np.array([1, -1])
-    sides = shape * np.exp(_mirrored(grown, -0.7, 0.7) + _mirrored(bent, -0.3, 0.3))
+    sides = shape * np.exp(reflect(grown, -0.7, 0.7) + reflect(bent, -0.3, 0.3))
     turn = 0.02 * (rng.random() < recipe.turning)
-    angle = _mirrored(_walk(recipe, rng, 1, turn).cumsum(0)[:, 0], -0.5, 0.5)
+    angle = reflect(_walk(recipe, rng, 1, turn).cumsum(0)[:, 0], -0.5, 0.5)
     pace = rng.uniform(0.01, 0.05) * (rng.random() < recipe.changing)
-    mix = _mirrored(pace * np.arange(frames), 0.0, rng.uniform(0.3, 1))
-    gain = np.exp(_mirrored(_walk(recipe, rng, 1, recipe.brightness).cumsum(0)[:, 0], -0.4, 0.4))
+    mix = reflect(pace * np.arange(frames), 0.0, rng.uniform(0.3, 1))
+    gain = np.exp(reflect(_walk(recipe, rng, 1, recipe.brightness).cumsum(0)[:, 0], -0.4, 0.4))
 
     zoom = np.exp(rng.uniform(0, 1))  # pixels of the picture for one of the frame
     down, across = (

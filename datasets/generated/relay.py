@@ -19,7 +19,7 @@ from .digit_images import Digits, Split
 from .digits import Source, load_digits
 from .multi_object import MAX_ATTEMPTS, Sprite, tight_box
 from .tracks import Tracks
-from .trajectories import Floats
+from .trajectories import Floats, reflect
 
 _DIFFERENCES = 5
 
@@ -129,7 +129,7 @@ class RelayRecipe:
             start = rng.uniform(0, self.room, (self.digits, 2))
             angle, speed = rng.uniform(0, 2 * np.pi, self.digits), rng.uniform(0, self.speed, self.digits)
             path = start + times * (speed * np.stack([np.sin(angle), np.cos(angle)]))[None].swapaxes(1, 2)
-            centres = self.reach + self.room - abs(path % (2 * self.room) - self.room)
+            centres = self.reach + reflect(path, 0, self.room)
             if self._allows(centres):
                 return centres
         raise ValueError(

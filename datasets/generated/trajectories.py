@@ -1,7 +1,7 @@
 """Where the digits of a moving scene are: constant acceleration, and reflection at the borders."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +9,13 @@ import numpy.typing as npt
 from ... import checks
 
 Floats = npt.NDArray[np.float64]
+
+
+def reflect(values: npt.NDArray[np.floating[Any]], low: Floats | float, high: Floats | float) -> Floats:
+    """Values reflected at both ends of a range, as often as it takes; at `low` where the range is empty."""
+    span = np.maximum(np.subtract(high, low), 1e-12)
+    reflected: Floats = low + span - np.abs((values - low) % (2 * span) - span)
+    return reflected
 
 
 class MotionState(NamedTuple):

@@ -10,7 +10,7 @@ from .boxes_file import by_frame, read_table
 from .class_folders import ClassFolders
 from .clips import load_clips
 from .fitted import FrameRecipe, middle_size, open_fitted, prepared, sample_clips, sample_frames, used_bits
-from .folder import SizeError, load_folder, load_images, load_pictures
+from .folder import SizeError, UnreadableError, load_folder, load_images, load_pictures
 from .frames import Frames, count_videos, open_frames
 from .kitti import KITTI_SIZES, KITTIRecipe, kitti_parts, load_kitti
 from .kitti_labels import (
@@ -75,6 +75,7 @@ __all__ = [
     "OTB_RANGES",
     "SceneRecipe",
     "SizeError",
+    "UnreadableError",
     "TargetClips",
     "VIDEO_SUFFIXES",
     "WEIZMANN_ACTIONS",

@@ -57,8 +57,9 @@ def load_folder(
         limit: most bytes of memory that the images may take, 8 GiB.
 
     Raises:
-        DataError: if there is no such folder or no image in it, a file cannot be read, or images differ in
-            size or take too much memory.
+        DataError: if there is no such folder or no image in it, or images take too much memory.
+        UnreadableError: if a file cannot be read.
+        SizeError: if images differ in size.
         ValueError: if `size` is not positive, or `bits` not 8 to 16.
     """
     shape = (size, size) if isinstance(size, int) else size
@@ -80,7 +81,7 @@ def load_folder(
             files.append(path)
         except DataError as error:
             if not skip_unreadable:
-                raise
+                raise UnreadableError(str(error)) from error
             skipped.append(str(error))
             continue
         taken += arrays[-1].nbytes
@@ -190,6 +191,10 @@ def stack_images(arrays: Sequence[Picture], names: Sequence[Path]) -> np.ndarray
 def as_planes(picture: Picture) -> np.ndarray:
     """A picture as `(1, H, W)` or `(3, H, W)`."""
     return picture[None] if picture.ndim == 2 else picture.transpose(2, 0, 1)
+
+
+class UnreadableError(DataError):
+    """A picture of a folder cannot be read, and there was no word to leave such ones out."""
 
 
 class SizeError(DataError):

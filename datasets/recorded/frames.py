@@ -29,7 +29,6 @@ from .target_clips import check_size
 Bytes = npt.NDArray[np.uint8]
 Size = tuple[int, int]
 Reading = Generator[Bytes, None, None]
-Region = Sequence[float] | npt.NDArray[np.float32]
 
 _BLOCK = 16  # frames that are read at once from a file of many
 

@@ -35,6 +35,9 @@ CROSS_VIEW = (2, 3)
 _NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
 _PEOPLE = 2
 _COLUMNS = 12
+# Kinect's second numbering: spine and head 0 to 3 and 20; arms from 4 (left) and 8 (right), legs from 12 and
+# 16; tip of the hand and thumb 21, 22 (left) and 23, 24 (right).
+_MIRRORED = (0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 16, 17, 18, 19, 12, 13, 14, 15, 20, 23, 24, 21, 22)
 
 
 class NTUClip(NamedTuple):
@@ -116,7 +119,7 @@ class NTUActions:
             return ActionFrames(video)
         joints = read_ntu_skeleton(clip.skeleton)[numbers]
         scale = np.array([size[1] / NTU_SIZE[1], size[0] / NTU_SIZE[0]], np.float32)
-        return ActionFrames(video, (joints + np.float32(0.5)) * scale - np.float32(0.5))
+        return ActionFrames(video, (joints + np.float32(0.5)) * scale - np.float32(0.5), _MIRRORED)
 
 
 def pictures_of(path: Path, numbers: npt.NDArray[np.int64], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
@@ -156,17 +159,18 @@ def read_ntu_skeleton(path: str | os.PathLike[str]) -> npt.NDArray[np.float32]:
     Raises:
         DataError: if the file cannot be read; the message names the line.
     """
-    lines = enumerate(read_text(user_path(path), "ascii").splitlines(), start=1)
+    text = read_text(user_path(path), "ascii").splitlines()
+    lines = enumerate(text, start=1)
     with naming(path):
-        frames = int(_numbers(lines, 1)[0])
+        frames = _count(lines, "frames", len(text))
         joints = np.full((frames, _PEOPLE, NTU_JOINTS, 2), np.nan, np.float32)
         for frame in range(frames):
-            for person in range(int(_numbers(lines, 1)[0])):
+            for person in range(_count(lines, "bodies", len(text))):
                 _numbers(lines, 1)  # what is known of the body as a whole
-                count = int(_numbers(lines, 1)[0])
+                count = _numbers(lines, 1)[0]
                 if count != NTU_JOINTS:
-                    raise DataError(f"frame {frame} must have {NTU_JOINTS} joints, got {count}.")
-                places = np.array([_numbers(lines, _COLUMNS)[5:7] for _ in range(count)], np.float32)
+                    raise DataError(f"frame {frame} must have {NTU_JOINTS} joints, got {count:g}.")
+                places = np.array([_numbers(lines, _COLUMNS)[5:7] for _ in range(NTU_JOINTS)], np.float32)
                 if person < _PEOPLE:
                     joints[frame, person] = np.nan_to_num(places, posinf=0.0, neginf=0.0)
     return joints
@@ -184,6 +188,14 @@ def _length(clip: NTUClip) -> int:
     if length < 1:
         raise DataError(f"{clip.skeleton}: expected a number of frames in line 1, got {head[:20]!r}.")
     return length
+
+
+def _count(lines: Iterator[tuple[int, str]], what: str, limit: int) -> int:
+    """The number in the next line, of what takes a line each of a file that has `limit`."""
+    value = _numbers(lines, 1)[0]
+    if not (0 <= value <= limit and value.is_integer()):
+        raise DataError(f"expected a number of {what} from 0 to {limit}, got {value:g}.")
+    return int(value)
 
 
 def _numbers(lines: Iterator[tuple[int, str]], least: int) -> list[float]:

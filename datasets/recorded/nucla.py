@@ -31,6 +31,8 @@ NUCLA_SIZE = (480, 640)
 
 _FOLDER, _VIDEO = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)$"), re.compile(r"v(\d\d)_s(\d\d)_e(\d\d)\.avi$")
 _FRAME = re.compile(r"frame_(\d+)_tc_\d+_rgb\.jpg$")
+# Kinect's first numbering: the middle 0 to 3; arms from 4 (left) and 8 (right), legs from 12 and 16.
+_MIRRORED = (0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 16, 17, 18, 19, 12, 13, 14, 15)
 _FOCAL = 571.26  # of the first Kinect, in pixels of frames of 640 x 480
 
 
@@ -106,7 +108,7 @@ class NUCLAActions:
         joints = np.stack([read_nucla_skeleton(path) for path in skeletons])[:, None]
         scale = np.array([size[1] / NUCLA_SIZE[1], size[0] / NUCLA_SIZE[0]], np.float32)
         video = np.stack([_colours(as_planes(read_image(path, size, False))) for path in paths])
-        return ActionFrames(video, (joints + np.float32(0.5)) * scale - np.float32(0.5))
+        return ActionFrames(video, (joints + np.float32(0.5)) * scale - np.float32(0.5), _MIRRORED)
 
 
 def read_nucla_skeleton(path: str | os.PathLike[str]) -> npt.NDArray[np.float32]:

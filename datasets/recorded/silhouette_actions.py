@@ -8,6 +8,7 @@ from ..storage.video import VideoData
 
 SILHOUETTE_ENDS = ("top", "left", "right", "lowest left", "lowest right")
 """What stands for joints."""
+_MIRRORED = (0, 2, 1, 4, 3)
 
 
 class SilhouetteActions:
@@ -43,7 +44,7 @@ class SilhouetteActions:
     def frames(self, index: int, numbers: npt.NDArray[np.int64]) -> ActionFrames:
         """See `ActionSource.frames`."""
         video = self._video[index, numbers]
-        return ActionFrames(video, np.stack([ends(frame[0] >= 128) for frame in video])[:, None])
+        return ActionFrames(video, np.stack([ends(frame[0] >= 128) for frame in video])[:, None], _MIRRORED)
 
 
 def ends(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:

@@ -210,9 +210,12 @@ def build(network: NetworkConfig) -> GlimpseClouds:
             pose=network.pose or (2, 25),
             detached=network.detached,
             straight=network.straight,
+            assignment=_ASSIGNMENTS[network.assignment],
+            counted=network.counted,
         )
+    strides = (2, *[1] * (len(network.channels) - 1))
     features: Any = (
-        CoarseFrames(channels, network.reduce, network.channels)
+        CoarseFrames(channels, network.reduce, network.channels, strides)
         if network.kind == "coarse"
         else ConvClip(channels, network.channels, network.reduce)
     )

@@ -42,7 +42,6 @@ from .metrics import (
     average_precision,
     count_report,
     match_boxes,
-    mean_iou,
 )
 from .mot_file import MOTWriter, mot_writer
 from .object_scores import explained_shares, scored_tracks
@@ -179,7 +178,6 @@ __all__ = [
     "log_marginal",
     "log_marginal_of_videos",
     "match_boxes",
-    "mean_iou",
     "mot_writer",
     "no_better_than_empty",
     "object_boxes",

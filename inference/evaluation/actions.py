@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..local_parameters import local_parameters
 from ..supervised.glimpse_losses import nearest_joints
+from .labels import settled
 
 __all__ = ["ActionReport", "LabelledClips", "evaluate_actions"]
 
@@ -103,12 +104,15 @@ def evaluate_actions(
         glimpses: look; otherwise there is the global path alone, whose answer all confusions have.
 
     Raises:
-        ValueError: if there is no video.
+        ValueError: if there is no video, or no clip of some.
+        NonFiniteError: if a vote is NaN or infinite; minus infinity counts as it is.
     """
     classes = model.classes
     counts = torch.zeros(3, classes, classes, dtype=torch.int64)
     total, looks = 0.0, 0
     for clips in batches:
+        if not clips:
+            raise ValueError("`batches` must have at least one clip of each video, got none.")
         sums: Any = 0
         for clip in clips:
             with local_parameters(model):
@@ -122,7 +126,7 @@ def evaluate_actions(
                         looks += int(here.sum())
                 else:
                     votes = model.glance(clip.video).overview.expand(2, -1, -1)
-            sums = sums + votes
+            sums = sums + settled("votes", votes)
         fused = (sums / len(clips)).softmax(-1).mean(0, keepdim=True)
         told = torch.cat([sums, fused]).argmax(-1).cpu()
         labels = clips[0].labels.cpu()

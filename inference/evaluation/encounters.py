@@ -79,6 +79,7 @@ class Encounters:
         patience: int = 30,
         rate: float = 0.1,
     ) -> None:
+        checks.whole(steady=steady, patience=patience)
         checks.positive(steady=steady, patience=patience)
         checks.not_negative(margin=margin, strange=strange)
         checks.within("[0, 1]", overlap=overlap, rate=rate)

@@ -80,6 +80,8 @@ def checked_counts(name: str, counts: Tensor) -> Tensor:
         ValueError: if they are not integers from 0 to `LARGEST_COUNT`, of whatever type.
     """
     values = counts.detach().cpu()
+    if values.is_complex():
+        raise ValueError(f"`{name}` must hold integers from 0 to {LARGEST_COUNT}, but are {values.dtype}.")
     integers = values.long()
     if (
         (values.is_floating_point() and (integers != values).any())

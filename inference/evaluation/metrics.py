@@ -25,7 +25,6 @@ __all__ = [
     "average_precision",
     "count_report",
     "match_boxes",
-    "mean_iou",
 ]
 
 
@@ -149,22 +148,6 @@ def average_precision(predicted: Detections, truth: TrueBoxes, iou_threshold: fl
     precision = (hits / rank).flip(0).cummax(0).values.flip(0)
     steps = torch.diff(hits, prepend=hits.new_zeros(1)) / total
     return (steps * precision).sum().item()
-
-
-def mean_iou(predicted: Detections, truth: TrueBoxes, iou_threshold: float = 0.5) -> float:
-    """Mean intersection over union of the matched boxes: how precise the boxes are that are right at all.
-
-    It says nothing about missed and false boxes, and is never below `iou_threshold`; read it beside
-    `average_precision`.
-
-    Returns:
-        A number in [`iou_threshold`, 1], or NaN if no box matches.
-
-    Raises:
-        ValueError: see `match_boxes`.
-    """
-    matches = match_boxes(predicted, truth, iou_threshold)
-    return matches.overlap[matches.partner >= 0].mean().item()
 
 
 def _match(predicted: Detections, truth: TrueBoxes, iou_threshold: float) -> Matches:

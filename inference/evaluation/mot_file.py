@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from torch import Tensor
 
+from ... import checks
 from ...files import atomic_write
 from .tracked_objects import ObjectsWriter, TrackedObjects, tracked_objects
 from .tracks_file import shortest
@@ -40,7 +42,10 @@ def mot_writer(path: str | os.PathLike[str], *, videos: int = 1) -> Iterator[MOT
 
     Raises:
         OSError: if a file cannot be written.
+        ValueError: if `videos` is not positive.
     """
+    checks.whole(videos=videos)
+    checks.at_least(1, videos=videos)
     with MOTWriter(Path(path), videos) as writer:
         yield writer
 
@@ -61,12 +66,22 @@ class MOTWriter(ObjectsWriter):
             self._go_to(self._videos - 1)
         self._opened.__exit__(*error)
 
-    def write(self, *args: Any, **kwargs: Any) -> None:
-        """Write a part of a video, or whole videos, see `ObjectsWriter`."""
-        found = tracked_objects(*args, **kwargs)
-        for video in np.unique(found.videos).tolist():
-            self._go_to(video)
-            self._file.write(_lines(found, found.videos == video).encode())
+    def write(self, boxes: Tensor, *args: Any, video: int = 0, **kwargs: Any) -> None:
+        """Write a part of a video, or whole videos, see `ObjectsWriter`.
+
+        Raises:
+            ValueError: also if there are no so many videos, or the file of one before is complete.
+        """
+        last = video + (max(len(boxes) - 1, 0) if boxes.dim() == 4 else 0)
+        if not max(self._number, 0) <= video <= last < self._videos:
+            raise ValueError(
+                f"parts of {self._videos} videos must come in their order, and the next be of video "
+                f"{max(self._number, 0)} or a later one, got video {last}."
+            )
+        found = tracked_objects(boxes, *args, video=video, **kwargs)
+        for number in range(video, last + 1):
+            self._go_to(number)
+            self._file.write(_lines(found, found.videos == number).encode())
 
     def _go_to(self, video: int) -> None:
         """Open the file of a video; it and those before it are complete otherwise."""

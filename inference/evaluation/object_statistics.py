@@ -47,7 +47,7 @@ class Spread(NamedTuple):
 
 
 class ObjectStatistics(NamedTuple):
-    """Objects of some frames. All is NaN where there are none."""
+    """Objects of some frames. Where there are none, sizes, brightness and shift are NaN."""
 
     width: Spread
     """Pixels; this, height, shape and energy are of objects that stand alone, see `object_statistics`."""

@@ -53,7 +53,12 @@ def nearest_neighbours(features: Tensor, labels: Tensor, groups: Tensor) -> Tens
 
     Returns:
         `(M,)`.
+
+    Raises:
+        ValueError: if all are of one group.
     """
+    if bool((groups == groups[:1]).all()):
+        raise ValueError("`groups` must be at least two: neighbours are of another one.")
     distances = torch.cdist(features.double(), features.double())
     same = groups[:, None] == groups
     return labels[distances.masked_fill(same, torch.inf).argmin(dim=1)]

@@ -134,6 +134,6 @@ def _bars(clip: CloudVideo, t: int) -> Image.Image:
         share = float(clip.opinions[t, number])
         pen.text((0, row * line), clip.names[number], fill=(32, 32, 32), font=font())
         pen.rectangle(
-            (_BAR, row * line + 3, _BAR + int(share * (_BAR - 1)), row * line + line - 4), fill=(0, 114, 178)
+            (_BAR, row * line + 3, _BAR + int(share * (_BAR - 1)), row * line + line - 4), fill=_BLUE
         )
     return page

@@ -33,8 +33,8 @@ _REPEAT_FOR_EVER = b"!\xff\x0bNETSCAPE2.0\x03\x01\0\0\0"
 def write_gif(file: BinaryIO, frames: Iterable[Image.Image], durations: Iterable[int]) -> None:
     """Write pictures of equal size as an animation that repeats for ever.
 
-    Up to 256 colours are kept exactly. Of more, the palette is chosen by the first 128 frames, and all others
-    are shown as the nearest in it; but the colours of marks are kept.
+    Up to 256 colours, of 128 frames or more with those of marks, are kept exactly. Of more, the palette is
+    chosen by the first 128 frames, and others are shown as the nearest in it; but colours of marks are kept.
 
     Args:
         file: opened for writing, can be wound back.
@@ -64,10 +64,12 @@ class _Palette:
         self._index = np.full(1 << 24, -1, np.int16)  # of each colour that was met
         self._colours: Codes = np.zeros(0, np.int32)
         self._capacity = _COLOURS
+        # Of those that may come after these frames, marks shall find room.
+        later = _packed(np.array(_KEPT)) if len(frames) == _LOOKED_AT else np.zeros(0, np.int32)
         distinct: Codes = np.zeros(0, np.int32)
         for frame in frames:
             distinct = np.union1d(distinct, _codes(frame))
-            if len(distinct) > _COLOURS:
+            if len(np.union1d(distinct, later)) > _COLOURS:
                 chosen = _chosen(frames, distinct)
                 self._capacity = len(chosen)
                 self._learn(chosen)

@@ -61,7 +61,8 @@ def pose_error(predicted: Tensor, joints: Tensor, seen: Tensor | None = None) ->
     here = _everybody(joints) if seen is None else seen != 0
     _require("seen", here, predicted.shape[:3])
     # errors[..., p, q] is that of the prediction p as the person q
-    errors = (predicted.unsqueeze(3) - joints.unsqueeze(2)).square().mean(dim=(-2, -1))
+    known = _harmless(joints, here)
+    errors = (predicted.unsqueeze(3) - known.unsqueeze(2)).square().mean(dim=(-2, -1))
     errors = torch.where(here.unsqueeze(2), errors, 0.0)
     orders = itertools.permutations(range(predicted.shape[2]))
     sums = [torch.stack([errors[..., p, q] for p, q in enumerate(order)]).sum(0) for order in orders]
@@ -82,7 +83,8 @@ def nearest_joints(places: Tensor, joints: Tensor, seen: Tensor | None = None) -
     _require("joints", joints, (*places.shape[:2], *joints.shape[2:4], 2))
     here = _everybody(joints) if seen is None else seen != 0
     _require("seen", here, joints.shape[:3])
-    squares = (places[:, :, :, None, None] - joints[:, :, None].to(places)).square().sum(-1)
+    known = _harmless(joints, here).to(places)
+    squares = (places[:, :, :, None, None] - known[:, :, None]).square().sum(-1)
     squares = torch.where(here[:, :, None, :, None], squares, torch.inf).flatten(3)  # (B, T, G, P J)
     somebody = here.any(-1)[..., None].expand_as(squares[..., 0])
     return torch.where(somebody, squares.amin(-1), 0.0), somebody
@@ -295,6 +297,11 @@ def _require(name: str, value: Tensor, shape: Any) -> None:
 
 def _everybody(joints: Tensor) -> Tensor:
     return torch.ones_like(joints[..., 0, 0], dtype=torch.bool)
+
+
+def _harmless(joints: Tensor, here: Tensor) -> Tensor:
+    """Joints, 0 of people who are not there: a NaN that is masked afterwards is one in the gradient still."""
+    return torch.where(here[..., None, None], joints, 0.0)
 
 
 def _total(values: Tensor) -> Tensor:

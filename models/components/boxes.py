@@ -1,4 +1,4 @@
-"""Boxes in pixels, and what converts them to and from the coords of the spatial transformer.
+"""Boxes in pixels, and what converts coords of the spatial transformer to them.
 
 A box is `(left, top, width, height)` on the last axis, in pixels, 0-based: pixel `i` covers
 `[i, i + 1)`, so a box around the pixels `a .. b` has `left = a` and `width = b - a + 1`.
@@ -37,21 +37,6 @@ def coords_to_boxes(coords: Tensor, size: Size) -> Tensor:
     span = _spans(size, coords)
     scale, shift = coords[..., :2], coords[..., 2:]
     return torch.cat([(shift - scale + 1) * span / 2, scale * span + 1], dim=-1)
-
-
-def boxes_to_coords(boxes: Tensor, size: Size) -> Tensor:
-    """The window that covers a box: the inverse of `coords_to_boxes`.
-
-    Args:
-        boxes: `(..., 4)`, `(left, top, width, height)` in pixels.
-        size: height and width of the image in pixels.
-
-    Returns:
-        Coords `(..., 4)`.
-    """
-    span = _spans(size, boxes)
-    scale = (boxes[..., 2:] - 1) / span
-    return torch.cat([scale, 2 * boxes[..., :2] / span + scale - 1], dim=-1)
 
 
 def box_within_image(boxes: Tensor, size: Size) -> Tensor:

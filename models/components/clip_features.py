@@ -57,6 +57,9 @@ class CoarseFrames(nn.Module):
         reduce: side of the squares.
         channels: of each convolution.
         strides: of each convolution, 1 or 2.
+
+    Raises:
+        ValueError: if there are not as many strides as channels, or a number is impossible.
     """
 
     def __init__(
@@ -67,7 +70,13 @@ class CoarseFrames(nn.Module):
         strides: Sequence[int] = (2, 1),
     ) -> None:
         super().__init__()
+        checks.not_empty(channels=channels)
         checks.at_least(1, image_channels=image_channels, reduce=reduce, channels=list(channels))
+        checks.one_of((1, 2), strides=list(strides))
+        if len(strides) != len(channels):
+            raise ValueError(
+                f"`channels` and `strides` must have one length, got {len(channels)} and {len(strides)}."
+            )
         self.reduce = reduce
         self.context_channels, self.glimpse_channels = channels[-1], image_channels
         self.overview_size = 2 * channels[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -108,6 +109,8 @@ class JointLocator(nn.Module):
     def __init__(self, joints: Sequence[tuple[int, int]], side: float = 0.25) -> None:
         super().__init__()
         checks.not_empty(joints=joints)
+        checks.whole(joints=list(itertools.chain(*joints)))
+        checks.not_negative(joints=list(itertools.chain(*joints)))
         checks.within("(0, 1]", side=side)
         self.joints, self.side = tuple(joints), side
 
@@ -130,6 +133,6 @@ class JointLocator(nn.Module):
                 f"`joints` must have joint {joint} of person {person}, counted from 0, but are "
                 f"{joints} joints of {people} people."
             )
-        middle = clue.joints[:, person, joint]
+        middle = clue.joints[:, person, joint].to(clue.context)
         size = torch.full_like(middle, self.side)
         return Place(torch.cat([middle, size], dim=-1), torch.cat([size, middle], dim=-1)), state

@@ -23,7 +23,7 @@ class GlimpseMemory(NamedTuple):
     """The glimpses of the frames so far, the latest last."""
 
     points: Tensor
-    """In the space where they are compared, `(B, t, G, P)`."""
+    """What they are compared by, `(B, t, G, P)`, see `Similarity.points`."""
     weights: Tensor
     """`(B, t, G, C)`."""
 
@@ -34,11 +34,11 @@ class GlimpseMemory(NamedTuple):
 
 
 class Similarity(nn.Module, ABC):
-    """How alike two glimpses are, in (0, 1]: `exp(-d^2)` of a distance d."""
+    """How alike two glimpses are, in (0, 1]: `exp(-d^2)` of a distance d, the Euclidean one of points."""
 
     @abstractmethod
     def points(self, glimpses: Tensor) -> Tensor:
-        """Where glimpses `(B, G, D)` are, `(B, G, P)`, so that d is the Euclidean distance."""
+        """What glimpses of a new frame `(B, G, D)` are compared by, and what is remembered, `(B, G, P)`."""
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Of all points `(..., N, P)` and `(..., M, P)`, `(..., N, M)`."""
@@ -71,7 +71,8 @@ class ScaledSimilarity(Similarity):
 
     It has no parameters, as in the released program; there the distance is by the inverse covariance of the
     first batch's few glimpses, which is singular and is not stored. Here the variances are running means over
-    the batches of training, and are.
+    the batches of training, and are. Points are the glimpses themselves: variances go on changing from frame
+    to frame, and all that are compared must be measured by the same.
 
     Args:
         glimpse_size: D.
@@ -91,8 +92,13 @@ class ScaledSimilarity(Similarity):
         """See `Similarity.points`."""
         if self.training and glimpses.shape[0] * glimpses.shape[1] > 1:
             new = glimpses.detach().flatten(0, 1).var(dim=0)
-            self.variance = torch.lerp(self.variance, new.to(self.variance), self.momentum)
-        return glimpses * (2 * glimpses.shape[-1] * (self.variance + 1e-6)).rsqrt()
+            self.variance.lerp_(new.to(self.variance), self.momentum)
+        return glimpses
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """See `Similarity.forward`."""
+        scale = (2 * len(self.variance) * (self.variance + 1e-6)).rsqrt()
+        return super().forward(first * scale, second * scale)
 
 
 class Assignment(nn.Module, ABC):

@@ -10,7 +10,6 @@ given to a model's constructor.
 from ..components.presence_vectors import IMPOSSIBLE
 from .counts import (
     ABSENT_LOGIT,
-    BernoulliCount,
     CategoricalCount,
     CountPrior,
     GeometricCount,
@@ -50,7 +49,6 @@ __all__ = [
     "PropagationPrior",
     "further_of",
     "ABSENT_LOGIT",
-    "BernoulliCount",
     "CategoricalCount",
     "CountPrior",
     "DiscoveryCountPrior",

@@ -160,55 +160,23 @@ class GeometricCount(CountPrior):
         return (counts * self.log_ratio).log_softmax(-1)
 
 
-class BernoulliCount(CountPrior):
-    """Every further object is present with the same probability: `p(n) = h^n (1 - h)`, `p(N) = h^N`.
-
-    Args:
-        max_count: N.
-        probability: h in `(0, 1)`.
-    """
-
-    logit: Tensor
-
-    def __init__(self, max_count: int, probability: float = 0.01) -> None:
-        super().__init__(max_count)
-        if not 0 < probability < 1:
-            raise ValueError(f"`probability` must lie in (0, 1), but got {probability}.")
-        self.register_buffer("logit", torch.tensor(probability).logit())
-
-    def log_probs(self) -> Tensor:
-        """Log-probabilities of the counts, `(max_count + 1,)`."""
-        return log_probs_of_hazards(self.hazard_logits())
-
-    def hazard_logits(self) -> Tensor:
-        """The same logit for every slot, `(max_count,)`."""
-        return self.logit.expand(self.max_count)
-
-
 class CategoricalCount(CountPrior):
-    """Any distribution of counts, given by its probabilities, fixed or learned.
+    """Any distribution of counts, given by its probabilities.
 
     Args:
         probabilities: of the counts `0 .. N`; they are normalised.
-        learn: whether the logits are parameters.
     """
 
     logits: Tensor
 
-    def __init__(self, probabilities: Sequence[float], learn: bool = False) -> None:
+    def __init__(self, probabilities: Sequence[float]) -> None:
         super().__init__(len(probabilities) - 1)
         values = torch.tensor(probabilities, dtype=torch.get_default_dtype())
         if not bool(((values >= 0) & values.isfinite()).all()) or not bool(values.sum() > 0):
             raise ValueError(
                 f"`probabilities` must be non-negative and not all zero, but got {list(probabilities)}."
             )
-        if learn and not bool((values > 0).all()):
-            raise ValueError("`probabilities` to start learning from must all be positive.")
-        logits = (values / values.sum()).log()
-        if learn:
-            self.logits = nn.Parameter(logits)
-        else:
-            self.register_buffer("logits", logits)
+        self.register_buffer("logits", (values / values.sum()).log())
 
     def log_probs(self) -> Tensor:
         """Log-probabilities of the counts, `(max_count + 1,)`."""

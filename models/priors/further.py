@@ -10,14 +10,14 @@ from torch import nn
 
 from ..components.slots import TrackedSlots
 from .looks import AroundPrior, LooksPrior, StaticLooksPrior
-from .propagation import Propagation, PropagationPrior
+from .propagation import Propagation, PropagationPrior, further_of
 
 
 class WithFurther(AroundPrior):
     """A propagation prior, and how further variables go on, each by itself.
 
     Args:
-        prior: of presence, place and appearance.
+        prior: of presence, place and appearance; if it has further ones, they are kept.
         further: of the others, by name, as `z_depth=StickyLooksPrior(1)`: small steps. None stays as it
             is, since each has a statement of its own.
 
@@ -34,8 +34,10 @@ class WithFurther(AroundPrior):
 
     def forward(self, slots: TrackedSlots) -> Propagation:
         """Predict all slots at once."""
-        laws = (law(getattr(slots, name)) for name, law in self.further.items())
-        return self.prior(slots)._replace(further=_named(tuple(self.further))(*laws))
+        predicted = self.prior(slots)
+        own = {name: law(getattr(slots, name)) for name, law in self.further.items()}
+        laws = {**further_of(predicted), **own}
+        return predicted._replace(further=_named(tuple(laws))(*laws.values()))
 
 
 @cache

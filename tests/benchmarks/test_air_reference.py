@@ -13,7 +13,7 @@ from whatwhere.guides import AIRGuide
 from whatwhere.inference.objectives import VIMCO, MarginalELBO
 from whatwhere.models import AIR
 from whatwhere.models.components.networks import GlimpseDecoder
-from whatwhere.models.priors.counts import CategoricalCount
+from whatwhere.models.priors.counts import CountPrior
 
 LOSSES = {
     "marginal": (air_reference.marginal_elbo_loss, MarginalELBO(reduction="mean")),
@@ -21,8 +21,19 @@ LOSSES = {
 }
 
 
+class LearnedCount(CountPrior):
+    """Has parameters, so that its gradient is compared, too."""
+
+    def __init__(self, probabilities: list[float]) -> None:
+        super().__init__(len(probabilities) - 1)
+        self.logits = torch.nn.Parameter(torch.tensor(probabilities).log())
+
+    def log_probs(self) -> Tensor:
+        return self.logits.log_softmax(-1)
+
+
 def small_pair(dtype: torch.dtype) -> tuple[AIR, AIRGuide]:
-    count = CategoricalCount([0.2, 0.3, 0.4, 0.1], learn=True)
+    count = LearnedCount([0.2, 0.3, 0.4, 0.1])
     decoder = GlimpseDecoder(4, (1, 6, 6), (8,), output_bias=0.0)
     model = AIR(count, decoder=decoder, what_size=4, image_shape=(1, 12, 12), likelihood_scale=2.0)
     guide = AIRGuide(

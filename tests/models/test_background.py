@@ -15,7 +15,7 @@ from whatwhere.examples.sqair import NetworkConfig, PriorConfig, Programs, build
 from whatwhere.guides import BackgroundVAEGuide, SQAIRGuide, StaticBackgroundGuide
 from whatwhere.inference.evaluation import empty_scene_bound, infer_parts
 from whatwhere.inference.objectives import FIVO, VIMCO
-from whatwhere.models import SQAIR, BackgroundVAE, StaticBackground
+from whatwhere.models import SQAIR, BackgroundVAE, CameraBackground, StaticBackground
 from whatwhere.models.components.active_set import use_active_set
 
 SIDE, FRAMES, SIZE = 12, 3, 5
@@ -93,6 +93,15 @@ def test_a_static_background_starts_as_it_is_given():
     image = torch.rand(3, 4, 4)
     shown, _ = StaticBackground(image).step(0, ())
     torch.testing.assert_close(shown, image.clamp(0.01, 0.99))
+
+
+@pytest.mark.parametrize(
+    "image", [torch.zeros(1, 4, 4).byte(), *torch.tensor([math.nan, 255.0]).expand(1, 4, 4, 2).movedim(-1, 0)]
+)
+def test_an_image_has_grey_values(image: Tensor):
+    for make in (StaticBackground, BackgroundVAE, lambda image: CameraBackground(image, (4, 4))):
+        with pytest.raises(ValueError, match=r"`image` must be .*in \[0, 1\]"):
+            make(image)
 
 
 def test_a_background_that_changes_starts_near_the_image_it_is_given():

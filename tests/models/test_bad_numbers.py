@@ -13,7 +13,6 @@ from whatwhere.models import AIR, SQAIR, VRNN, ChainDiscovery, SequenceAIR
 from whatwhere.models.components.networks import GlimpseDecoder, GlimpseEncoder, mlp
 from whatwhere.models.components.recurrent import GRU, IRNN, SplitInputLSTM, VanillaRNN, ZoneoutLSTM
 from whatwhere.models.priors import (
-    BernoulliCount,
     CategoricalCount,
     DiscoveryCountPrior,
     DiscoveryWherePrior,
@@ -95,7 +94,6 @@ CASES: list[tuple[Callable[..., Any], str, list[Any]]] = [
     (lambda **k: GlimpseEncoder((1, 5, 5), **k), "what_size", [0]),
     (lambda **k: GeometricCount(**{"max_count": 3, **k}), "ratio", [0.0, -1.0, 1.5, NAN]),
     (GeometricCount, "max_count", [0, -1]),
-    (lambda **k: BernoulliCount(3, **k), "probability", [0.0, 1.0, NAN]),
     (CategoricalCount, "probabilities", [[0.0, 0.0], [1.0, -1.0], [0.5, NAN], [0.5, INF]]),
     (lambda **k: NormalPrior(**{"loc": [0.0], "scale": [1.0], **k}), "loc", [[NAN], [INF]]),
     (lambda **k: NormalPrior(**{"loc": [0.0], "scale": [1.0], **k}), "scale", [[0.0], [-1.0], [NAN], [INF]]),

@@ -1,6 +1,7 @@
 """What is new in a frame: further latent variables, and the names that checkpoints have."""
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from whatwhere.models.priors import (
     NormalPrior,
     RecurrentPropagationPrior,
     StaticLooksPrior,
+    StickyLooksPrior,
     WithFurther,
 )
 
@@ -100,6 +102,18 @@ def test_a_model_takes_another_discovery():
     model.discovery = Nothing()
     frames = model.generate(3, 2)
     assert not any(frame.canvas.any() for frame in frames)
+
+
+def test_further_variables_of_both_go_on():
+    plain = RecurrentPropagationPrior(3, 8)
+    laws = {name: StickyLooksPrior(1) for name in ("z_depth", "z_age")}
+    nested = WithFurther(WithFurther(plain, z_depth=laws["z_depth"]), z_age=laws["z_age"])
+    fields = {"z_what": torch.randn(5, 2, 3), "z_depth": torch.randn(5, 2, 1), "z_age": torch.randn(5, 2, 1)}
+    slots: Any = SimpleNamespace(z_where=torch.randn(5, 2, 4), memory=torch.randn(5, 2, 8), **fields)
+    predicted, whole = nested(slots), WithFurther(plain, **laws)(slots)
+    assert predicted.further._fields == whole.further._fields == ("z_depth", "z_age")
+    for name in predicted.further._fields:
+        assert torch.equal(getattr(predicted.further, name).loc, fields[name])
 
 
 def test_a_further_variable_that_stays_as_it_is_is_refused():

@@ -227,6 +227,15 @@ def test_an_assignment_of_the_released_program():
     torch.testing.assert_close(model(videos()).weights.sum(2), torch.ones(2, 3, 2).double())
 
 
+def test_there_is_a_joint_for_each_glimpse():
+    model = tiny()
+    parts = (model.features, model.context, model.read, model.crop_size)
+    with pytest.raises(ValueError, match="a joint for each of the 2 glimpses of `assignment`, got 1"):
+        GlimpseClouds(
+            SHAPE, *parts, JointLocator([(0, 1)]), model.assignment, model.workers, model.gate, model.pose
+        )
+
+
 def test_the_variances_of_a_distance_are_learned_in_training_and_used_in_evaluation():
     model = tiny()
     model.assignment = OverWorkers(2, 2, ScaledSimilarity(6)).double()

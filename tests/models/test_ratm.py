@@ -1,6 +1,7 @@
 """RATM against a loop that writes out filters, glimpses, cell and windows video by video."""
 
 import math
+from collections.abc import Callable
 
 import pyro
 import pytest
@@ -355,6 +356,22 @@ def test_impossible_first_boxes_are_refused(box: list[float], message: str):
     boxes = torch.stack([BOXES[0], torch.tensor(box).double()])
     with pytest.raises(ValueError, match=message):
         model(torch.rand(2, 2, *SHAPE, dtype=torch.float64), boxes)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: PaperWindows((1, 1)), "`glimpse_size` must be at least 2"),
+        (lambda: PaperWindows((2.5, 3)), "`glimpse_size` must be a whole number"),  # type: ignore[arg-type]
+        (lambda: KTHWindows((28, 1)), "`glimpse_size` must be at least 2"),
+        (lambda: KTHWindows((5, 5), 0.0), "`enlargement` must be positive, got 0"),
+        (lambda: FrameShareStart(math.nan), "`share` must be positive and finite, got nan"),
+        (lambda: FrameShareStart(-1), "`share` must be positive, got -1"),
+    ],
+)
+def test_windows_that_cannot_be_are_refused(make: Callable[[], object], message: str):
+    with pytest.raises(ValueError, match=message):
+        make()
 
 
 def test_boxes_that_reach_into_the_frame_are_accepted():

@@ -223,6 +223,7 @@ def test_splits_have_different_videos() -> None:
         ({"radius": 0.0}, r"`radius` must be in \(0, 5\), got 0"),
         ({"radius": 5.0}, r"`radius` must be in \(0, 5\), got 5"),
         ({"radius": math.nan}, r"`radius` must be in \(0, 5\), got nan"),
+        ({"radius": 0.1}, r"`radius` must be at least half a pixel, 0\.25, got 0\.1"),
         ({"speed": -0.5}, "`speed` must not be negative, got -0.5"),
         ({"speed": math.inf}, "`speed` must not be negative and finite, got inf"),
     ],
@@ -230,6 +231,13 @@ def test_splits_have_different_videos() -> None:
 def test_impossible_recipes_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         BouncingBallsRecipe(**arguments)
+
+
+def test_balls_of_half_a_pixel_are_visible() -> None:
+    recipe = BouncingBallsRecipe(radius=0.25)
+    visible = BouncingBalls(recipe, 20, 0).subset(range(20)).visible
+    assert visible is not None
+    np.testing.assert_allclose(visible, 1, atol=1e-6)  # they turn round before they leave
 
 
 def test_impossible_data_sets_are_refused() -> None:

@@ -131,11 +131,22 @@ def test_a_video_is_a_function_of_its_number_and_begins_with_the_shorter_one():
     assert len(data.batch([]).video) == 0
 
 
+def test_as_many_balls_as_segments_can_number():
+    recipe = ColouredBallsRecipe(objects=255, collide=False, apart=False, radius=1.0, frames=1)
+    segments = ColouredBalls(recipe, 1, 0).subset([0]).segments
+    assert segments is not None
+    assert segments.max() == 255
+
+
 def test_what_cannot_be_is_refused():
     with pytest.raises(ValueError, match="distinct"):
         ColouredBallsRecipe(objects=6, distinct=True)
     with pytest.raises(ValueError, match="image_size"):
         ColouredBallsRecipe(radius=32.0)
+    with pytest.raises(ValueError, match="`objects` must be at most 255, got 300"):
+        ColouredBallsRecipe(objects=300)
+    with pytest.raises(ValueError, match="`objects` must be at most 127, got 128"):
+        ColouredBallsRecipe(objects=128, layers=2)
     with pytest.raises(ValueError, match="no place for 20 balls"):
         ColouredBallsRecipe(objects=20).draw(np.random.default_rng(0))
     with pytest.raises(ValueError, match="split"):

@@ -282,6 +282,10 @@ def test_tight_box_against_brute_force(image: np.ndarray) -> None:
         (lambda: StaticSqairRecipe(max_objects=0), "got 0 and 0"),
         (lambda: PyroRecipe(image_size=21), "`image_size` must exceed the digits' side, 21, got 21"),
         (lambda: PyroRecipe(shrink_mean=0.0), "`shrink_mean` must be positive"),
+        (lambda: PyroRecipe(shrink_mean=40.0), r"`shrink_mean` must be in \(0, 28\], got 40"),
+        (lambda: PyroRecipe(shrink_std=1e9), "`shrink_std` must be in"),
+        (lambda: PyroRecipe(image_size=50.5), "`image_size` must be a whole number, got 50.5"),  # type: ignore[arg-type]
+        (lambda: StaticSqairRecipe(image_size=50.5), "`image_size` must be a whole number"),  # type: ignore[arg-type]
         (lambda: StaticSqairRecipe(image_size=27), "`image_size` must be at least 28"),
         (lambda: StaticSqairRecipe(max_redraws=0), "`max_redraws` must be at least 1"),
     ],
@@ -289,6 +293,12 @@ def test_tight_box_against_brute_force(image: np.ndarray) -> None:
 def test_impossible_recipes_are_refused(make: Callable[[], Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_the_smallest_digits_have_a_pixel() -> None:
+    recipe = PyroRecipe(shrink_mean=28.0, shrink_std=0.5)
+    (scene,) = scenes(recipe, solid(28 - 3, 28 - 2), 1, 1)
+    assert scene.sprites[0].ink.shape == (1, 1)
 
 
 @pytest.mark.parametrize("recipe", [PyroRecipe(image_size=28), StaticSqairRecipe(image_size=28)])

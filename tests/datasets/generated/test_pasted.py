@@ -130,5 +130,10 @@ def test_errors_name_what_is_wrong():
         PastedRecipe(occluders=2.0)
     with pytest.raises(ValueError, match="at least 16 x 16"):
         PastedVideos(PastedRecipe(), [np.zeros((8, 90), np.uint8)], 1, 0)
+    with pytest.raises(ValueError, match="`pictures` must be of uint8, got float64"):
+        PastedVideos(PastedRecipe(), [pictures()[0], pictures()[0] / 255], 1, 0)
+    for size in ((64,), (64, 64, 64), 64.0):
+        with pytest.raises(ValueError, match="`image_size` must be"):
+            PastedRecipe(image_size=size)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="at least two"):
         pasted_videos(PastedRecipe(), pictures(1), "train", 1, 0)

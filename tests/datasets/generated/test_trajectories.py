@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from whatwhere.datasets import Motion, MotionState
+from whatwhere.datasets.generated.trajectories import reflect
 
 
 def state(position: float, velocity: float, acceleration: float) -> MotionState:
@@ -31,6 +32,16 @@ def values(moved: MotionState) -> list[float]:
 def test_a_step_by_hand(before: tuple[float, ...], noise: float, after: tuple[float, float, float]) -> None:
     moved = Motion().step(state(*before), np.array([noise]), 50)
     assert values(moved) == pytest.approx(after)
+
+
+@given(st.floats(-50, 50), st.floats(-9, 9), st.floats(0.1, 20))
+def test_reflection_turns_round_as_often_as_it_takes(value: float, low: float, span: float) -> None:
+    expected = value
+    while not low <= expected <= low + span:
+        expected = 2 * low - expected if expected < low else 2 * (low + span) - expected
+    found = reflect(np.array([value]), low, np.array([low + span]))
+    assert found[0] == pytest.approx(expected, abs=1e-9)
+    assert reflect(np.array([value]), low, low)[0] == pytest.approx(low, abs=1e-11)
 
 
 def test_axes_are_reflected_apart() -> None:

@@ -94,6 +94,22 @@ def test_frames_and_joints_of_the_same_times(folder: Path):
     np.testing.assert_allclose(found.joints[1, 1], (joint_places(2, 1) + 0.5) * scale - 0.5, atol=1e-3)
 
 
+KINECT_2 = (
+    "base of the spine, middle of the spine, neck, head, left shoulder, left elbow, left wrist, left hand, "
+    "right shoulder, right elbow, right wrist, right hand, left hip, left knee, left ankle, left foot, "
+    "right hip, right knee, right ankle, right foot, spine, tip of the left hand, left thumb, "
+    "tip of the right hand, right thumb"
+)
+
+
+def test_sides_of_mirrored_joints_are_exchanged(folder: Path):
+    order = NTUActions(folder, (27, 48)).frames(0, np.array([0])).mirrored
+    assert order is not None
+    names = KINECT_2.split(", ")
+    exchanged = KINECT_2.replace("left", "?").replace("right", "left").replace("?", "right").split(", ")
+    assert [names[number] for number in order] == exchanged
+
+
 def test_clips_of_it(folder: Path):
     batch = ActionClips(NTUActions(folder, (27, 48)), 4, size=(20, 20), drop=2).batch(
         [0, 1], [np.random.default_rng(i) for i in range(2)]
@@ -118,6 +134,14 @@ def test_a_skeleton_as_published(tmp_path: Path):
     [
         ("", "ends before"),
         ("two\n", "line 1"),
+        ("nan\n", "number of frames from 0 to 1, got nan"),
+        ("inf\n", "number of frames from 0 to 1, got inf"),
+        ("-1\n", "number of frames from 0 to 1, got -1"),
+        ("1e12\n1\n", r"number of frames from 0 to 2, got 1e\+12"),
+        ("1.5\n1\n", r"number of frames from 0 to 2, got 1\.5"),
+        ("1\n-1\n", "number of bodies from 0 to 2, got -1"),
+        ("1\nnan\n", "number of bodies from 0 to 2, got nan"),
+        ("1\n1\n0\nnan\n", "25 joints, got nan"),
         ("1\n1\n0\n24\n", "25 joints, got 24"),
         ("2\n0\n", "ends before"),
         ("1\n1\n0\n25\n1 2 3\n", "line 5"),

@@ -54,6 +54,21 @@ def test_frames_are_in_the_order_of_their_numbers_and_joints_are_projected(folde
         np.testing.assert_allclose(found.joints[row, 0, :, 1], (down + 0.5) / 10 - 0.5, atol=1e-3)
 
 
+KINECT_1 = (
+    "hip centre, spine, shoulder centre, head, left shoulder, left elbow, left wrist, left hand, "
+    "right shoulder, right elbow, right wrist, right hand, left hip, left knee, left ankle, left foot, "
+    "right hip, right knee, right ankle, right foot"
+)
+
+
+def test_sides_of_mirrored_joints_are_exchanged(folder: Path):
+    order = NUCLAActions(folder, (48, 64)).frames(0, np.array([0])).mirrored
+    assert order is not None
+    names = KINECT_1.split(", ")
+    exchanged = KINECT_1.replace("left", "?").replace("right", "left").replace("?", "right").split(", ")
+    assert [names[number] for number in order] == exchanged
+
+
 def test_frames_without_a_skeleton(tmp_path: Path):
     write_frames(tmp_path / "view_1" / "a01_s01_e00", [1], skeletons=False)
     joints = NUCLAActions(tmp_path).frames(0, np.array([0])).joints

@@ -3,8 +3,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from whatwhere.datasets import SilhouetteActions, VideoData, load_weizmann
+from whatwhere.datasets import ActionClips, SilhouetteActions, VideoData, load_weizmann, normalised_joints
 from whatwhere.datasets.recorded.silhouette_actions import ends
 
 
@@ -37,6 +38,21 @@ def test_frames_are_made_smaller_and_end_with_the_person():
     np.testing.assert_array_equal(found.video[0, 0], expected)
     assert found.joints is not None
     assert found.joints[0, 0].tolist() == [[2.5, 1], [2, 1.5], [3, 1.5], [2, 2], [3, 2]]
+
+
+def test_a_mirrored_clip_has_the_ends_of_its_mirrored_silhouettes():
+    video = np.zeros((1, 6, 1, 9, 12), np.uint8)
+    video[..., 2:5, 3:9] = video[..., 5, 4] = video[..., 5, 6] = video[..., 1, 7] = 255
+    source = SilhouetteActions(
+        VideoData(video, classes=np.zeros((1, 1), int), boxes=np.ones((1, 6, 1, 4), np.float32)), 1
+    )
+    clips = ActionClips(source, 2, mirror=True)
+    found = [clips.batch([0], [np.random.default_rng(seed)]) for seed in range(12)]
+    for batch in found:
+        expected = ends(batch.video[0, 0, 0].numpy() > 0.5)
+        assert batch.joints is not None
+        assert torch.equal(batch.joints[0, 0, 0], normalised_joints(torch.from_numpy(expected), (9, 12))[0])
+    assert len({float(batch.video[0, 0, 0, 1, 7]) for batch in found}) == 2  # mirrored, and not
 
 
 def test_what_does_not_fit_is_refused():

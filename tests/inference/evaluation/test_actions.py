@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from whatwhere.inference.evaluation import ActionReport, evaluate_actions
+from whatwhere.inference.training import NonFiniteError
 
 
 class Batch(NamedTuple):
@@ -104,3 +105,12 @@ def test_no_video_is_refused():
     none: Sequence[Any] = []
     with pytest.raises(ValueError, match="at least one video"):
         evaluate_actions(Told(), none)
+    with pytest.raises(ValueError, match="at least one clip"):
+        evaluate_actions(Told(), [none])
+
+
+@pytest.mark.parametrize("glimpses", [True, False])
+def test_votes_that_are_no_numbers_are_no_answer(glimpses: bool):
+    batch = Batch(videos(0.1, torch.nan), torch.tensor([1, 0]))
+    with pytest.raises(NonFiniteError, match="`votes`"):
+        evaluate_actions(Told(), [[batch]], glimpses)

@@ -270,6 +270,7 @@ def test_exchanges_end_where_all_of_them_are_alike():
     ("options", "message"),
     [
         ({"steady": 0}, "`steady` must be positive, got 0"),
+        ({"steady": 2.5}, "`steady` must be a whole number, got 2.5"),
         ({"overlap": 1.5}, r"`overlap` must be in \[0, 1\], got 1.5"),
         ({"patience": 0}, "`patience` must be positive, got 0"),
         ({"margin": -0.1}, "`margin` must not be negative, got -0.1"),

@@ -14,7 +14,6 @@ from whatwhere.inference.evaluation.metrics import (
     average_precision,
     count_report,
     match_boxes,
-    mean_iou,
 )
 
 Box = tuple[float, float, float, float]
@@ -85,6 +84,7 @@ def test_counts_may_be_sums_of_floating_point_presence():
         (torch.tensor([0.5]), torch.tensor([1]), "`predicted` must hold integers"),
         (torch.tensor([1]), torch.tensor([-1]), "`true` must hold integers"),
         (torch.tensor([math.nan]), torch.tensor([1]), "`predicted` must hold integers"),
+        (torch.tensor([1]), torch.tensor([1j]), "`true` must hold integers .* but are torch.complex64"),
     ],
 )
 def test_bad_counts_are_refused(predicted: Tensor, true: Tensor, message: str):
@@ -177,21 +177,21 @@ def test_nothing_to_find_is_undefined_and_finding_nothing_is_zero():
     assert math.isnan(average_precision(detections([(box, 1.0)]), true_boxes([])))
     assert math.isnan(average_precision(detections([]), true_boxes([])))
     assert average_precision(detections([]), true_boxes([box])) == 0
-    assert math.isnan(mean_iou(detections([]), true_boxes([box])))
     padded = Detections(torch.zeros(2, 3, 4), torch.zeros(2, 3), torch.zeros(2, 3))
     assert average_precision(padded, true_boxes([box], [])) == 0
     no_images = Detections(torch.zeros(0, 3, 4), torch.zeros(0, 3), torch.zeros(0, 3))
     assert math.isnan(average_precision(no_images, TrueBoxes(torch.zeros(0, 2, 4), torch.zeros(0, 2))))
 
 
-def test_mean_iou_is_over_matches_only():
+def test_overlaps_are_of_matches_only():
     truth = true_boxes([(0.0, 0.0, 10.0, 10.0), (50.0, 50.0, 10.0, 10.0)], [(0.0, 0.0, 4.0, 4.0)])
     found = detections(
         [((0.0, 0.0, 10.0, 8.0), 0.9), (NOWHERE, 0.8), ((50.0, 50.0, 10.0, 2.0), 0.7)],
         [((0.0, 0.0, 4.0, 3.0), 0.3)],
     )
-    assert mean_iou(found, truth) == pytest.approx((0.8 + 0.75) / 2)
-    assert mean_iou(found, truth, 0.2) == pytest.approx((0.8 + 0.2 + 0.75) / 3)
+    for threshold, second in ((0.5, 0.0), (0.2, 0.2)):
+        overlap = match_boxes(found, truth, threshold).overlap.flatten().tolist()
+        assert overlap == pytest.approx([0.8, 0, second, 0.75, 0, 0])
 
 
 def slow_overlap(a: list[float], b: list[float]) -> float:
@@ -264,9 +264,8 @@ def test_against_plain_loops(seed: int, slots: int, objects: int, threshold: flo
         return
     expected = slow_average_precision(outcomes, total)
     assert average_precision(found, truth, threshold) == pytest.approx(expected, abs=1e-12)
-    overlaps = [overlap for _, overlap in outcomes if overlap > 0]
-    expected = sum(overlaps) / len(overlaps) if overlaps else math.nan
-    assert mean_iou(found, truth, threshold) == pytest.approx(expected, abs=1e-12, nan_ok=True)
+    overlap = match_boxes(found, truth, threshold).overlap
+    assert float(overlap.sum()) == pytest.approx(sum(overlap for _, overlap in outcomes), abs=1e-12)
 
 
 def test_against_scikit_learn_where_no_box_is_missed():
@@ -323,4 +322,4 @@ def test_bad_arguments_are_refused():
         present[1, 3] = 0
         match_boxes(found, truth_with._replace(present=present))
     with pytest.raises(ValueError, match="some are NaN"):
-        mean_iou(found._replace(scores=found.scores * math.nan, present=torch.ones(2, 3)), truth)
+        match_boxes(found._replace(scores=found.scores * math.nan, present=torch.ones(2, 3)), truth)

@@ -45,6 +45,27 @@ def test_every_video_has_a_file_also_without_objects(tmp_path: Path):
     assert files == {"0001.txt": "", "0002.txt": TEXT, "0003.txt": TEXT, "0004.txt": ""}
 
 
+def test_videos_that_are_too_many_or_come_too_late_are_refused(tmp_path: Path):
+    several = BOXES.expand(2, -1, -1, -1), PRESENT.expand(2, -1, -1), IDENTITIES.expand(2, -1, -1)
+    with mot_writer(tmp_path / "tracks.txt", videos=3) as writer:
+        writer.write(*several, video=0)
+        for number in (0, 3, -1):
+            with pytest.raises(ValueError, match=f"must come in their order.*video 1 .*got video {number}"):
+                writer.write(BOXES, PRESENT, IDENTITIES, video=number)
+        with pytest.raises(ValueError, match="got video 3"):
+            writer.write(*several, video=2)
+        # Nothing of video 2 was found, and it is complete.
+        writer.write(BOXES, torch.zeros_like(PRESENT), IDENTITIES, video=2)
+        with pytest.raises(ValueError, match="got video 1"):
+            writer.write(BOXES, PRESENT, IDENTITIES, video=1, frame=3)
+    files = {path.name: path.read_text() for path in (tmp_path / "tracks").iterdir()}
+    assert files == {"0001.txt": TEXT, "0002.txt": TEXT, "0003.txt": ""}
+    with pytest.raises(ValueError, match="got video 1"), mot_writer(tmp_path / "one.txt") as writer:
+        writer.write(*several)
+    with pytest.raises(ValueError, match="`videos` must be at least 1"), mot_writer(tmp_path / "a", videos=0):
+        pass
+
+
 def test_what_fails_leaves_no_file(tmp_path: Path):
     boxes = torch.cat([BOXES, BOXES * torch.tensor([1.0, 1, -1, 1])])
     there, names = PRESENT.repeat(2, 1), IDENTITIES.repeat(2, 1)

@@ -45,6 +45,12 @@ def test_the_nearest_of_another_group():
     assert nearest_neighbours(features, labels, groups).tolist() == [9, 9, 8, 9]
 
 
+def test_one_group_has_no_neighbours():
+    for count in (0, 1, 3):
+        with pytest.raises(ValueError, match="`groups` must be at least two"):
+            nearest_neighbours(torch.rand(count, 2), torch.zeros(count), torch.zeros(count))
+
+
 def test_what_has_no_motion_is_refused():
     with pytest.raises(ValueError, match="T at least 2"):
         silhouette_features(torch.zeros(1, 8, 8), torch.zeros(1, 4))

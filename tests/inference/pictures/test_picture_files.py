@@ -137,6 +137,17 @@ def test_up_to_256_colours_of_a_gif_are_exact_whenever_they_come(tmp_path: Path,
     assert np.array_equal(np.stack([frame for _, frame in shown(tmp_path / "video.gif")]), pixels)
 
 
+def test_marks_that_come_late_keep_their_colours(tmp_path: Path):
+    """After 128 frames of 256 colours, among which there is none of theirs."""
+    pixels = np.zeros((130, 16, 16, 3), np.uint8)
+    pixels[..., 0] = np.arange(256).reshape(16, 16)
+    pixels[129, 0, :3] = (*SLOT_COLOURS[:2], WRONG)
+    save_gif(tmp_path / "video.gif", map(Image.fromarray, pixels), 10)
+    found = np.stack([frame for _, frame in shown(tmp_path / "video.gif")])
+    assert np.array_equal(found[129, 0, :3], pixels[129, 0, :3])
+    assert abs(found.astype(int) - pixels).max() < 8  # the others are near
+
+
 def test_colours_of_a_gif_do_not_change_from_frame_to_frame(tmp_path: Path):
     """Noise of 10,000 colours; what stands still, marks and a photograph, looks the same in all frames."""
     generator = np.random.default_rng(0)

@@ -69,6 +69,21 @@ def test_frames_without_anybody_attract_nothing_and_give_no_nan():
     assert places.grad[0, 0].any()
 
 
+@pytest.mark.parametrize("loss", ["pose", "attraction"])
+def test_unknown_joints_of_who_is_not_there_give_no_nan(loss: str):
+    joints, seen = draw(1, 2, 2, 4, 2), torch.tensor([[[True, False], [False, False]]])
+    unknown = torch.where(seen[..., None, None], joints, torch.nan)
+    function, given = (pose_error, draw(1, 2, 2, 4, 2)) if loss == "pose" else (attraction, draw(1, 2, 3, 2))
+    gradients = []
+    for known in (joints, unknown):
+        value = given.clone().requires_grad_()
+        function(value, known, seen).sum().backward()
+        gradients.append(value.grad)
+    assert gradients[0] is not None
+    assert gradients[0].any()
+    torch.testing.assert_close(gradients[1], gradients[0])
+
+
 def test_diversity_falls_with_distance():
     def of(distance: float) -> float:
         return float(diversity(torch.tensor([[[[0.3, 0.3, 0, 0], [0.3, 0.3, distance, 0]]]]).double()))

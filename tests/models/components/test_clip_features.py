@@ -19,6 +19,12 @@ def test_the_coarse_view_knows_means_of_squares_only():
     torch.testing.assert_close(maps(shuffled).context, found.context)
 
 
+@pytest.mark.parametrize(("channels", "strides"), [((3, 5, 7), (2, 1)), ((3,), (2, 1)), ((), ())])
+def test_each_convolution_has_a_stride(channels: tuple[int, ...], strides: tuple[int, ...]):
+    with pytest.raises(ValueError, match=r"must (have one length|not be empty)"):
+        CoarseFrames(1, 4, channels, strides)
+
+
 def test_frames_of_the_coarse_view_do_not_see_each_other():
     maps = CoarseFrames(1)
     video = torch.rand(1, 3, 1, 32, 32)

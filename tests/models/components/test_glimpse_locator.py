@@ -56,5 +56,13 @@ def test_joints_that_are_not_there_are_missed():
         locator(clue(), 0, torch.zeros(2, 0))
     with pytest.raises(ValueError, match="joint 2 of person 1"):
         locator(clue(torch.zeros(2, 1, 5, 2)), 0, torch.zeros(2, 0))
-    with pytest.raises(ValueError, match="joints"):
-        JointLocator([])
+    for none in ([], [(0, -1)], [(-1, 0)], [(0, 0.5)]):
+        with pytest.raises(ValueError, match="joints"):
+            JointLocator(none)  # type: ignore[arg-type]
+
+
+def test_joints_may_have_another_precision_than_the_model():
+    known = clue(torch.full((2, 1, 1, 2), 0.5))
+    place, _ = JointLocator([(0, 0)])(known, 0, torch.zeros(2, 0))
+    assert place.coords.dtype == known.context.dtype == torch.float64
+    assert place.coords.tolist() == [[0.25, 0.25, 0.5, 0.5]] * 2

@@ -107,8 +107,8 @@ def test_scaled_similarity_is_in_units_of_the_variance_and_is_stored():
     glimpses = scale * torch.randn(500, 3, 6, dtype=torch.float64)
     points = similarity.points(glimpses)
     torch.testing.assert_close(similarity.variance.sqrt(), scale, rtol=0.1, atol=0)
-    squares = (points[:250, 0] - points[250:, 0]).square().sum(-1)
-    assert float(squares.mean()) == pytest.approx(1, rel=0.1)
+    alike = similarity(points[:250, :1], points[250:, :1])
+    assert float(-alike.log().mean()) == pytest.approx(1, rel=0.1)
     similarity.eval()
     before = similarity.variance.clone()
     similarity.points(7 * glimpses)
@@ -117,6 +117,25 @@ def test_scaled_similarity_is_in_units_of_the_variance_and_is_stored():
     other.load_state_dict(similarity.state_dict())
     assert torch.equal(other.variance, before)
     assert not list(similarity.parameters())
+
+
+def test_a_glimpse_is_like_itself_while_variances_change():
+    torch.manual_seed(0)
+    whose = OverWorkers(2, 2, ScaledSimilarity(6, momentum=0.5)).double().train()
+    variance = whose.similarity.variance
+    first, second = (scale * torch.randn(4, 2, 6, dtype=torch.float64) for scale in (10, 0.1))
+    first.requires_grad_()
+    _, memory = whose(first, None)
+    logits, _ = whose(second, memory)
+    # Both are compared by the variances that are known now, which are those that are stored.
+    expected = 0.5 * (0.5 + 0.5 * first.detach().flatten(0, 1).var(0))
+    expected += 0.5 * second.flatten(0, 1).var(0)
+    torch.testing.assert_close(variance, expected)
+    points = whose.similarity.points(first.detach())
+    assert (whose.similarity(points, memory.points[:, 0]).diagonal(dim1=1, dim2=2) == 1).all()
+    logits.sum().backward()
+    assert first.grad is not None
+    assert first.grad.isfinite().all()
 
 
 def test_one_glimpse_has_no_variance_to_learn_of():

@@ -11,7 +11,6 @@ from scipy import stats
 from whatwhere.models.priors import CountPrior, GeometricCount, NormalPrior, slot_presence
 from whatwhere.models.priors.counts import (
     ABSENT_LOGIT,
-    BernoulliCount,
     CategoricalCount,
     hazard_logits,
     log_probs_of_hazards,
@@ -32,13 +31,6 @@ def test_truncated_geometric_and_its_hazards_are_those_of_the_closed_form():
 
 def test_ratio_one_is_uniform():
     torch.testing.assert_close(GeometricCount(4, 1.0).log_probs(), torch.full((5,), -math.log(5)))
-
-
-def test_bernoulli_count_is_a_chain_that_stops():
-    h = 0.2
-    expected = torch.tensor([1 - h, h * (1 - h), h * h])
-    torch.testing.assert_close(BernoulliCount(2, h).log_probs().exp(), expected)
-    torch.testing.assert_close(BernoulliCount(2, h).hazard_logits().sigmoid(), torch.tensor([h, h]))
 
 
 @given(weights=st.lists(st.floats(1e-6, 1.0), min_size=2, max_size=7))
@@ -99,13 +91,6 @@ def test_a_slot_after_an_absent_one_is_absent_with_a_finite_gradient():
     assert gradient.isfinite().all()
 
 
-def test_learned_counts_have_a_gradient_and_fixed_ones_have_none():
-    learned = CategoricalCount([0.2, 0.3, 0.5], learn=True)
-    learned.log_probs()[2].backward()
-    torch.testing.assert_close(learned.logits.grad, torch.tensor([-0.2, -0.3, 0.5]))
-    assert not any(p.requires_grad for p in CategoricalCount([0.5, 0.5]).parameters())
-
-
 def test_normal_prior_is_a_diagonal_normal():
     prior = NormalPrior([3.0, 0.0], [0.2, 1.0])
     value = torch.tensor([[2.9, 0.4]])
@@ -122,10 +107,8 @@ def test_normal_prior_is_a_diagonal_normal():
     [
         (lambda: GeometricCount(0), "`max_count` must be at least 1, but got 0"),
         (lambda: GeometricCount(3, 1.5), r"`ratio` must lie in \(0, 1\], but got 1.5"),
-        (lambda: BernoulliCount(3, 0.0), r"`probability` must lie in \(0, 1\)"),
         (lambda: CategoricalCount([0.5, -0.5]), "`probabilities` must be non-negative"),
         (lambda: CategoricalCount([0.0, 0.0]), "not all zero"),
-        (lambda: CategoricalCount([1.0, 0.0], learn=True), "must all be positive"),
         (lambda: NormalPrior([0.0], [1.0, 2.0]), r"vectors of one length.*\(1,\).*\(2,\)"),
         (lambda: NormalPrior([0.0], [0.0]), "`scale` must be positive"),
     ],
