@@ -31,7 +31,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             existing file keeps its permissions. Of a symbolic link, the file that it leads to is written.
 
     Yields:
-        the temporary path; there is no file yet. If the block raises, `path` is left as it was.
+        the temporary path; there is no file yet. If the block raises, `path` is left as it was, and so are
+        the folders that it is in.
 
     Raises:
         OSError: the folder cannot be written to, or `path` is a folder, a device or a pipe.
@@ -40,6 +41,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     if target.exists() and not target.is_file():
         what = "a folder" if target.is_dir() else "no regular file"
         raise OSError(f"cannot write `{path}`: it is {what}")
+    made = [folder for folder in target.parents if not folder.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
     _remove_left_over(target)
     temporary = target.with_name(f"{_temporary_prefix(target)}{os.getpid()}-{next(_COUNTER)}.tmp")
@@ -52,6 +54,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # others have put something there
+            for folder in made:
+                folder.rmdir()
         raise
     with suppress(OSError):  # the file is in place; not every system can do this with a folder
         _force_to_disk(target.parent)

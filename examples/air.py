@@ -32,9 +32,9 @@ from whatwhere.examples.common.assessment import known_of, print_assessment
 from whatwhere.examples.common.data_records import records_of, require_recorded
 from whatwhere.examples.common.program import (
     Command,
+    begin_run,
     restore_run,
     run_program,
-    set_threads,
     train_to_end,
     usage_errors,
 )
@@ -74,7 +74,6 @@ from whatwhere.inference.training import (
     Trainer,
     check_device,
     join_processes,
-    keep_freed_memory,
     make_optimizer,
     parameter_groups,
     select_device,
@@ -178,8 +177,7 @@ def image_encoder(network: NetworkConfig, image_shape: tuple[int, int, int]) -> 
 
 def train(config: AIRConfig, process: Process) -> int:
     """Train, evaluate on held-out images, and write everything into `config.output`."""
-    set_threads(config.threads)
-    keep_freed_memory()
+    begin_run(config, process)
     config, data = chosen(config, process.is_main)
     config = with_image_shape(config, data.train.shape[2:], data.test.shape[2:])
     torch.manual_seed(config.training.seed)

@@ -30,6 +30,7 @@ from whatwhere.examples.common.program import (
     Command,
     ExportConfig,
     UsageError,
+    begin_run,
     export,
     restore_run,
     run_program,
@@ -51,7 +52,13 @@ from whatwhere.examples.parts.glimpse_clouds_config import (
     StageConfig,
     build,
 )
-from whatwhere.examples.parts.glimpse_clouds_report import looks, measure, print_report, report_held_out
+from whatwhere.examples.parts.glimpse_clouds_report import (
+    looks,
+    measure,
+    print_report,
+    read_report,
+    report_held_out,
+)
 from whatwhere.examples.parts.silhouette_floor import held_out_floor, neighbours_right
 from whatwhere.files import atomic_path
 from whatwhere.inference.evaluation import ActionReport, write_json
@@ -68,7 +75,6 @@ from whatwhere.inference.training import (
     check_device,
     hash_seed,
     join_processes,
-    keep_freed_memory,
     load_checkpoint,
     make_optimizer,
     run_stages,
@@ -171,8 +177,8 @@ class Training:
         count = self.config.monitor_videos
         return measure(self.model, self.data.test, self.process.device, 1, glimpses, count)
 
-    def report(self) -> None:
-        """Evaluate on held-out videos."""
+    def report(self, complete: bool) -> None:
+        """Evaluate on held-out videos, and write whether training was at its end."""
         config = self.config
         report_held_out(
             config.output,
@@ -183,6 +189,7 @@ class Training:
             config.samples,
             config.objective == "clouds",
             floor=held_out_floor(config.data),
+            training=_asked(config) if complete else None,
         )
 
     def _begin(self, name: str, steps: int, batch_size: int, **others: Any) -> TrainingConfig:
@@ -269,8 +276,7 @@ def load_picture_weights(model: GlimpseClouds, path: Path) -> None:
 
 def train(config: GlimpseCloudsConfig, process: Process) -> int:
     """Train, evaluate on held-out videos, and write everything into `config.output`."""
-    set_threads(config.threads)
-    keep_freed_memory()
+    begin_run(config, process)
     run = prepare(config, process)
     announce = partial(print, flush=True) if process.is_main else lambda line: None
     announce(run.data.summary)
@@ -278,7 +284,19 @@ def train(config: GlimpseCloudsConfig, process: Process) -> int:
         result = run_stages(stages, config.resume, announce)
         if result.reason != "completed":
             return result.exit_code
-    return train_to_end(run.main(), config.resume, process, run.report)
+    trainer = run.main()
+    return train_to_end(trainer, config.resume, process, lambda: run.report(trainer.complete))
+
+
+def _asked(config: GlimpseCloudsConfig) -> dict[str, Any]:
+    """What a resumed run may have otherwise, so that its numbers would be others."""
+    training = config.training
+    return {
+        "steps": training.steps,
+        "minutes": training.minutes,
+        "clock": training.clock,
+        "samples": config.samples,
+    }
 
 
 def run_training(config: GlimpseCloudsConfig) -> int:
@@ -317,13 +335,17 @@ def cross_validate(config: GlimpseCloudsConfig) -> int:
             resume=True,
             data=replace(config.data, fold=number),
         )
-        path = fold.output / "checkpoint.pt"
-        complete = path.exists() and load_checkpoint(path).step >= fold.training.steps
-        if not complete and (code := run_training(fold)):
-            return code
-        _, model = restore(path, device)
-        test = load_actions(fold.data).test
-        reports.append(measure(model, test, device, fold.samples, fold.objective == "clouds"))
+        path, report = fold.output / "checkpoint.pt", read_report(fold.output, _asked(fold))
+        if report is None:
+            complete = path.exists() and load_checkpoint(path).step >= fold.training.steps
+            if not complete and (code := run_training(fold)):
+                return code
+            report = read_report(fold.output, _asked(fold))
+        if report is None:  # evaluated otherwise, or out of time
+            _, model = restore(path, device)
+            test = load_actions(fold.data).test
+            report = measure(model, test, device, fold.samples, fold.objective == "clouds")
+        reports.append(report)
     report = ActionReport.joined(reports)
     right = neighbours_right(config.data)
     floor = None if right is None else float(right.double().mean())

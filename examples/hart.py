@@ -24,9 +24,9 @@ from whatwhere import checks
 from whatwhere.examples.common.program import (
     Command,
     ExportConfig,
+    begin_run,
     export,
     run_program,
-    set_threads,
     usage_errors,
 )
 from whatwhere.examples.common.sources import with_image_shape
@@ -54,7 +54,6 @@ from whatwhere.inference.training import (
     TrainingConfig,
     TriggeredCurriculum,
     join_processes,
-    keep_freed_memory,
     positional_field,
     rms_clip_norm,
     runtime_field,
@@ -312,8 +311,7 @@ def make_objective(model: HART, loss: LossConfig) -> HARTObjective:
 
 def train(config: HARTConfig, process: Process) -> int:
     """Train, evaluate on held-out videos, and write everything into `config.output`."""
-    set_threads(config.threads)
-    keep_freed_memory()
+    begin_run(config, process)
     data = load_data(config)
     config = with_image_shape(config, data.train.image_shape, data.test.image_shape)
     torch.manual_seed(config.training.seed)

@@ -26,9 +26,9 @@ from whatwhere.datasets import BouncingBallsRecipe
 from whatwhere.examples.common.program import (
     Command,
     ExportConfig,
+    begin_run,
     export,
     run_program,
-    set_threads,
     usage_errors,
 )
 from whatwhere.examples.common.sources import with_image_shape
@@ -62,7 +62,6 @@ from whatwhere.inference.training import (
     CheckpointError,
     Process,
     join_processes,
-    keep_freed_memory,
     positional_field,
     select_device,
 )
@@ -202,8 +201,7 @@ def _patch(config: RATMConfig) -> Tensor | None:
 
 def train(config: RATMConfig, process: Process) -> int:
     """Train, evaluate on held-out videos, and write everything into `config.output`."""
-    set_threads(config.threads)
-    keep_freed_memory()
+    begin_run(config, process)
     classifier = None
     if config.classifier is not None:
         path = str(config.classifier).replace("{fold}", str(config.data.fold))

@@ -25,10 +25,10 @@ from whatwhere import checks
 from whatwhere.examples.common.program import (
     Command,
     ExportConfig,
+    begin_run,
     export,
     restore_run,
     run_program,
-    set_threads,
     usage_errors,
 )
 from whatwhere.examples.common.sources import with_image_shape
@@ -64,7 +64,6 @@ from whatwhere.inference.training import (
     Process,
     TrainingConfig,
     join_processes,
-    keep_freed_memory,
     runtime_field,
     select_device,
 )
@@ -166,8 +165,7 @@ def prepare(config: VRNNConfig, process: Process, data: Split | None = None) -> 
 
 def train(config: VRNNConfig, process: Process) -> int:
     """Train, evaluate on held-out videos, and write everything into `config.output`."""
-    set_threads(config.threads)
-    keep_freed_memory()
+    begin_run(config, process)
     run = prepare(config, process)
     if process.is_main:
         print_sizes(run.programs)

@@ -34,6 +34,26 @@ def test_failure_leaves_the_old_content_and_nothing_else(tmp_path: Path, error: 
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_failure_leaves_no_folder_that_was_not_there(tmp_path: Path):
+    def fail(path: Path, other: Path | None = None) -> None:
+        with atomic_write(path) as file, atomic_write(path.with_name("beside")):
+            file.write(b"half")
+            if other is not None:
+                other.touch()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail(tmp_path / "new" / "deep" / "file")
+    assert not any(tmp_path.iterdir())
+    with pytest.raises(RuntimeError):
+        fail(tmp_path / "new" / "deep" / "file", tmp_path / "new" / "of another")
+    assert [path.name for path in tmp_path.rglob("*")] == ["new", "of another"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RuntimeError):
+        fail(tmp_path / "empty" / "file")
+    assert (tmp_path / "empty").is_dir()
+
+
 def test_permissions_are_those_of_an_ordinary_file(tmp_path: Path):
     ordinary, path = tmp_path / "ordinary", tmp_path / "file"
     ordinary.touch()

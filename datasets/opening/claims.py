@@ -72,10 +72,9 @@ def as_data_error(what: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except OSError as error:
-        raise DataError(f"{what} ({error.strerror or error}).") from error
     except Exception as error:
-        raise DataError(f"{what} ({str(error) or type(error).__name__}).") from error
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise DataError(f"{what} ({reason}).") from error
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """Pictures of video files, decoded by PyAV, which comes with `pip install whatwhere[video]`."""
 
 import os
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +28,8 @@ _OPTIONS = {
 
 
 _END = object()
+_MISSING = 0.9
+"""Frames that are missing at least where a file ends early: times are rounded."""
 
 
 class FilmIndex(NamedTuple):
@@ -42,12 +45,13 @@ def film_index(path: str | os.PathLike[str]) -> FilmIndex | None:
     """Goes through a film without decoding it; None if it does not tell when every frame is shown.
 
     Raises:
-        DataError: if the file is missing, cannot be read, or is truncated.
+        DataError: if the file is missing, cannot be read, or is truncated; a file of which only the end tells
+            that frames are missing is warned of.
         RuntimeError: if PyAV is not installed.
     """
     times, keys = [], []
     with _opened(path) as container, as_data_error(f"{path}, frame 0: cannot be read as a video"):
-        for packet in _packets(container, path):
+        for packet in _packets(container, path, whole=True):
             if packet.size == 0 or packet.is_discard:  # the last one, which empties the decoder
                 continue
             if packet.pts is None or packet.is_corrupt:
@@ -76,7 +80,7 @@ def film_pictures(
     """
     count = 0
     with _opened(path) as container:
-        frames = _frames(container, path)
+        frames = _frames(container, path, whole=True)
         if index is not None and 0 < start < len(index.times):
             count, frames = start, _frames_from(container, path, index, start)
         while True:
@@ -105,16 +109,17 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
         raise DataError(f"{path}: no such file.")
     if not found.is_file():  # a pipe might never end
         raise DataError(f"{path}, frame 0: cannot be read as a video, it is no file.")
-    with open(found, "rb") as stream:  # not the path: FFmpeg would take a part before a colon for a protocol
+    with ExitStack() as stack:
         with as_data_error(f"{path}, frame 0: cannot be read as a video"):
-            container = av.open(stream, options=_OPTIONS, metadata_errors="replace")
-        with container:
-            yield container
+            # Not the path: FFmpeg would take a part before a colon for a protocol.
+            stream = stack.enter_context(open(found, "rb"))
+            container = stack.enter_context(av.open(stream, options=_OPTIONS, metadata_errors="replace"))
+        yield container
 
 
-def _frames(container: Any, path: str | os.PathLike[str]) -> Iterator[Any]:
-    """The frames from where the container is, and None where the file ends within one."""
-    for packet in _packets(container, path):
+def _frames(container: Any, path: str | os.PathLike[str], whole: bool = False) -> Iterator[Any]:
+    """The frames from where the container is, and None where the file ends within one; see `_packets`."""
+    for packet in _packets(container, path, whole):
         if packet.is_corrupt:
             yield None
         yield from packet.decode()
@@ -140,8 +145,13 @@ def _frames_from(container: Any, path: str | os.PathLike[str], index: FilmIndex,
             yield frame
 
 
-def _packets(container: Any, path: str | os.PathLike[str]) -> Iterator[Any]:
+def _packets(container: Any, path: str | os.PathLike[str], whole: bool = False) -> Iterator[Any]:
     """Pieces of the first video of a file; a piece holds some frames, mostly one.
+
+    Args:
+        container: the file.
+        path: what messages call it.
+        whole: whether it is at its beginning, so that it can be said if it ends early.
 
     Raises:
         DataError: if there is no video, or its frames are too large.
@@ -151,7 +161,35 @@ def _packets(container: Any, path: str | os.PathLike[str]) -> Iterator[Any]:
     video = container.streams.video[0]
     with naming(path):
         check_claim("a frame", 4 * video.width * video.height, container.size, ratio=FILM_RATIO)
-    return container.demux(video)
+    pieces, end = 0, 0.0
+    for packet in container.demux(video):
+        if packet.size:
+            pieces += 1
+            shown = packet.dts if packet.pts is None else packet.pts
+            end = max(end, float(((shown or 0) + (packet.duration or 0)) * packet.time_base))
+        yield packet
+    declared, rate = _declared_end(container), video.average_rate
+    if whole and declared and rate and (declared - end) * rate >= _MISSING:
+        warnings.warn(
+            f"{path}: ends early, after {pieces} frames of about {round(declared * rate)} that it declares; "
+            "it may be truncated.",
+            stacklevel=1,  # from one place, whoever asks, so that it is shown once
+        )
+
+
+def _declared_end(container: Any) -> float | None:
+    """When a file says that its first video ends, in seconds; None if it only seems to say so."""
+    video, kind = container.streams.video[0], container.format.name
+    if "mov" in kind and video.frames and video.duration:  # a fragmented one counts no frames, and is guessed
+        return float((video.duration + (video.start_time or 0)) * video.time_base)
+    if "matroska" not in kind:
+        return None
+    told = next((text for name, text in video.metadata.items() if name.upper().startswith("DURATION")), "")
+    with suppress(ValueError):
+        hours, minutes, seconds = map(float, told.split(":"))
+        return 3600 * hours + 60 * minutes + seconds
+    # That of the file is of the longest of its streams.
+    return container.duration / 1e6 if len(container.streams) == 1 and container.duration else None
 
 
 def _picture(frame: Any) -> Image.Image:

@@ -31,7 +31,7 @@ def open_file(path: str | os.PathLike[str]) -> h5py.File:
     """
     path = user_path(path)
     if not path.is_file():
-        raise DataError("no such file.")
+        raise DataError("expected an HDF5 file, found a folder." if path.is_dir() else "no such file.")
     with as_data_error("cannot be opened"):
         if not _has_signature(path):
             raise DataError("not an HDF5 file.")
@@ -44,7 +44,8 @@ def open_file(path: str | os.PathLike[str]) -> h5py.File:
     except Exception as error:  # whatever the library makes of damaged data
         if getattr(error, "errno", None) in (errno.EAGAIN, errno.EACCES) or "unable to lock" in str(error):
             raise DataError("is locked: another program is writing to it.") from error
-        raise DataError(f"cannot be opened, the file is truncated or damaged ({error}).") from error
+        reason = str(error).partition("(")[2].removesuffix(")") or error  # without what h5py was about to do
+        raise DataError(f"cannot be opened, the file is truncated or damaged ({reason}).") from error
 
 
 def find_dataset(file: h5py.File, name: str) -> h5py.Dataset | None:

@@ -504,7 +504,7 @@ def _preparation(raw: RawClips, recipe: FrameRecipe) -> tuple[Preparation, str]:
             continue  # only with a ground
         ink = (prepare.of(sample, range(len(sample)))(sample) > 64).any(1).mean()
         contrast = prepare.contrast(sample) if 0 < ink <= _MOST_INK else 0.0
-        if background == "median" and len(sample) < _FEW and _stays(sample, prepare) > _MOST_STAYS * ink:
+        if background == "median" and 1 < len(sample) < _FEW and _stays(sample, prepare) > _MOST_STAYS * ink:
             contrast = 0.0
         tried.append((contrast, prepare))
         if contrast > _CONTRAST:

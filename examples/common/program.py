@@ -26,9 +26,11 @@ from whatwhere.inference.training import (
     CheckpointError,
     FolderLock,
     Process,
+    RunFolder,
     Trainer,
     check_device,
     from_primitives,
+    keep_freed_memory,
     load_checkpoint,
     parse_config,
     runtime_field,
@@ -100,6 +102,20 @@ def set_aside(folder: Path) -> None:
     if previous.exists():
         shutil.rmtree(previous)
     folder.rename(previous)
+
+
+def begin_run(config: RunConfig, process: Process) -> None:
+    """Set up threads and memory, and refuse an `output` that holds another run.
+
+    To be called before the data are opened and looked at, which may take minutes.
+
+    Raises:
+        CheckpointError: there is another run, and nobody said that it goes on.
+    """
+    set_threads(config.threads)
+    keep_freed_memory()
+    if not config.resume:
+        RunFolder(config.output, process).refuse_earlier(sorted(config.output.glob("stages/*")))
 
 
 def train_to_end(trainer: Trainer, resume: bool, process: Process, report: Callable[[], object]) -> int:
@@ -307,7 +323,7 @@ def exit_code(prog: str, work: Callable[[], int]) -> int:
         except BrokenPipeError:  # who read what is printed has gone, `head` for instance
             return reader_has_gone()
         except (UserError, OSError) as error:
-            return _end(prog, f"error: {error}", 2)
+            return _end(prog, f"error: {_told(error)}", 2)
         except Exception as error:
             if _lacks_memory(error):
                 return _end(prog, f"error: not enough memory: {error}", 2)
@@ -319,6 +335,13 @@ def exit_code(prog: str, work: Callable[[], int]) -> int:
 def _end(prog: str, message: str, code: int) -> int:
     print(f"{prog}: {_in_a_line(message)}", file=sys.stderr)
     return code
+
+
+def _told(error: Exception) -> str:
+    """An error's message; of one of the system the file and the reason, without its number."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"`{os.fsdecode(error.filename)}`: {error.strerror}"
+    return str(error)
 
 
 def _in_a_line(text: str) -> str:

@@ -124,8 +124,9 @@ def track_clip(options: TrackConfig, model: Any, device: torch.device, needs_box
             f"the object of `{options.video}` is not in its first frame: say what to follow, `--box L T W H`"
         )
     if first_box is not None:
+        stored = in_stored(frames, first_box).round(decimals=3)  # the pixels that the user knows
         with usage_errors():
-            require_first_boxes(first_box[None], 1, model.image_size)
+            require_first_boxes(stored[None], 1, frames.stored_size)
         _warn_of_box(options, frames)
         first_box = first_box.to(device)[None]
     if (count := count_videos(options.video)) > 1:

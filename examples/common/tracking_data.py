@@ -123,27 +123,29 @@ class TrackingDataConfig:
             _parsed(source, self)
 
     def how_made(
-        self, frames: int, image_size: tuple[int, int] | None = None
+        self, frames: int, image_shape: tuple[int, int, int] | None = None
     ) -> ClutterRecipe | PastedRecipe | BouncingBallsRecipe | RatmDigitsRecipe:
         """How generated videos are made.
 
         Args:
             frames: of each.
-            image_size: height and width of a frame; by default as the configuration says.
+            image_shape: channels, height and width of a frame, where it has a choice; by default as the
+                configuration says, and in colours.
         """
         kind = generated_kind(self.source) or ""
         count, side = self.objects, self.image_size or GENERATED[kind]
-        shape = image_size or (side, side)
+        channels, height, width = image_shape or (3, side, side)
+        size = height, width
         changes: dict[str, Any] = {} if self.sides is None else {"sides": self.sides}
         if kind == "clutter":
-            return ClutterRecipe.of_difficulty(self.difficulty, image_size=shape, frames=frames, **changes)
+            changes |= {"image_size": size, "frames": frames, "channels": channels}
+            return ClutterRecipe.of_difficulty(self.difficulty, **changes)
         if kind == "pasted":
-            return PastedRecipe(image_size=shape, frames=frames, **changes)
-        side = side if image_size is None else image_size[0]
+            return PastedRecipe(image_size=size, frames=frames, **changes)
         if kind == "balls":
-            return BouncingBallsRecipe(count, count, image_size=side, frames=frames)
+            return BouncingBallsRecipe(count, count, image_size=height, frames=frames)
         motion = MOTIONS[self.motion]()
-        return RatmDigitsRecipe(count, count, image_size=side, frames=frames, motion=motion)
+        return RatmDigitsRecipe(count, count, image_size=height, frames=frames, motion=motion)
 
 
 def generated_kind(source: str) -> str | None:
@@ -284,7 +286,8 @@ def load_further_targets(
     Args:
         config: where they come from.
         train_frames: frames of generated videos.
-        image_shape: channels, height and width that frames must have; generated ones are made so.
+        image_shape: channels, height and width that frames must have; generated ones are made so, as far as
+            they have a choice.
 
     Raises:
         DataError: if files cannot be read, or frames are otherwise.
@@ -293,9 +296,8 @@ def load_further_targets(
     for source in config.also:
         changed = _parsed(source, config)
         if generated_kind(changed.source):
-            size = image_shape[1:]
-            made = _generated(changed, "train", train_frames, size)
-            shortened = partial(_generated, changed, "train", image_size=size)
+            made = _generated(changed, "train", train_frames, image_shape)
+            shortened = partial(_generated, changed, "train", image_shape=image_shape)
             videos = TargetVideos(made, range(len(made)), name=source, shortened=shortened)
         else:
             videos = _all_of(source, config)
@@ -341,10 +343,10 @@ def _generated(
     config: TrackingDataConfig,
     split: Literal["train", "test"],
     frames: int,
-    image_size: tuple[int, int] | None = None,
+    image_shape: tuple[int, int, int] | None = None,
 ) -> GeneratedVideos:
     size = config.train_videos if split == "train" else config.test_videos
-    recipe = config.how_made(frames, image_size)
+    recipe = config.how_made(frames, image_shape)
     if isinstance(recipe, ClutterRecipe):
         return clutter_videos(recipe, split, size, config.seed)
     if isinstance(recipe, PastedRecipe):

@@ -150,10 +150,10 @@ def look(arguments: argparse.Namespace) -> int:
         print(line)
     for line in warnings_of(found):  # which are of training
         print(f"warning: {line.replace('--data.prepare.', '--').replace('--data.scale', '--scale')}")
-    if not arguments.images and seen.shape[1] == 1:
-        print(
-            "warning: one frame tells neither the ground nor how far objects move, and is too few to train on"
-        )
+    alone = seen.shape[0 if arguments.images else 1] == 1
+    if alone:
+        what = "image" if arguments.images else "frame tells neither the ground nor how far objects move, and"
+        print(f"warning: one {what} is too few to train on")
     for line in reasons:
         print(f"suggested: {line}")
     if found.statistics.most:
@@ -161,6 +161,7 @@ def look(arguments: argparse.Namespace) -> int:
         for name, value, reason in zip(settings._fields, settings, settings.reasons, strict=False):
             if value is not None:  # of what there is nothing to tell in images that stand alone
                 print(f"suggested: {name} {value} ({reason})")
+    if found.statistics.most and not alone:
         program = "air train" if arguments.images else "sqair train --preset video"
         words = ["--data.source", arguments.source, "--auto", *_of_training(_config(arguments))]
         print(f"to train with all of that: whatwhere-{program} {shlex.join(words)}")
@@ -245,6 +246,8 @@ def clips(arguments: argparse.Namespace) -> int:
 def _as_in(config: RecordedConfig, path: str) -> RecordedConfig:
     """What was done to the frames of a file of clips."""
     report = check_data(path)
+    if not report.shapes:  # nor anything else
+        raise DataError(f"{path}: {report.problems[0]}")
     try:
         known = from_primitives(RecordedConfig, json.loads(report.attributes["parameters"])["frames"])
     except (KeyError, ValueError, TypeError) as error:

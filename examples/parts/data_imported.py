@@ -19,6 +19,7 @@ from whatwhere.datasets import (
     KITTIRecipe,
     SceneRecipe,
     SizeError,
+    UnreadableError,
     VideoData,
     VideoStore,
     in_parts,
@@ -410,6 +411,8 @@ def import_folder(arguments: argparse.Namespace) -> int:
         )
     except SizeError as error:
         raise UsageError(f"{error} Give `--resize HEIGHT WIDTH`.") from error
+    except UnreadableError as error:
+        raise UsageError(f"{error} `--skip-unreadable` leaves out what cannot be read.") from error
     for problem in images.skipped:
         print(f"skipped: {problem}")
     parameters = {"folder": Path(arguments.folder).name, "size": size, "grey": arguments.grey}

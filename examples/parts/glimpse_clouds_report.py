@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +20,7 @@ from whatwhere.models.components import crop
 
 _SHOWN = 4
 _BATCH = 50
+_TABLES = ("confusion", "overview_confusion", "fused_confusion")
 
 
 def report_held_out(
@@ -30,6 +33,7 @@ def report_held_out(
     glimpses: bool = True,
     count: int | None = None,
     floor: float | None = None,
+    training: dict[str, Any] | None = None,
 ) -> ActionReport:
     """Tell what goes on in held-out videos; write and print numbers and pictures.
 
@@ -43,12 +47,12 @@ def report_held_out(
         glimpses: look; otherwise there is the global path alone.
         count: number of videos, the first ones; all by default.
         floor: share of which the nearest neighbour is right, where that is known.
+        training: for `read_report`: how the model was trained; None before the end of that.
     """
     model.eval()
     report = measure(model, videos, device, samples, glimpses, count)
-    write_json(
-        folder / "metrics.json", report.numbers() | {"classes": list(names), "nearest_neighbour": floor}
-    )
+    more = {"classes": list(names), "nearest_neighbour": floor, "training": training}
+    write_json(folder / "metrics.json", report.numbers() | more)
     print_report(report, glimpses, floor)
     print(f"metrics:         {folder / 'metrics.json'}")
     if glimpses:
@@ -56,6 +60,18 @@ def report_held_out(
         save_picture(folder / "glimpses.png", cloud_strip(looks(model, clips, names)))
         print(f"pictures:        {folder / 'glimpses.png'}")
     return report
+
+
+def read_report(folder: Path, training: dict[str, Any]) -> ActionReport | None:
+    """What `report_held_out` has written into a folder, of a model so trained; None if it has not."""
+    try:
+        numbers = json.loads((folder / "metrics.json").read_text())
+        if numbers["training"] != training:
+            return None
+        tables = [torch.tensor(numbers[name]) for name in _TABLES]
+        return ActionReport(tables[0], tables[1], tables[2], numbers["glimpse_to_joint"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def measure(

@@ -23,7 +23,7 @@ from whatwhere.datasets import (
     load_folder,
 )
 from whatwhere.datasets.streams import stream
-from whatwhere.examples.common.program import RunConfig, restore_run, set_threads
+from whatwhere.examples.common.program import RunConfig, begin_run, restore_run
 from whatwhere.examples.common.tracking_data import TrackingDataConfig, load_targets
 from whatwhere.inference.supervised import ClassifierObjective
 from whatwhere.inference.training import (
@@ -99,6 +99,8 @@ class ClassifierConfig(RunConfig):
         checks.not_negative(self, "fold")
         if self.released is not None and self.kind != "people":
             raise ValueError("`released` are weights for people, not for digits")
+        if self.released is None and self.training.evaluate_every is None:
+            raise ValueError("`training.evaluate_every` must be given: the best parameters are chosen by it")
 
 
 CLASSIFIERS = {
@@ -183,8 +185,8 @@ def make_classifier(
 
 def pretrain(config: ClassifierConfig) -> int:
     """Train a classifier."""
-    set_threads(config.threads)
     with join_processes(config.device) as process:
+        begin_run(config, process)
         return _pretrain(config, process)
 
 
@@ -228,7 +230,11 @@ def _pretrain(config: ClassifierConfig, process: Process) -> int:
     result = trainer.run()
     if process.is_main:
         print(result.message)
-        best = load_checkpoint(config.output / "best.pt")
+        path = config.output / "best.pt"
+        if result.reason != "completed" and not path.exists():
+            print("classifier: none before the first evaluation, see `--training.evaluate-every`")
+            return result.exit_code
+        best = load_checkpoint(path)
         print(f"classifier: {best.path}, {best.metrics['accuracy']:.2%} right after step {best.step}")
     return result.exit_code
 

@@ -38,6 +38,7 @@ from .nonfinite import (
 )
 from .optimizers import RMSPropTF, make_optimizer, parameter_groups, rms_clip_norm
 from .randomness import hash_seed, preserve_random_state, seed_generators
+from .run_folder import RunFolder
 from .run_log import JSONLog, LogError, LogSink, TensorBoardLog, read_log
 from .schedules import (
     Annealed,
@@ -78,6 +79,7 @@ __all__ = [
     "PiecewiseConstant",
     "Process",
     "RMSPropTF",
+    "RunFolder",
     "RunningClip",
     "RunningMeans",
     "SignalWatch",

@@ -133,8 +133,11 @@ def _is_archive(path: Path) -> bool:
 def _read(path: Path) -> Any:
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint `{path}`")
-    with open(path, "rb") as file:
-        head = file.read(4)
+    try:
+        with open(path, "rb") as file:
+            head = file.read(4)
+    except OSError as error:
+        raise CheckpointError(f"checkpoint `{path}` cannot be read: {error.strerror}") from error
     if not _is_archive(path):
         if head == b"PK\x03\x04":
             raise CheckpointError(f"checkpoint `{path}` is truncated")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, CheckpointError
 from .checkpoint_file import save_checkpoint
 from .distributed import Process
 from .folder_lock import FolderLock, FolderLockedError
@@ -56,6 +56,23 @@ class RunFolder:
     def holds_best(self) -> bool:
         """Whether the file of the best parameters is there; for the process that writes."""
         return self.writes and self.best is not None and self.best.exists()
+
+    def refuse_earlier(self, parts: Iterable[Path] = ()) -> None:
+        """Refuse a folder that holds an earlier run.
+
+        Args:
+            parts: folders in it whose checkpoints are such a run's too.
+
+        Raises:
+            CheckpointError: it, or one of these, holds a checkpoint.
+        """
+        folders = [self.path, *parts] if self.writes and self.path is not None else []
+        found = [path for folder in folders if (path := folder / "checkpoint.pt").exists()]
+        if self._process.any([bool(found)])[0]:
+            raise CheckpointError(
+                f"`{found[0] if found else self.checkpoint}` is the checkpoint of an earlier run; go on with "
+                "it (`--resume`), start anew (`--overwrite`), or choose another folder (`--output`)"
+            )
 
     @contextmanager
     def locked(self) -> Iterator[None]:

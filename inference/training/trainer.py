@@ -28,7 +28,7 @@ from tqdm import tqdm
 from ...checks import FieldError
 from .averages import RunningMeans
 from .captured_step import CapturedStep, CaptureError
-from .checkpoint import Checkpoint, CheckpointError, OptimizerState, OptimizerStateDict, module_states
+from .checkpoint import Checkpoint, OptimizerState, OptimizerStateDict, module_states
 from .checkpoint_file import load_checkpoint
 from .clipping import RunningClip
 from .clock import Clock, Times
@@ -174,6 +174,11 @@ class Trainer:
         """The file of the best parameters, see `keep_best`; None without a folder."""
         return self._folder.best
 
+    @property
+    def complete(self) -> bool:
+        """Whether all steps are taken, or the time for them has passed."""
+        return self._share() >= 1
+
     def locked(self) -> AbstractContextManager[None]:
         """Keep other runs out of the folder within a `with` block; `run` does, which may be inside of it.
 
@@ -252,7 +257,8 @@ class Trainer:
         """
         with ExitStack() as stack:
             stack.enter_context(self.locked())
-            self._refuse_to_overwrite()
+            if self._saved_step is None:
+                self._folder.refuse_earlier()
             self._clock.start()
             stack.callback(self._clock.stop)
             self._saved_at = time.monotonic()
@@ -482,14 +488,6 @@ class Trainer:
             kind=type(configuration).__name__.removesuffix("Config") if is_dataclass(configuration) else "",
             data=self._data,
         )
-
-    def _refuse_to_overwrite(self) -> None:
-        unknown = self._saved_step is None and self._folder.holds_checkpoint
-        if self.process.any([unknown])[0]:
-            raise CheckpointError(
-                f"`{self.checkpoint_path}` is the checkpoint of an earlier run; go on with it (`--resume`), "
-                "start anew (`--overwrite`), or choose another folder (`--output`)"
-            )
 
     def _progress_bar(self) -> tqdm[Any]:
         # None lets tqdm look whether standard error is a terminal.

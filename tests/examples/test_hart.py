@@ -148,6 +148,18 @@ def test_the_packaged_tracker_follows_the_packaged_object(tmp_path: Path):
     assert overlaps.min() > 0.6
 
 
+def test_track_leaves_no_folder_where_a_frame_cannot_be_read(trained: Path, tmp_path: Path, capsys):
+    folder, output = tmp_path / "frames", tmp_path / "new" / "tracks"
+    folder.mkdir()
+    for number in range(3):
+        Image.fromarray(np.full((40, 40, 3), number, np.uint8)).save(folder / f"{number}.png")
+    (folder / "2.png").write_bytes(b"damaged")
+    options = ["--checkpoint", trained / "checkpoint.pt", "--video", folder, "--output", output]
+    assert run("track", *options, "--box", 10, 12, 14, 9) == 2
+    assert "2.png: cannot be read as an image" in capsys.readouterr().err
+    assert not output.parent.exists()
+
+
 def test_track_takes_video_files_of_any_size(trained: Path, tmp_path: Path, write_film, capsys):
     pixels = np.random.default_rng(0).integers(0, 256, (5, 50, 70, 3), np.uint8)
     film = write_film(tmp_path / "clip.avi", pixels)

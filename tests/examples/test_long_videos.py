@@ -303,9 +303,22 @@ def test_images_of_any_sizes_are_looked_at_and_learned_from(
 def test_a_look_at_one_frame_says_what_it_does_not_tell(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cells(tmp_path / "cells", 1)
-    assert data.main(["look", str(tmp_path / "cells")]) == 0
-    assert "warning: one frame tells neither the ground nor" in capsys.readouterr().out
+    pixels = np.zeros((SIDE, SIDE), np.uint8)
+    pixels[20:30, 12:20] = 200
+    (tmp_path / "one").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "one" / "0.png")
+    assert data.main(["look", str(tmp_path / "one")]) == 0
+    said = capsys.readouterr().out
+    assert "warning: one frame tells neither the ground nor" in said
+    assert "suggested: slots" in said
+    assert "to train with" not in said  # which would be refused
+    assert data.main(["look", str(tmp_path / "one"), "--images"]) == 0
+    said = capsys.readouterr().out
+    assert "warning: one image is too few to train on" in said
+    assert "to train with" not in said
+    # Of a ground that is not even there is no other frame to compare it with.
+    Image.fromarray(RNG.integers(60, 200, (SIDE, SIDE), np.uint8)).save(tmp_path / "one" / "0.png")
+    assert data.main(["look", str(tmp_path / "one")]) == 0
 
 
 def test_of_images_that_stand_alone_a_look_says_nothing_of_motion(
@@ -361,6 +374,11 @@ def test_whatwhere_data_looks_cuts_and_imports(
         "5",
     ]
     assert data.main([*second, "--output", str(tmp_path / "test.h5")]) == 0
+    (tmp_path / "text.h5").write_text("text")
+    capsys.readouterr()
+    like = ["clips", str(street), "--like", str(tmp_path / "text.h5"), "--output", str(tmp_path / "no.h5")]
+    assert data.main(like) == 2
+    assert "text.h5: not an HDF5 file" in capsys.readouterr().err
     train, test = load_video(tmp_path / "train.h5"), load_video(tmp_path / "test.h5")
     assert (train.shape, test.shape) == ((10, 4, 1, 32, 40), (3, 5, 1, SIDE, SIDE))
     assert test.count is not None

@@ -3,6 +3,8 @@
 import csv
 import gzip
 import json
+import re
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from PIL import Image
 from whatwhere.datasets import VideoData, load_clips, save_video
 from whatwhere.examples import data
 from whatwhere.examples.common.tracking_data import TrackingDataConfig
+from whatwhere.examples.parts import ratm_classifier
 from whatwhere.examples.ratm import (
     EXAMPLE,
     PRESETS,
@@ -182,6 +185,16 @@ def test_track_follows_the_box_of_the_command_line(videos: Path, tmp_path: Path,
     assert "inside frames of 30 x 40" in capsys.readouterr().err
 
 
+def test_a_box_outside_is_told_in_pixels_of_the_video_as_it_is(tmp_path: Path, capsys):
+    save_video(tmp_path / "clip.h5", VideoData(walkers().video[:1]), generator="test")
+    # To frames of 20 x 20, which the model has.
+    box = ["--video", tmp_path / "clip.h5", "--resize", "--box", 70, 8.1, 6, 10]
+    assert run("track", *box, "--output", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert "inside frames of 30 x 40" in error
+    assert re.search(r"is \[70\.0, 8\.1000\d*, 6\.0, 10\.0\] \(left, top", error)
+
+
 def test_the_packaged_tracker_follows_the_packaged_ball(tmp_path: Path):
     assert run("track", "--output", tmp_path) == 0
     rows = csv.DictReader((tmp_path / "tracks.csv").read_text().splitlines())
@@ -214,6 +227,37 @@ def test_a_classifier_learns_and_trains_a_tracker(digit_classifier: Path, tmp_pa
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["frames"] == 36
     assert metrics["iou_by_frame"][0] == pytest.approx(0.0784, abs=1e-3)  # the whole frame at first
+
+
+@pytest.mark.parametrize("last", [1, 3])
+def test_a_classifier_that_is_stopped_before_its_evaluation_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, last: int
+):
+    """Also if all its steps are taken."""
+    usual = ratm_classifier.load_pictures
+
+    def stopped(config: ratm_classifier.ClassifierConfig) -> ratm_classifier.Pictures:
+        pictures = usual(config)
+
+        def batch(step: int) -> tuple[torch.Tensor, torch.Tensor]:
+            if step == last:
+                signal.raise_signal(signal.SIGINT)
+            return pictures.batch(step)
+
+        return pictures._replace(batch=batch)
+
+    options = ["--preset=digits", "--source=glyphs", "--training.steps=4", "--validation=20"]
+    options += ["--batch-size=8", "--output", tmp_path]
+    with monkeypatch.context() as patched:
+        patched.setattr(ratm_classifier, "load_pictures", stopped)
+        assert run("pretrain", *options) == 130
+    said = capsys.readouterr()
+    assert "classifier: none before the first evaluation" in said.out
+    assert "error" not in said.err
+    assert run("pretrain", *options, "--resume") == 0
+    assert load_checkpoint(tmp_path / "best.pt").step == 4
+    assert run("pretrain", *options, "--resume", "--training.evaluate-every=none") == 2
+    assert "`training.evaluate_every` must be given" in capsys.readouterr().err
 
 
 def test_people_are_learned_from_videos_and_from_folders(videos: Path, tmp_path: Path):

@@ -1,4 +1,6 @@
+import errno
 import struct
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,9 +66,12 @@ def test_films_beyond_the_limit_are_refused_while_they_are_read(
         load_clips(path, limit=9000)
 
 
-def encode(path: Path, codec: str, frames: int = 60, **options: str) -> Path:
+def encode(
+    path: Path, codec: str, frames: int = 60, file: dict[str, str] | None = None, **options: str
+) -> Path:
     """A film of a square that moves, with the codec's own kinds of frames."""
-    with av.open(str(path), "w") as container:
+    path.parent.mkdir(exist_ok=True)
+    with av.open(str(path), "w", options=file or {}) as container:
         stream = container.add_stream(codec, rate=25)
         stream.width, stream.height, stream.pix_fmt, stream.options = 64, 48, "yuv420p", options
         for number in range(frames):
@@ -130,3 +135,53 @@ def test_only_what_is_asked_for_is_decoded(tmp_path: Path) -> None:
     expected = frames.window(110, 112)
     path.write_bytes(content[:at] + bytes(size) + content[at + size :])  # damaged at frame 12
     np.testing.assert_array_equal(open_frames(path, channels=1).window(110, 112), expected)
+
+
+@pytest.mark.parametrize(("name", "codec"), [("d.mkv", "mpeg4"), ("e.webm", "libvpx"), ("f.mp4", "mpeg4")])
+def test_a_film_that_ends_early_is_warned_of(tmp_path: Path, name: str, codec: str) -> None:
+    whole = encode(tmp_path / "whole" / name, codec, file={"movflags": "faststart"})
+    assert len(list(film_pictures(whole))) == 60  # without a word
+    with av.open(str(whole)) as container:
+        at = sorted(packet.pos for packet in container.demux(video=0) if packet.size)[40]
+    path = tmp_path / name
+    path.write_bytes(whole.read_bytes()[:at])
+    message = rf"{name}: ends early, after 40 frames of about 60 that it declares; it may be truncated"
+    with pytest.warns(UserWarning, match=message):
+        assert len(list(film_pictures(path))) == 40
+    with pytest.warns(UserWarning, match=message):
+        index = film_index(path)
+    assert index is not None
+    assert len(index.times) == 40
+    assert len(list(film_pictures(path, 13, index))) == 27  # which is known by now
+
+
+def test_a_matroska_film_with_no_duration_of_its_video_has_that_of_the_file(tmp_path: Path) -> None:
+    whole = encode(tmp_path / "whole.mkv", "mpeg4")
+    content = whole.read_bytes().replace(b"DURATION", b"LONGNESS")
+    for end, words in ((len(content), []), (-300, ["ends early"])):
+        (tmp_path / "d.mkv").write_bytes(content[:end])
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            list(film_pictures(tmp_path / "d.mkv"))
+        assert [str(warning.message).split(": ")[1].split(",")[0] for warning in told] == words
+
+
+@pytest.mark.parametrize("read", [read_video, film_index])
+def test_reasons_are_told_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[Path], object]
+) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_text("no film")
+    with pytest.raises(
+        DataError, match=r"frame 0: cannot be read as a video \(Invalid data found when p[a-z ]*\)"
+    ):
+        read(path)
+
+    def closed(*arguments: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("builtins.open", closed)
+    with pytest.raises(
+        DataError, match=r"clip\.mp4, frame 0: cannot be read as a video \(Permission denied\)"
+    ):
+        read(path)

@@ -185,3 +185,13 @@ def test_classes_beyond_what_numbers_hold_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "clips.npz", video=PIXELS, classes=classes)
     with pytest.raises(DataError, match=r"clips\.npz: `classes` must be less than 2\^63"):
         load_clips(tmp_path / "clips.npz")
+
+
+def test_what_is_no_whole_hdf5_file_is_told_in_words(tmp_path: Path, secret: Path) -> None:
+    (tmp_path / "text.h5").write_text("text")
+    refused(tmp_path / "text.h5", r"not an HDF5 file\.$")
+    (tmp_path / "half.h5").write_bytes(secret.read_bytes()[:-100])
+    refused(tmp_path / "half.h5", r"cannot be opened, the file is truncated or damaged \(truncated file: eof")
+    (tmp_path / "folder.h5").mkdir()
+    with pytest.raises(DataError, match=r"folder\.h5: expected an HDF5 file, found a folder\.$"):
+        VideoStore(tmp_path / "folder.h5")

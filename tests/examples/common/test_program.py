@@ -12,6 +12,7 @@ import torch
 from whatwhere import checks
 from whatwhere.checks import MissingPackageError
 from whatwhere.datasets import DataError
+from whatwhere.examples.common.launch import launch
 from whatwhere.examples.common.program import (
     Command,
     RunConfig,
@@ -222,6 +223,33 @@ def test_overwriting_keeps_the_run_before(tmp_path: Path):
     assert (tmp_path / "run.previous/checkpoint.pt").read_text() == "second"
 
 
+@pytest.mark.parametrize("held", ["checkpoint.pt", "stages/first/checkpoint.pt"])
+@pytest.mark.parametrize(
+    ("program", "options"),
+    [
+        ("air", "train --auto --data.source"),
+        ("sqair", "train --preset video --auto --data.source"),
+        ("vrnn", "train --data.source"),
+        ("hart", "train --data.source"),
+        ("ratm", "train --loss.patch truth --data.source"),
+        ("ratm", "pretrain --kind people --source"),
+        ("glimpse-clouds", "train --data.source"),
+    ],
+)
+def test_an_earlier_run_is_refused_before_the_data_are_looked_at(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], program: str, options: str, held: str
+):
+    (tmp_path / held).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / held).touch()
+    source = "weizmann:/nowhere" if program == "glimpse-clouds" else "/nowhere"
+    arguments = [*options.split(), source, f"--output={tmp_path}"]
+    assert launch(program, arguments) == 2
+    error = capsys.readouterr().err
+    assert f"`{tmp_path / held}` is the checkpoint of an earlier run" in error
+    assert launch(program, [*arguments, "--resume"]) == 2
+    assert "earlier run" not in capsys.readouterr().err
+
+
 def test_overwriting_leaves_other_folders_alone(tmp_path: Path):
     (tmp_path / "thesis.tex").write_text("text")
     assert program(lambda config: 0, "--overwrite", f"--output={tmp_path}") == 0
@@ -284,8 +312,8 @@ def test_an_output_that_is_a_file_is_told_the_option(
     [
         ("runs/a", "cannot make `runs/a`: Permission denied; give another `--output`"),
         ("runs", "cannot make `runs`: Permission denied; give another `--output`"),
-        ("runs/b", "[Errno 13] Permission denied: 'runs/b'"),
-        ("runs/a/x.csv", "[Errno 13] Permission denied: 'runs/a/x.csv'"),
+        ("runs/b", "`runs/b`: Permission denied"),
+        ("runs/a/x.csv", "`runs/a/x.csv`: Permission denied"),
     ],
 )
 def test_an_output_that_cannot_be_made_is_told_the_option_and_other_files_are_not(

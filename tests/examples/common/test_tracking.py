@@ -147,6 +147,8 @@ def test_further_videos_that_are_generated_have_the_size_of_the_others():
         longer = batch.boxes[..., 2:].amax(-1)
         assert longer.min() >= 0.4 * 24 - 1e-3
         assert longer.max() <= 0.5 * 24 + 1e-3
+    (grey,) = load_further_targets(replace(config, also=("clutter",)), 6, (1, 24, 40))
+    assert training_batches([grey], 2, 0, lambda step: 5, Process(CPU))(0).video.shape == (2, 5, 1, 24, 40)
     for wrong in ("clutter:2", "clutter:hard"):
         with pytest.raises(ValueError, match=r"`also` must have a difficulty in \[0, 1\]"):
             TrackingDataConfig(source="clutter", also=(wrong,))

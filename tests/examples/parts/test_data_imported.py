@@ -87,7 +87,9 @@ def test_import_collects_a_folder(tmp_path: Path, capsys: Captured, data_error: 
     folder.mkdir()
     Image.fromarray(np.full((6, 8, 3), 9, np.uint8)).save(folder / "a.png")
     (folder / "b.png").write_bytes(b"text")
-    assert "b.png: cannot be read as an image" in data_error("import", folder, "--output", path)
+    message = data_error("import", folder, "--output", path)
+    assert "b.png: cannot be read as an image" in message
+    assert "`--skip-unreadable` leaves out what cannot be read" in message
     assert not path.exists()
     arguments = [
         "import",

@@ -1,5 +1,6 @@
 import copy
 import dataclasses
+import errno
 import json
 import math
 import os
@@ -114,6 +115,18 @@ def rewrite(path: Path, **changes: object) -> None:
 def test_missing_file(tmp_path):
     with pytest.raises(CheckpointError, match=f"there is no checkpoint `{re.escape(str(tmp_path))}/no.pt`"):
         load_checkpoint(tmp_path / "no.pt")
+
+
+def test_a_file_without_permission_is_named(tmp_path, monkeypatch):
+    path = tmp_path / "a.pt"
+    save_checkpoint(path, checkpoint_of(modules()))
+
+    def closed(*arguments: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "a.pt")
+
+    monkeypatch.setattr("builtins.open", closed)
+    with pytest.raises(CheckpointError, match=r"checkpoint `.*a\.pt` cannot be read: Permission denied$"):
+        load_checkpoint(path)
 
 
 @pytest.mark.parametrize("kept", [0.001, 0.3, 0.9, 0.999])
