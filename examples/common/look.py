@@ -21,6 +21,7 @@ from whatwhere.datasets import (
     RUNNING,
     DataError,
     FrameRecipe,
+    Frames,
     Preparation,
     VideoBatch,
     count_videos,
@@ -52,6 +53,7 @@ __all__ = [
 
 _CLIPS = 48
 _CLIP_BYTES = 2**26
+_CLIP_PIXELS = 2**23  # and channels, of so large clips 16 are looked at
 _VIDEOS, _PIECES = 4, 8  # at most, that clips are from
 _CONTRAST = 15.0  # standard deviations of the ground's noise that objects exceed it by
 _APART = 1000  # frames from clip to clip, about: many more than a clip has
@@ -308,7 +310,9 @@ def choose_data(
         reasons.append(
             f"data.resize: {size[0]} x {size[1]} (pictures have different sizes, of which these are medians)"
         )
-    raw = read_raw(data, source, 1 if whole else 1 + data.every)
+    length = 1 if whole else 1 + data.every
+    raw = read_raw(data, source, length, reduce=free)
+    asked, data = data, replace(data, scale=raw.scale)
     if data.prepare == Preparation() and not any(name.startswith("data.prepare.") for name in keep):
         prepare, reason = _preparation(raw, data.frame_recipe())
         data = replace(data, prepare=prepare)
@@ -316,9 +320,13 @@ def choose_data(
     elif data.prepare.changes:
         data = settled(data, source)
     if free:
-        scale, reason = _scale(object_statistics(raw.seen(data.frame_recipe())[:, :: data.every]))
+        found = object_statistics(raw.seen(data.frame_recipe())[:, :: data.every])
+        scale, reason = _scale(found, raw.scale or 1.0)
+        data = replace(data, scale=asked.scale)
         if data.resize is None:
             data = replace(data, scale=scale)
+            if (scale or 1.0) > (raw.scale or 1.0):
+                raw = read_raw(data, source, length)
         elif scale:
             height, width = (round(scale * side) for side in data.resize)
             data = replace(data, resize=(height, width))
@@ -448,36 +456,60 @@ def _search(shift: float, sample: float) -> int | None:
 
 
 class RawClips(NamedTuple):
-    """Frames of the videos to train on, as they are stored."""
+    """Frames of the videos to train on."""
 
     clips: list[npt.NDArray[np.uint8]]
     """Of each video `(n, T, C, H, W)`; none of those that are too short if others are not."""
+    scale: float | None = None
+    """By which they were made smaller when they were read; None if they have the stored size, or another."""
 
     def seen(self, recipe: FrameRecipe) -> Tensor:
         """The frames as a model sees them, `(B, T, C, H, W)`."""
-        return torch.cat([torch.from_numpy(_fitted(clips, recipe)).float() / 255 for clips in self.clips])
+        fitted = (_fitted(clips, self._rest(recipe)) for clips in self.clips)
+        return torch.cat([torch.from_numpy(clips).float() / 255 for clips in fitted])
 
     def sample(self, recipe: FrameRecipe) -> npt.NDArray[np.uint8]:
         """Frames of the first video `(n, C, H, W)`, of a recipe's size but not prepared."""
-        return _fitted(self.clips[0], replace(recipe, prepare=Preparation()))[:, 0]
+        return _fitted(self.clips[0], replace(self._rest(recipe), prepare=Preparation()))[:, 0]
+
+    def _rest(self, recipe: FrameRecipe) -> FrameRecipe:
+        """What of a recipe is still to be done."""
+        if self.scale is None or recipe.resize is not None:
+            return recipe
+        return replace(recipe, scale=(recipe.scale or 1.0) / self.scale)
 
 
-def read_raw(data: RecordedConfig, source: str, frames: int) -> RawClips:
-    """Some frames of a source that are not held out.
+def read_raw(data: RecordedConfig, source: str, frames: int, reduce: bool = False) -> RawClips:
+    """Some frames of a source that are not held out, of the size that `data` says.
+
+    Args:
+        data: what becomes of them.
+        source: the path.
+        frames: of each clip.
+        reduce: whether frames so large that few could be looked at are made smaller, by powers of two.
 
     Raises:
         SizeError: if its videos differ in size.
     """
     clips, number = [], count_videos(source)
     most = min(_VIDEOS, number)
-    recipe = FrameRecipe(resize=data.resize, grey=data.grey, bits=data.bits)
-    videos = [open_fitted(source, recipe, video=each) for each in _evenly(0, number, most)]
-    size_of_all(videos)
+    recipe = replace(data.frame_recipe(), prepare=Preparation())
+
+    def opened(recipe: FrameRecipe) -> list[Frames]:
+        videos = [open_fitted(source, recipe, video=each) for each in _evenly(0, number, most)]
+        size_of_all(videos)
+        return videos
+
+    videos = opened(recipe)
+    pixels = frames * videos[0].channels * math.prod(videos[0].size)
+    if reduce and recipe.resize is None and (factor := math.sqrt(pixels / _CLIP_PIXELS)) > 1:
+        recipe = replace(recipe, scale=0.5 ** math.ceil(math.log2(factor)))
+        videos = opened(recipe)
     for video in videos:
         stop = max(1, round((1 - data.held_out) * video.count()))
         clips.append(sample_clips(video, min(frames, stop), stop, _CLIPS // most))
     longest = max(clip.shape[1] for clip in clips)
-    return RawClips([clip for clip in clips if clip.shape[1] == longest])
+    return RawClips([clip for clip in clips if clip.shape[1] == longest], recipe.scale)
 
 
 def _fitted(clips: npt.NDArray[np.uint8], recipe: FrameRecipe) -> npt.NDArray[np.uint8]:
@@ -536,9 +568,9 @@ def _stays(sample: npt.NDArray[np.uint8], prepare: Preparation) -> float:
     return float((np.abs(late - early) > least).any(0).mean())
 
 
-def _scale(found: ObjectStatistics) -> tuple[float | None, str]:
-    """By how much frames are made smaller if objects are large."""
-    side = max(found.height.median, found.width.median)
+def _scale(found: ObjectStatistics, seen_at: float) -> tuple[float | None, str]:
+    """By how much frames are made smaller if objects are large, seen in frames that are smaller already."""
+    side = max(found.height.median, found.width.median) / seen_at
     if math.isnan(side) or side <= _LARGE:
         return None, ""
     scale = 1 / round(side / _WANTED)

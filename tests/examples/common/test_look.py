@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from whatwhere.datasets import Preparation, SizeError, VideoData
+from whatwhere.examples.common import look
 from whatwhere.examples.common.look import (
     Choice,
     choose_data,
@@ -109,6 +110,39 @@ def test_frames_of_large_objects_are_made_smaller(tmp_path: Path) -> None:
     data, reasons = choose_data(RecordedConfig(), film(tmp_path / "film.npz", side=30, size=200))
     assert data.scale == 1 / 2
     assert any("data.scale: 0.5 (objects are 30 pixels long" in line for line in reasons)
+
+
+@pytest.mark.parametrize(("side", "scale"), [(30, 0.5), (12, None)])
+def test_very_large_frames_are_looked_at_smaller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: int, scale: float | None
+) -> None:
+    """What is chosen is of frames as they are stored, and so many are looked at as of small ones."""
+    source = film(tmp_path / "film.npz", side=side, size=200)
+    whole, _ = choose_data(RecordedConfig(), source)
+    monkeypatch.setattr(look, "_CLIP_PIXELS", 2 * 200 * 200 // 4)
+    assert [clips.shape[-2:] for clips in look.read_raw(RecordedConfig(), source, 2, reduce=True).clips] == [
+        (100, 100)
+    ]
+    assert [clips.shape[-2:] for clips in look.read_raw(RecordedConfig(), source, 2).clips] == [(200, 200)]
+    reduced, _ = choose_data(RecordedConfig(), source)
+    assert (reduced.scale, reduced.prepare.background, reduced.prepare.polarity) == (
+        scale,
+        whole.prepare.background,
+        whole.prepare.polarity,
+    )
+    assert reduced.crop
+    assert whole.crop
+    assert abs(reduced.crop[0] - whole.crop[0]) <= 4
+    kept = ("data.scale",)
+    assert choose_data(RecordedConfig(), source, keep=kept)[0].prepare == whole.prepare
+
+
+def test_frames_of_a_size_of_ones_own_are_read_in_it(tmp_path: Path) -> None:
+    source = film(tmp_path / "film.npz", side=30, size=200)
+    raw = look.read_raw(RecordedConfig(scale=0.25), source, 2)
+    assert raw.clips[0].shape[-2:] == (50, 50)
+    assert raw.seen(RecordedConfig(scale=0.25).frame_recipe()).shape[-2:] == (50, 50)
+    assert raw.seen(RecordedConfig(scale=0.125).frame_recipe()).shape[-2:] == (25, 25)
 
 
 def test_what_is_set_stays(tmp_path: Path) -> None:
