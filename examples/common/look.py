@@ -66,6 +66,8 @@ _LARGE, _WANTED = 28, 20  # pixels, of an object before and after frames are mad
 _LEAST_CROP, _MOST_CROP = 48, 64  # pixels
 _WORTH = 1100.0  # nats that an object's pixels are worth: 25 to 40 times what its place and looks cost
 _PRICE = 0.09  # of that, for an object more: what a picture leaves of an object is worth less
+_LEAST = 2.5  # prices that a new object must explain, as in the preset `video`
+_SMALL = 0.25  # of the energy of a typical object: what is worth less is dear
 _MARGIN = 1  # pixels around an object
 _ONE = math.sqrt(2)  # times the size of one object are as far from it as from that of two
 _LEAST_SEARCH = 8  # samples
@@ -116,6 +118,8 @@ class Settings(NamedTuple):
     """How far objects are searched for from a frame to the next, in samples of the glimpse; None where
     there is but one frame.
     """
+    least: float | None
+    """What a picture must explain for an object to be new, in prices; None where objects are much alike."""
     reasons: tuple[str, ...]
     """One for each of the above, in their order."""
 
@@ -425,24 +429,31 @@ def settings_of(
     glimpse = min(20, max(16, round(max(size))))
     scale = likelihood_scale or math.sqrt(found.energy.median / (2 * _WORTH))
     worth = found.energy.median / (2 * scale**2)
+    share, of, demanded = _PRICE, "an object is worth", None
+    if shape is None and (small := found.energy.low / found.energy.median) < _SMALL:
+        # Small ones are to be found, and large ones not to fall to pieces.
+        share, demanded = _PRICE * math.sqrt(small), round(_LEAST * math.sqrt(small), 2)
+        of = f"a typical object is worth: small ones are worth {small:.0%} of that, and are to be found too"
     return Settings(
         (round(size[0], 1), round(size[1], 1)),
         round(spread, 2),
         (round(least / _ONE, 2), round(_ONE, 2)),
         glimpse,
         float(f"{scale:.3g}"),
-        round(_PRICE * worth, 1),
+        round(share * worth, 1),
         found.most + 1,
         _search(found.shift, min(size) / glimpse),
+        demanded,
         (
             known,
             f"sizes differ by a factor of {ratio:.1f}",
             "of that size: nearer to one object than to half of one, or to two",
             "about as many samples as pixels, from 16 to 20",
             f"a typical object, of energy {found.energy.median:.1f}, is worth {worth:.0f} nats",
-            f"{_PRICE:.0%} of what an object is worth",
+            f"{share:.0%} of what {of}",
             f"at most {found.most} at once, and one more",
             f"95 % of the objects move up to {found.shift:.0f} pixels a frame; twice that are searched",
+            "prices: as much of what small objects are worth as else of typical ones",
         ),
     )
 

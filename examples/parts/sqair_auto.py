@@ -87,7 +87,7 @@ def _fitted(config: SQAIRConfig, split: Split) -> tuple[SQAIRConfig, list[str]]:
     own = look.is_set(config, "prior.likelihood_scale", presets)
     likelihood_scale = config.prior.likelihood_scale if own else None
     choice = look.settings_of(look.look_at(split.train).statistics, shape, likelihood_scale)
-    size, spread, limits, glimpse, scale, price, slots, search = choice.reasons
+    size, spread, limits, glimpse, scale, price, slots, search, least = choice.reasons
     size_limits = choice.size_limits
     widest = None
     if seen is not None:
@@ -105,6 +105,8 @@ def _fitted(config: SQAIRConfig, split: Split) -> tuple[SQAIRConfig, list[str]]:
     ]
     if choice.search is not None:
         choices.append(Choice("network.search", choice.search, search))
+    if choice.least is not None and config.network.discovery == "evidence":
+        choices.append(Choice("network.least", choice.least, least))
     if widest is not None:
         shapes = (
             "of the shape of a window, which is as wide as most objects are for their height: what is wider "

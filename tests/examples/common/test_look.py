@@ -190,6 +190,27 @@ def test_what_an_object_is_worth_follows_from_a_given_deviation_of_pixels() -> N
     assert "worth 4000 nats" in choice.reasons[4]
 
 
+@pytest.mark.parametrize("small", [2, 7])
+def test_small_objects_are_cheaper_and_need_explain_less(small: int) -> None:
+    """A tenth has `small` rows of 10. The price is of the geometric mean, and what is demanded of theirs."""
+    pixels = np.zeros((20, 2, 1, 40, 40), np.uint8)
+    for frame in range(20):
+        pixels[frame, :, :, 20:30, 20:28] = 255
+        pixels[frame, :, :, 2 : 2 + (small if frame % 5 == 0 else 10), 2:10] = 255
+    found = look_at(VideoData(pixels)).statistics
+    share = found.energy.low / found.energy.median
+    assert share == pytest.approx(small / 10, rel=0.1)
+    choice = settings_of(found)
+    if small == 7:
+        assert choice.price == pytest.approx(99)
+        assert choice.least is None
+        return
+    assert choice.price == pytest.approx(99 * math.sqrt(share), rel=0.01)
+    assert choice.least is not None
+    assert choice.least * choice.price == pytest.approx(2.5 * 99 * share, rel=0.02)
+    assert settings_of(found, shape=1.0).price == pytest.approx(99)  # where places tell how large they are
+
+
 def test_objects_are_searched_for_twice_as_far_as_they_move() -> None:
     moving = data_of().video.copy()
     moving[:, 1] = np.roll(moving[:, 1], 6, axis=-1)
