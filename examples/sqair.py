@@ -31,10 +31,10 @@ from whatwhere.examples.common.program import (
     Command,
     ExportConfig,
     UsageError,
+    begin_run,
     export,
     restore_run,
     run_program,
-    set_threads,
     usage_errors,
 )
 from whatwhere.examples.common.sources import with_image_shape
@@ -186,6 +186,12 @@ def prepare(
     bound = estimator(config.particles, reduction="mean")(model, guide)
     objective = PerFrame(bound) if config.model == "sqair" else SingleFrames(bound)
 
+    moving = ("rnn", "head") if config.motion_rate != 1 else ()
+    rates = {
+        f"objective.model.propagation_prior.{part}": config.motion_rate * config.learning_rate
+        for part in moving
+    }
+
     def evaluate(videos: Iterator[Videos]) -> dict[str, float]:
         return monitored(model, guide, objective, videos)
 
@@ -201,6 +207,7 @@ def prepare(
         evaluate,
         watch,
         config.training.part(1 - config.warm_start.share),
+        rates,
         on_step=[
             Annealed(phase.hold, Hold(config.length, config.hold_steps))
             for phase in guide.modules()
@@ -221,8 +228,7 @@ def first_image(config: SQAIRConfig, data: VideoSource) -> Tensor:
 
 def train(config: SQAIRConfig, process: Process) -> int:
     """Train, evaluate on held-out videos, and write everything into `config.output`."""
-    set_threads(config.threads)
-    keep_freed_memory()
+    begin_run(config, process)
     run = prepare(config, process)
     warm = WarmStart(run.config, run.programs, run.data, process)
     stages = warm.stages()

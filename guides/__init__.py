@@ -27,7 +27,7 @@ from .sequence_air import SequenceAIRGuide
 from .slot_discovery import SlotDiscovery
 from .sqair import SQAIRGuide
 from .teacher import hold_objects
-from .tracking import TrackingPropagation
+from .tracking import TrackingPropagation, is_seen
 from .vrnn import VRNNGuide
 
 __all__ = [
@@ -59,4 +59,5 @@ __all__ = [
     "VRNNGuide",
     "WhatEncoder",
     "hold_objects",
+    "is_seen",
 ]

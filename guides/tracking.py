@@ -40,7 +40,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyro
 import torch
@@ -53,7 +53,7 @@ from ..models.components.alignment import Aligned, align
 from ..models.components.attention import Size, crop
 from ..models.components.constants import constant
 from ..models.components.networks import LocScale, fill_output_bias, initialise, mlp
-from ..models.components.normal_mixture import Mixture
+from ..models.components.normal_mixture import Mixture, NormalMixture
 from ..models.components.provisional import Decision, Provisional
 from ..models.components.slots import (
     Slots,
@@ -510,6 +510,20 @@ class TrackingPropagation(ActiveSet, nn.Module):
             z_pres = pyro.sample(name.format("z_pres"), slot_presence(logit, possible))
         used.settle(z_pres > 0)
         return slots_present(slots_of(z_pres, z_where=z_where, z_what=z_what, **further))
+
+
+def is_seen(place: Any) -> Tensor:
+    """Whether an object is more probably where its picture is seen than where the prior expects it: 0 or 1.
+
+    Args:
+        place: distribution of a statement `propagation/z_where/t/i`, `(B,)`. Of another guide than
+            `TrackingPropagation` it says that the object is seen.
+    """
+    while not isinstance(place, NormalMixture) and hasattr(place, "base_dist"):
+        place = place.base_dist
+    if not isinstance(place, NormalMixture):
+        return place.mean.new_ones(place.mean.shape[:-1])
+    return (place.logits.softmax(-1)[..., 0] > 0.5).to(place.loc.dtype)
 
 
 def _chosen(rows: Tensor, new: Aligned, old: Aligned) -> Aligned:

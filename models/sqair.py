@@ -371,7 +371,7 @@ class SQAIR(ActiveSet, StatedOnce):
         """
         prior = self._predict(slots)
         followed = []
-        for i in range(self.max_count):
+        for i in range(slots.z_pres.shape[-1]):
             before = slots.z_pres[..., i]
             with poutine.mask(mask=before > 0):
                 z_pres = pyro.sample(

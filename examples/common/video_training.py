@@ -128,6 +128,7 @@ def make_run(
     evaluate: Callable[[Iterator[Videos]], Mapping[str, float]],
     watch: Callable[[Tensor, Tensor], Mapping[str, float]] | None = None,
     training: TrainingConfig | None = None,
+    rates: Mapping[str, float] | None = None,
     **options: Any,
 ) -> Run[Config, Programs]:
     """Make the trainer of a run.
@@ -141,6 +142,7 @@ def make_run(
         evaluate: measures held-out videos, which are as long as those of training at the time.
         watch: measures some held-out videos and some that are trained on, as `watched_metrics`.
         training: of the trainer, where it has not all of the run's.
+        rates: learning rates of parts of the objective, see `parameter_groups`.
         options: further arguments of `Trainer`.
     """
     training = training or config.training
@@ -178,7 +180,7 @@ def make_run(
             tqdm.write(f"step {step}: {remark}")
         return numbers
 
-    groups = parameter_groups(objective, config.learning_rate)
+    groups = parameter_groups(objective, config.learning_rate, rates)
     trainer = Trainer(
         objective,
         make_optimizer(config.optimizer, groups, config.learning_rate),

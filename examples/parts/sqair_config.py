@@ -341,6 +341,11 @@ class SQAIRConfig(VideoModelConfig):
     the first frame stay and nothing new is discovered, then in a falling share of decisions. A start at one
     frame needs it, see `guides.SQAIRGuide`.
     """
+    motion_rate: float = 1.0
+    """Learning rate of how objects move in the motion prior, as a factor, in the training proper. At 0 it
+    stays as `warm_start` has fitted it: where objects vanish and come back, to believe in jumps out of sight
+    and back again would be cheaper than to discover them anew.
+    """
     decay_parts: tuple[int, ...] = (4, 6, 10)
     build: str | None = None
     """A function of your own that makes the model and the guide, `package.module:function`, looked for in the
@@ -357,10 +362,15 @@ class SQAIRConfig(VideoModelConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         checks.at_least(2, self, "particles")
-        checks.not_negative(self, "hold_steps")
+        checks.not_negative(self, "hold_steps", "motion_rate")
+        if self.motion_rate != 1 and (self.model == "air" or self.prior.propagation != "motion"):
+            raise FieldError(
+                "motion_rate", "needs `model` sqair with `prior.propagation` motion", self.motion_rate
+            )
         check_name("build", self.build)
-        if self.model == "air" and self.warm_start.motion.share + self.warm_start.held.share > 0:
-            raise ValueError("`warm_start.motion` and `warm_start.held` are for SQAIR: AIR has no motion")
+        warm = self.warm_start
+        if self.model == "air" and warm.motion.share + warm.held.share + warm.refit.share > 0:
+            raise ValueError("`warm_start.motion`, `held` and `refit` are for SQAIR: AIR has no motion")
         if self.network.discovery == "grid" and self.prior.where != "fixed":
             raise ValueError(
                 "`network.discovery` grid is for places that are the same for all: `prior.where` fixed"

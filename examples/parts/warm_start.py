@@ -20,7 +20,7 @@ from whatwhere.examples.common.video_training import monitored
 from whatwhere.examples.parts.sqair_config import SQAIRConfig
 from whatwhere.examples.parts.sqair_programs import AIRPrograms, Programs, fixed_where_prior, size_logits
 from whatwhere.examples.parts.warm_start_config import FramesConfig, HeldConfig, LooksConfig, MotionConfig
-from whatwhere.guides import ExplainingDiscovery, SequenceAIRGuide, hold_objects
+from whatwhere.guides import ExplainingDiscovery, SequenceAIRGuide, hold_objects, is_seen
 from whatwhere.inference.objectives import (
     AppearanceELBO,
     Diagnostics,
@@ -82,6 +82,7 @@ class WarmStart:
             ("again", warm.again, self.frames),
             ("motion", warm.motion, self.motion),
             ("held", warm.held, self.held),
+            ("refit", warm.refit, self.motion),
         )
         return [Stage(name, partial(make, name, of)) for name, of, make in every if of.share > 0]
 
@@ -163,12 +164,21 @@ class WarmStart:
     def motion(self, name: str, options: MotionConfig) -> Trainer:
         """Fits the prior of motion to tracks."""
         pool = _Tracks(self, name, options)
-        of_step = self._schedule(name, range(options.videos), options.batch_size)
+        most = options.videos * self.config.network.max_count
+        of_step = self._schedule(name, range(most), options.batch_size)
+        objective = TrackLikelihood(self.programs.model)
+        device = self.process.device
 
         def batches(step: int) -> tuple[Tensor, ...]:
-            return tuple(field.to(self.process.device) for field in pool.at(of_step.indices(step)))
+            z_pres, seen, *values = (field.to(device) for field in pool.at(of_step.indices(step)))
+            if options.particles == 0:
+                return z_pres, *values
+            with preserve_random_state(device):
+                seed_generators(device, "hidden", self.config.training.seed, name, step)
+                completed = objective.complete(z_pres, seen, *values, particles=options.particles)
+            return z_pres, *completed
 
-        return self._trainer(name, options, TrackLikelihood(self.programs.model), batches)
+        return self._trainer(name, options, objective, batches)
 
     def held(self, name: str, options: HeldConfig) -> Trainer:
         """Learns everything on whole videos, while the objects of the first frame are held on to."""
@@ -337,14 +347,14 @@ class _Frozen:
     present: ClassVar[int]
     """Which of the fields that are found is presence."""
     found: Any
-    """The fields, a row for each video."""
+    """The fields, a row for each video, or for what is found in one."""
 
     def __init__(self, warm: WarmStart, name: str, options: Any) -> None:
         self.warm, self.name, self.options = warm, name, options
         self.guide = copy.deepcopy(warm.programs.guide).eval().requires_grad_(False)
 
     def at(self, indices: Tensor) -> tuple[Tensor, ...]:
-        """What was found in these videos, from the beginning again if fewer were looked at."""
+        """What was found in these rows, from the beginning again if there are fewer."""
         return tuple(field[indices % len(field)] for field in self.found)
 
     def collect(self, size: int, find: Callable[[int, Tensor], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
@@ -438,13 +448,27 @@ class _Tracks(_Frozen):
 
     @cached_property
     def found(self) -> tuple[Tensor, ...]:
-        """Presence `(V, N)`, places `(V, T, N, 4)`, appearances `(V, T, N, W)`, and what else there is."""
-        return self.collect(self.options.videos, self._follow)
+        """Presence `(V, N)`, where objects are seen `(V, T, N)`, and the latent variables `(V, T, N, D)`.
+
+        Of objects that know nothing of each other each is a track of its own, with a single slot.
+        """
+        z_pres, *others = self.collect(self.options.videos, self._follow)
+        if not getattr(self.warm.programs.model.propagation_prior, "per_object", False):
+            return z_pres, *others
+        alone = (field.movedim(2, 1)[z_pres > 0].unsqueeze(2) for field in others)
+        return z_pres[z_pres > 0].unsqueeze(1), *alone
 
     def _follow(self, start: int, videos: Tensor) -> tuple[Tensor, ...]:
         video = self.warm.data.train.batch(videos).video[:, : self.warm.config.frames]
         with local_parameters(self.guide), Substitute(hold_objects):
-            frames = self.guide(video.to(self.warm.process.device))
+            trace = poutine.trace(self.guide).get_trace(video.to(self.warm.process.device))
+        sites: dict[str, Any] = dict(trace.nodes)
+        frames = sites["_RETURN"]["value"]
+        z_pres = frames[0].z_pres
+        seen = [torch.ones_like(z_pres)]
+        for t in range(1, len(frames)):
+            places = [sites[f"propagation/z_where/{t}/{i}"]["fn"] for i in range(z_pres.shape[1])]
+            seen.append(torch.stack([is_seen(place) for place in places], dim=-1))
         names = self.guide.discovery.sizes
         values = (torch.stack([getattr(slots, name) for slots in frames], dim=1) for name in names)
-        return frames[0].z_pres, *values
+        return z_pres, torch.stack(seen, dim=1), *values

@@ -93,15 +93,20 @@ class MotionConfig:
     the tracks are kept in memory.
     """
     batch_size: int = 128
-    """Videos in a step."""
+    """Objects in a step, or videos if the prior tells objects of each other."""
     learning_rate: float = 1.5e-3
     """At the start of the stage."""
     final_learning_rate: float = 1e-4
     """At its end, which is reached exponentially."""
+    particles: int = 0
+    """Paths that are drawn where an object is out of sight; the one that leads to where it is seen again is
+    more likely to be taken, see `TrackLikelihood.complete`. With 0 tracks stay as the guide has drawn them.
+    """
 
     def __post_init__(self) -> None:
         checks.share(self, "share")
         checks.positive(self, "videos", "batch_size", "learning_rate", "final_learning_rate")
+        checks.not_negative(self, "particles")
 
 
 @dataclass(frozen=True)
@@ -139,7 +144,8 @@ class WarmStartConfig:
 
     In each of them something is cheap to learn that the next needs: to find objects in single frames, what
     they look like, to find them again with the looks that have changed, how they move, and all of it together
-    while objects cannot get lost. The training proper then has the objective that is wanted, without bias.
+    while objects cannot get lost, after which motion can be fitted again. The training proper then has the
+    objective that is wanted, without bias.
     """
 
     frames: FramesConfig = FramesConfig()
@@ -152,6 +158,8 @@ class WarmStartConfig:
     """Their motion is learned."""
     held: HeldConfig = HeldConfig()
     """Everything is learned together."""
+    refit: MotionConfig = MotionConfig(particles=16)
+    """Motion is fitted once more, to the tracks of the guide as it is then."""
 
     def __post_init__(self) -> None:
         if self.share >= 1:
@@ -160,7 +168,7 @@ class WarmStartConfig:
     @property
     def share(self) -> float:
         """Share of the run that all stages take together."""
-        stages = (self.frames, self.looks, self.again, self.motion, self.held)
+        stages = (self.frames, self.looks, self.again, self.motion, self.held, self.refit)
         return sum(stage.share for stage in stages)
 
     @property

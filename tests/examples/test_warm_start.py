@@ -22,7 +22,7 @@ from whatwhere.examples.sqair import PRETRAINED, prepare, restore
 from whatwhere.guides import Discovery
 from whatwhere.inference.training import Process, Stage, TrainingResult, load_checkpoint, run_stages
 
-STAGES = ("frames", "looks", "again", "motion", "held")
+STAGES = ("frames", "looks", "again", "motion", "held", "refit")
 Train = Callable[..., TrainingResult]
 
 
@@ -39,15 +39,16 @@ def small(**options: Any) -> SQAIRConfig:
         prior=replace(fast.prior, what="flow"),
         network=replace(fast.network, hidden=12, narrow=8, presence_hidden=8, what_size=4, glimpse_size=8),
         warm_start=WarmStartConfig(
-            frames=replace(warm.frames, share=1 / 6, batch_size=4),
-            looks=replace(warm.looks, share=1 / 6, batch_size=4, frames=8),
-            again=replace(warm.again, share=1 / 6, batch_size=4),
-            motion=replace(warm.motion, share=1 / 6, batch_size=4, videos=6),
-            held=replace(warm.held, share=1 / 6),
+            frames=replace(warm.frames, share=1 / 7, batch_size=4),
+            looks=replace(warm.looks, share=1 / 7, batch_size=4, frames=8),
+            again=replace(warm.again, share=1 / 7, batch_size=4),
+            motion=replace(warm.motion, share=1 / 7, batch_size=4, videos=6),
+            held=replace(warm.held, share=1 / 7),
+            refit=replace(warm.refit, share=1 / 7, batch_size=4, videos=6),
         ),
         training=replace(
             fast.training,
-            steps=12,
+            steps=14,
             minutes=None,
             evaluate_every=None,
             progress=False,
@@ -93,7 +94,7 @@ def straight(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_stages_follow_each_other_and_share_the_steps(straight: Path):
     steps = [load_checkpoint(straight / "stages" / name / "checkpoint.pt").step for name in STAGES]
-    assert steps == [2] * 5
+    assert steps == [2] * 6
     assert load_checkpoint(straight / "checkpoint.pt").step == 2
 
 
@@ -104,8 +105,9 @@ def test_a_stage_changes_what_it_is_for_and_nothing_else(straight: Path):
         flat = {f"{module}.{key}": value for module, part in state.items() for key, value in part.items()}
         changed[name] = {key for key in flat if before and not torch.equal(flat[key], before[key])}
         before = flat
-    assert {key.split(".")[1] for key in changed["motion"]} <= {"propagation_prior", "propagation"}
-    assert changed["motion"]
+    for stage in ("motion", "refit"):
+        assert {key.split(".")[1] for key in changed[stage]} <= {"propagation_prior", "propagation"}
+        assert changed[stage]
     assert all(
         any(part in key for part in ("what_encoder", "decoder", "what_prior")) for key in changed["looks"]
     )
@@ -128,7 +130,8 @@ def test_a_run_stopped_in_any_stage_goes_on_bit_for_bit(straight: Path, train: T
 
 def test_air_starts_with_the_stages_of_single_frames(train: Train, tmp_path: Path):
     warm = small().warm_start
-    no_motion = replace(warm, motion=replace(warm.motion, share=0.0), held=replace(warm.held, share=0.0))
+    none = {name: replace(getattr(warm, name), share=0.0) for name in ("motion", "held", "refit")}
+    no_motion = replace(warm, **none)
     assert train(tmp_path, model="air", warm_start=no_motion).reason == "completed"
     assert sorted(path.name for path in (tmp_path / "stages").iterdir()) == ["again", "frames", "looks"]
     with pytest.raises(ValueError, match="are for SQAIR"):
@@ -191,7 +194,21 @@ def test_videos_without_true_counts_are_watched_by_their_bound(tmp_path: Path):
         assert "count_accuracy" not in trainer.metrics
 
 
+@pytest.mark.parametrize("rate", [0.0, 1.0])
+def test_what_is_known_of_motion_can_be_kept(train: Train, straight: Path, tmp_path: Path, rate: float):
+    """Of the prior of motion only how probable it is to stay goes on to be learned."""
+    none = WarmStartConfig()
+    train(tmp_path, warm_start=none, motion_rate=rate, initial=straight / "checkpoint.pt")
+    before, after = (load_checkpoint(path / "checkpoint.pt").modules for path in (straight, tmp_path))
+    names = {name for name, value in after["model"].items() if not torch.equal(value, before["model"][name])}
+    moved = {name.split(".")[1] for name in names if name.startswith("propagation_prior.")}
+    assert "presence" in moved
+    assert moved.isdisjoint({"rnn", "head"}) == (rate == 0)
+
+
 def test_settings_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match="`motion_rate` needs"):
+        replace(PRESETS["paper"], motion_rate=0.0)
     for share in (0.5, 1.0):
         with pytest.raises(ValueError, match="leave time for training"):
             WarmStartConfig(FramesConfig(share=share), held=HeldConfig(share=0.5))

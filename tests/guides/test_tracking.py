@@ -10,7 +10,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from whatwhere.examples.sqair import NetworkConfig, PriorConfig, Programs, build
-from whatwhere.guides import TrackingPropagation
+from whatwhere.guides import TrackingPropagation, is_seen
 from whatwhere.guides.evidence import evidence
 from whatwhere.guides.looks import StaticLooks
 from whatwhere.inference.objectives import FIVO, VIMCO, Reinforce
@@ -18,6 +18,7 @@ from whatwhere.models.components.active_set import use_active_set
 from whatwhere.models.components.attention import paste
 from whatwhere.models.components.networks import LocScale
 from whatwhere.models.components.normal_mixture import Mixture, NormalMixture
+from whatwhere.models.components.provisional import Decision, Provisional
 from whatwhere.models.components.slots import TrackedSlots
 
 NETWORK = NetworkConfig(
@@ -229,6 +230,12 @@ def test_out_of_sight_the_proposal_is_the_prior():
     off = found.log_prob(draws) - NormalMixture(*prior).log_prob(draws)
     assert off.abs().max() < 0.3
     assert off.mean().abs() < 0.05
+    assert is_seen(found).tolist() == [0.0]
+
+
+def test_other_guides_propose_from_what_is_seen():
+    place = torch.distributions.Independent(torch.distributions.Normal(torch.zeros(3, 4), 1.0), 1)
+    assert is_seen(place).tolist() == [1.0] * 3
 
 
 def test_in_sight_the_proposal_is_the_posterior():
@@ -256,6 +263,7 @@ def test_in_sight_the_proposal_is_the_posterior():
         best = found.logits.argmax(-1)
     assert best == 0
     assert found.logits.softmax(-1)[0, 0] > 0.999
+    assert is_seen(Provisional(found, Decision("z_pres"))).tolist() == [1.0]
     torch.testing.assert_close(found.loc[0, 0, 2:], expected_mean[2:], rtol=0, atol=0.01)
     torch.testing.assert_close(found.scale[0, 0, 2:], expected_sd[2:], rtol=0.15, atol=0.001)
 

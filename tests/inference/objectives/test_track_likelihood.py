@@ -104,3 +104,58 @@ def test_depths_count_as_the_other_variables():
         motion = model.propagation_prior.prior
         total = total + motion.track_log_probs(z_where[track, :, slot][None]).sum()
     torch.testing.assert_close(loss, -total / z_pres.sum())
+
+
+def hidden_in_the_middle(model: SQAIR, rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Tracks, all the same, of two objects, the first of which is not seen in the second frame of three."""
+    z_pres, z_where, z_what = (value[:1].repeat_interleave(rows, 0) for value in tracks())
+    seen = torch.ones(rows, FRAMES, SLOTS)
+    seen[:, 1, 0] = 0
+    return z_pres, seen, z_where, z_what
+
+
+def test_hidden_places_are_draws_from_their_posterior():
+    """Their mean is that of places that the prior draws, weighted by what is seen afterwards, one by one."""
+    torch.manual_seed(3)
+    model = made()
+    z_pres, seen, z_where, z_what = hidden_in_the_middle(model, 1500)
+    with torch.no_grad():
+        completed, same = TrackLikelihood(model).complete(z_pres, seen, z_where, z_what, particles=400)
+        prior, ones, identity = model.propagation_prior, torch.ones(100_000), torch.zeros(100_000)
+        many = [value[:1].expand(100_000, *value.shape[1:]) for value in (z_where, z_what)]
+        memory = prior.initial_memory.expand(100_000, -1)
+        said = prior(TrackedSlots(ones, many[0][:, 0, 0], many[1][:, 0, 0], memory, identity))
+        drawn = torch.distributions.Normal(*said.where).sample()
+        said = prior(TrackedSlots(ones, drawn, many[1][:, 1, 0], said.memory, identity))
+        weight = torch.distributions.Normal(*said.where).log_prob(many[0][:, 2, 0]).sum(-1)
+        weight = weight + torch.distributions.Normal(*said.what).log_prob(many[1][:, 2, 0]).sum(-1)
+        weight = weight.softmax(0).unsqueeze(-1)
+    mean = (weight * drawn).sum(0)
+    deviation = (weight * (drawn - mean).square()).sum(0).sqrt()
+    prior_mean = drawn.mean(0)
+    assert ((mean - prior_mean).abs() > 0.2 * deviation).any()  # or it would be no test of weights
+    found = completed[:, 1, 0]
+    assert ((found.mean(0) - mean) / deviation).abs().max() < 0.12
+    torch.testing.assert_close(found.std(0), deviation, rtol=0.08, atol=0.0)
+    assert torch.equal(same, z_what)
+
+
+def test_what_is_seen_stays_where_it_is():
+    model = made()
+    z_pres, seen, *values = hidden_in_the_middle(model, 5)
+    seen[1] = 1
+    z_pres[2, 0] = 0
+    with torch.no_grad():
+        places, _ = TrackLikelihood(model).complete(z_pres, seen, *values)
+    changed = (places != values[0]).any(-1).nonzero().tolist()
+    assert changed == [[0, 1, 0], [3, 1, 0], [4, 1, 0]]
+
+
+def test_where_everything_is_seen_nothing_is_drawn():
+    model, (z_pres, *values) = made(), tracks()
+    before = torch.random.get_rng_state()
+    completed = TrackLikelihood(model).complete(z_pres, torch.ones(TRACKS, FRAMES, SLOTS), *values)
+    assert all(torch.equal(a, b) for a, b in zip(completed, values, strict=True))
+    assert torch.equal(before, torch.random.get_rng_state())
+    with pytest.raises(ValueError, match="particles"):
+        TrackLikelihood(model).complete(z_pres, torch.ones(TRACKS, FRAMES, SLOTS), *values, particles=0)
