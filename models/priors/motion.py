@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ... import checks
 from ..components.attention import clip_straight_through
 from ..components.constants import constant
 from ..components.messages import Messages
@@ -91,7 +92,8 @@ class MotionPrior(nn.Module):
         messages: what objects are told of each other, one more input of the networks; by default nothing.
 
     Raises:
-        ValueError: if objects are to move alike anywhere, and to be told of places by messages.
+        ValueError: if objects are to move alike anywhere, and to be told of places by messages, or a number
+            is impossible.
     """
 
     def __init__(
@@ -110,6 +112,11 @@ class MotionPrior(nn.Module):
         super().__init__()
         if anywhere and messages is not None:
             raise ValueError("`anywhere` keeps places from the networks, and `messages` tell them")
+        checks.positive(shift_floor=shift_floor, size_floor=size_floor, reach=pair(reach))
+        checks.finite(size=pair(size), presence_bias=presence_bias)
+        checks.within("[0, 1]", size_pull=size_pull)
+        if not size_step > size_floor:
+            raise ValueError(f"`size_step` must be above `size_floor`, got {size_step} and {size_floor}.")
         self.messages = messages
         self.per_object = messages is None
         self.presence_bias = presence_bias
@@ -204,4 +211,4 @@ class MotionPrior(nn.Module):
             predicted = self.predict(before, memory)
             memory = predicted.memory
             log_probs.append(NormalMixture(*Mixture.of(predicted.where)).log_prob(now))
-        return torch.stack(log_probs, dim=1)
+        return torch.stack(log_probs, dim=1) if log_probs else tracks.new_zeros(len(tracks), 0)

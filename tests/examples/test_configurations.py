@@ -23,6 +23,7 @@ REQUIRED = {
 
 MAY_BE_ZERO = {
     "black",
+    *("warm_start.motion.particles", "warm_start.refit.particles"),
     *(
         "seed",
         "fold",

@@ -142,3 +142,15 @@ def test_sizes_go_back_by_a_share_of_what_they_are_off():
     back = 0.2 * (torch.tensor([-1.0, 0.5]).double() - where[:, :2])
     torch.testing.assert_close(moved[..., :2], back.unsqueeze(1).expand(3, 3, 2))
     torch.testing.assert_close(moved[..., 2:], torch.zeros(3, 3, 2).double())
+
+
+@pytest.mark.parametrize(
+    "bad", [{"reach": math.nan}, {"size_pull": 7.0}, {"shift_floor": -1.0}, {"size_step": 0.001}]
+)
+def test_numbers_that_cannot_be_are_refused(bad: dict[str, float]):
+    with pytest.raises(ValueError, match=f"`{next(iter(bad))}` must be"):
+        MotionPrior(8, **bad)
+
+
+def test_a_track_of_one_frame_goes_nowhere():
+    assert MotionPrior(8).track_log_probs(torch.zeros(3, 1, 4)).shape == (3, 0)
