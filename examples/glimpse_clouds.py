@@ -77,6 +77,7 @@ from whatwhere.inference.training import (
     join_processes,
     load_checkpoint,
     make_optimizer,
+    positional_field,
     run_stages,
     select_device,
 )
@@ -411,7 +412,7 @@ class LookConfig:
 
     checkpoint: Path
     """The checkpoint of a training run."""
-    video: Path
+    video: Path = positional_field()
     """A video file, a folder of frames, an animated GIF, an `.npz` or an HDF5 file, see
     `whatwhere.datasets.load_clips`. Frames are resized to those that the model was trained on.
     """

@@ -228,7 +228,7 @@ def test_own_videos_in_a_folder_for_each_class(tmp_path: Path, capsys: pytest.Ca
     metrics = json.loads((out / "metrics.json").read_text())
     assert (metrics["videos"], metrics["classes"]) == (2, ["darker", "lighter"])
     assert metrics["glimpse_to_joint"] is None
-    looked = ["look", "--checkpoint", str(out / "checkpoint.pt"), "--video", str(path), "--output", str(out)]
+    looked = ["look", str(path), "--checkpoint", str(out / "checkpoint.pt"), "--output", str(out)]
     assert run(*looked) == 0
     rows = list(csv.reader((out / "votes.csv").read_text().splitlines()))
     assert rows[0] == ["first_frame", "last_frame", "darker", "lighter"]
