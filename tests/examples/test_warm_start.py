@@ -145,6 +145,30 @@ def test_a_stage_with_nothing_to_learn_from_says_so(train: Train, tmp_path: Path
         train(tmp_path)
 
 
+@pytest.mark.parametrize("alone", [True, False])
+def test_objects_that_know_nothing_of_each_other_are_tracks_of_their_own(
+    videos: Path, monkeypatch: pytest.MonkeyPatch, alone: bool
+):
+    data: Split = load_data(DataConfig(source=str(videos)), 3)
+    process = Process(torch.device("cpu"))
+    made = prepare(small(), process, data)
+    made.programs.model.propagation_prior.per_object = alone
+    warm = WarmStart(made.config, made.programs, data, process)
+    z_pres = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
+    seen, places = torch.rand(2, 3, 2), torch.rand(2, 3, 2, 4)
+    tracks = warm_start._Tracks(warm, "motion", warm.config.warm_start.motion)
+    monkeypatch.setattr(tracks, "collect", lambda size, find: (z_pres, seen, places))
+    if not alone:
+        assert all(map(torch.equal, tracks.found, (z_pres, seen, places)))
+        return
+    for row, (video, slot) in enumerate([(0, 0), (1, 0), (1, 1)]):
+        present, known, where = (field[row] for field in tracks.found)
+        assert present.tolist() == [1.0]
+        assert torch.equal(known, seen[video, :, slot, None])
+        assert torch.equal(where, places[video, :, slot, None])
+    assert [len(field) for field in tracks.found] == [3, 3, 3]
+
+
 def test_no_more_than_half_of_a_stage_is_spent_on_what_it_learns_from(
     train: Train, tmp_path: Path, monkeypatch, capsys
 ):
