@@ -57,18 +57,19 @@ class RunFolder:
         """Whether the file of the best parameters is there; for the process that writes."""
         return self.writes and self.best is not None and self.best.exists()
 
-    def refuse_earlier(self, parts: Iterable[Path] = ()) -> None:
-        """Refuse a folder that holds an earlier run.
+    def refuse_earlier(self, parts: Iterable[Path] = (), own: bool = False) -> None:
+        """Refuse a folder that holds an earlier run; to be called by all processes.
 
         Args:
             parts: folders in it whose checkpoints are such a run's too.
+            own: whether what this process finds there is of this run.
 
         Raises:
             CheckpointError: it, or one of these, holds a checkpoint.
         """
         folders = [self.path, *parts] if self.writes and self.path is not None else []
         found = [path for folder in folders if (path := folder / "checkpoint.pt").exists()]
-        if self._process.any([bool(found)])[0]:
+        if self._process.any([bool(found) and not own])[0]:
             raise CheckpointError(
                 f"`{found[0] if found else self.checkpoint}` is the checkpoint of an earlier run; go on with "
                 "it (`--resume`), start anew (`--overwrite`), or choose another folder (`--output`)"

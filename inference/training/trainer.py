@@ -257,8 +257,7 @@ class Trainer:
         """
         with ExitStack() as stack:
             stack.enter_context(self.locked())
-            if self._saved_step is None:
-                self._folder.refuse_earlier()
+            self._folder.refuse_earlier(own=self._saved_step is not None)
             self._clock.start()
             stack.callback(self._clock.stop)
             self._saved_at = time.monotonic()

@@ -190,7 +190,7 @@ def test_images_of_other_shapes_are_refused(tmp_path: Path, shape: tuple[int, ..
 def test_what_is_not_hdf5_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "data.h5"
     assert_refused(path, "no such file", load_video, VideoStore)
-    assert_refused(tmp_path, "no such file", load_video, VideoStore)
+    assert_refused(tmp_path, "found a folder", load_video, VideoStore)
     for content in (b"", b"PNG and so on"):
         path.write_bytes(content)
         assert_refused(path, "not an HDF5 file", load_video, VideoStore)
