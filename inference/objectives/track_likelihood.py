@@ -113,7 +113,7 @@ class TrackLikelihood(nn.Module):
                 if variable == "z_where":
                     there = here[:, t, slot, None]
                     places[:, t, slot] = torch.where(there, places[:, t, slot], prior.sample())
-                return known[variable][:, slot]
+                return known[variable][:, slot]  # of places a view, with what was drawn
 
             before = self._named([places, *others], t - 1)
             memory, found = self._propagate(t, present, before, memory, choose)
@@ -121,7 +121,8 @@ class TrackLikelihood(nn.Module):
                 log_weight += log_prob * here[:, t, slot] if variable == "z_where" else log_prob
         chosen = torch.distributions.Categorical(logits=log_weight.view(-1, particles)).sample()
         paths = places.view(-1, particles, *places.shape[1:])
-        return values[0].index_copy(0, rows, paths[torch.arange(len(rows)), chosen]), *values[1:]
+        row = torch.arange(len(rows), device=rows.device)
+        return values[0].index_copy(0, rows, paths[row, chosen]), *values[1:]
 
     def _named(self, values: Sequence[Tensor], t: int) -> dict[str, Tensor]:
         """The latent variables of frame `t`, `(B, N, D)` of each."""
