@@ -22,6 +22,7 @@ _COLUMNS = ("frame", "id", "x", "y", "w", "h")
 # As the tables that programs write call them.
 _WRITTEN = {"identity": "id", "left": "x", "top": "y", "width": "w", "height": "h"}
 _DELIMITERS = (",", ";", "\t")
+_CONSIDERED = "considered"  # the seventh column of MOTChallenge's tables, which is no text and 0 for no
 
 
 class FrameBox(NamedTuple):
@@ -40,6 +41,9 @@ class FrameBox(NamedTuple):
 def read_objects(path: Path) -> dict[str, list[FrameBox]]:
     """The boxes of every object of a table, with the columns `frame,id,x,y,w,h` or as `tracks.csv` has them.
 
+    A table of seven and more numbers without a line of names is one of the MOTChallenge, `gt.txt`, in which
+    frames and pixels count from 1, and boxes whose seventh number is 0 are not to be considered.
+
     Raises:
         DataError: if the table cannot be read, or a line is not as it should be; the message names file and
             line.
@@ -48,7 +52,9 @@ def read_objects(path: Path) -> dict[str, list[FrameBox]]:
     text = read_text(path)
     head = text.partition("\n")[0]
     delimiter = max(_DELIMITERS, key=head.count)
-    rows = csv.DictReader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
+    mot = _is_mot(head.split(delimiter))
+    columns = (*_COLUMNS, _CONSIDERED) if mot else None
+    rows = csv.DictReader(io.StringIO(text), columns, delimiter=delimiter, skipinitialspace=True)
     with as_data_error(f"{path}: cannot be read as a table"):
         names = [name.lower() for name in rows.fieldnames or ()]
         rows.fieldnames = [_WRITTEN.get(name, name) for name in names]
@@ -62,6 +68,8 @@ def read_objects(path: Path) -> dict[str, list[FrameBox]]:
                 raise DataError(f"{path}: expected the boxes of one video, these are of several.")
             with naming(f"{path}, line {rows.line_num}"):
                 box = _parse(rows.line_num, row)
+                if box is not None and mot:
+                    box = _from_mot(box, row)
                 if box is None:
                     continue
                 _add(objects, box)
@@ -110,6 +118,23 @@ def _add(objects: dict[str, dict[int, FrameBox]], box: FrameBox) -> None:
         before = known[box.frame].line
         raise DataError(f"`{box.identity}` is in frame {box.frame} on line {before} already.")
     known[box.frame] = box
+
+
+def _is_mot(words: list[str]) -> bool:
+    try:
+        return len([float(word) for word in words]) > len(_COLUMNS)
+    except ValueError:
+        return False
+
+
+def _from_mot(box: FrameBox, row: Mapping[str, str | None]) -> FrameBox | None:
+    """A box of a MOTChallenge's table; None if it is not to be considered."""
+    if box.frame == 0:
+        raise DataError("expected a frame from 1 on, as in all tables of the MOTChallenge, got 0.")
+    if float(row[_CONSIDERED] or 0) == 0:
+        return None
+    left, top, *sides = box.box
+    return box._replace(frame=box.frame - 1, box=(left - 1, top - 1, sides[0], sides[1]))
 
 
 def _parse(line: int, row: Mapping[str, str | None]) -> FrameBox | None:
