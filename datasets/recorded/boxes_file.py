@@ -70,9 +70,8 @@ def read_objects(path: Path) -> dict[str, list[FrameBox]]:
                 box = _parse(rows.line_num, row)
                 if box is not None and mot:
                     box = _from_mot(box, row)
-                if box is None:
-                    continue
-                _add(objects, box)
+                if box is not None:
+                    _add(objects, box)
     return {identity: list(boxes.values()) for identity, boxes in objects.items()}
 
 

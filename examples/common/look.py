@@ -316,7 +316,7 @@ def choose_data(
         )
     length = 1 if whole else 1 + data.every
     raw = read_raw(data, source, length, reduce=free)
-    asked, data = data, replace(data, scale=raw.scale)
+    data = replace(data, scale=raw.scale)
     if data.prepare == Preparation() and not any(name.startswith("data.prepare.") for name in keep):
         prepare, reason = _preparation(raw, data.frame_recipe())
         data = replace(data, prepare=prepare)
@@ -326,7 +326,6 @@ def choose_data(
     if free:
         found = object_statistics(raw.seen(data.frame_recipe())[:, :: data.every])
         scale, reason = _scale(found, raw.scale or 1.0)
-        data = replace(data, scale=asked.scale)
         if data.resize is None:
             data = replace(data, scale=scale)
             if (scale or 1.0) > (raw.scale or 1.0):
